@@ -1,0 +1,2 @@
+//! The Docker Engine API as wire types, and its client.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The command line `gorae`.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! HTTP routes, sockets, configuration and signals of the engine.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Registry client: resolve, authenticate, pull.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Lifecycle of containers, images, networks and volumes.
+#![forbid(unsafe_code)]

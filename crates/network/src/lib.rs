@@ -1,0 +1,2 @@
+//! Bridge and veth by netlink, nftables by netlink, address management, published ports.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The per-container monitor, its protocol and its client.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The per-container monitor.
+#![forbid(unsafe_code)]
+fn main() {}

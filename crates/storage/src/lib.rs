@@ -1,0 +1,2 @@
+//! Content store, snapshots, layer apply, volumes.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The system calls that `rustix` lacks, as safe functions over owned fds.
+//!
+//! This is the only crate with `unsafe`. It knows nothing of containers, images or paths of ours.
+#![expect(unsafe_code, reason = "the one place where raw system calls are made")]

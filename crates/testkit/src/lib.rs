@@ -1,0 +1,2 @@
+//! Fixtures for integration tests: private namespaces, registry, engine under test, leak check.
+#![forbid(unsafe_code)]
