@@ -1,2 +1,45 @@
-//! Registry client: resolve, authenticate, pull.
+//! Registry client: finds images in OCI and Docker registries, authenticates, and streams blobs.
+//!
+//! A caller gives references, credentials and a platform, and gets verified bytes. Nothing here
+//! knows where bytes are kept, what a layer holds, how it is unpacked, or that containers exist.
+//! Every answer of a registry is hostile input: reads are bounded in length and in time, content
+//! is checked against its digest before the end of a stream is reported, and credentials never
+//! follow a redirect to another host.
+//!
+//! The layers, lowest first: `net` makes connections (names, proxies, TLS), `exchange` does one
+//! HTTP exchange with its time limits and redirects, `auth` finds the `Authorization` that a
+//! registry wants, `call` joins these with retries. Operations (`resolve`, `blob`, `tags`,
+//! `login`) only build calls and read answers.
 #![forbid(unsafe_code)]
+
+mod answer;
+mod auth;
+mod blob;
+mod call;
+mod challenge;
+mod client;
+pub mod config;
+mod credentials;
+pub mod docker_config;
+mod endpoint;
+mod error;
+mod exchange;
+mod helper;
+mod location;
+mod login;
+mod manifest;
+mod net;
+mod refusal;
+mod resolve;
+mod retry;
+mod tags;
+
+pub use blob::BlobStream;
+pub use client::{Client, Repository};
+pub use config::ClientConfig;
+pub use credentials::{Credentials, DecodeCredentialsError, auth_key};
+pub use error::{ErrorKind, RegistryError, chain};
+pub use login::Login;
+pub use manifest::DocumentError;
+pub use net::TransportError;
+pub use resolve::Resolved;

@@ -1,2 +1,34 @@
-//! Lifecycle of containers, images, networks and volumes.
+//! The engine: lifecycle of containers, images, networks and volumes.
+//!
+//! It owns the state machine, the events and the metadata database. Its methods take and give the
+//! wire types of `api`, and fail with [`Error`], whose [`Kind`] the protocols above translate.
+//!
+//! It never reads a cgroup (the shim answers), never speaks HTTP, never prints, and never holds a
+//! container's streams: those go on when the engine dies.
 #![forbid(unsafe_code)]
+
+mod config;
+mod container;
+mod db;
+mod engine;
+mod error;
+mod event;
+mod filter;
+mod image;
+mod names;
+mod network;
+mod notice;
+mod recover;
+mod seccomp;
+mod shim_link;
+mod signal;
+mod system;
+mod volume;
+mod warm;
+
+pub use config::Config;
+pub use container::{Attachment, LogReader, Waiter};
+pub use engine::Engine;
+pub use error::{Error, Kind, Result};
+pub use event::Subscription;
+pub use image::{ImportRequest, ProgressSender};

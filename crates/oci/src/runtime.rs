@@ -102,6 +102,14 @@ pub struct User {
     /// Supplementary groups.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
+    /// `user[:group]` by name or number, to be resolved with the container's own `/etc/passwd` and
+    /// `/etc/group` when it is there; overrides `uid` and `gid`. An extension of ours: only the
+    /// runtime stands where those files can be read safely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Supplementary groups by name or number, resolved with the container's own `/etc/group`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_groups: Vec<String>,
 }
 
 /// The five capability sets, by name (`CAP_CHOWN`).

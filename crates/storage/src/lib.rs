@@ -1,2 +1,35 @@
-//! Content store, snapshots, layer apply, volumes.
+//! Content store, layers, container directories and volumes on disk.
+//!
+//! Everything is synchronous and is called from threads that may block. The folder is one
+//! [`Store`]; its parts are cheap to clone and safe to use from several threads:
+//!
+//! - [`content`]: blobs by digest, an OCI image layout that other tools can read;
+//! - [`layers`]: one unpacked folder a layer, made visible by one rename;
+//! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
+//! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
+//! - [`container`]: the writable layer of containers;
+//! - [`volume`] and [`copy_up`]: named volumes and their first content.
+//!
+//! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
+
+pub mod compression;
+pub mod container;
+pub mod content;
+pub mod copy_up;
+mod fsutil;
+pub mod import;
+pub mod layers;
+pub mod overlay;
+mod store;
+mod tar_stream;
+pub mod unpack;
+pub mod volume;
+
+pub use compression::Compression;
+pub use content::{BlobStore, BlobWriter, ContentError};
+pub use fsutil::usage::Usage;
+pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
+pub use store::{OpenError, Store};
+pub use tar_stream::ArchiveError;
+pub use unpack::{Applied, ApplyOptions, Devices, UnpackError};

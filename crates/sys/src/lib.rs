@@ -2,3 +2,13 @@
 //!
 //! This is the only crate with `unsafe`. It knows nothing of containers, images or paths of ours.
 #![expect(unsafe_code, reason = "the one place where raw system calls are made")]
+
+pub mod bpf;
+pub mod heap;
+pub mod memfd;
+pub mod mount;
+pub mod netns;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod tree;

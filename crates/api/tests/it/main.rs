@@ -1,0 +1,4 @@
+//! Answers of a real dockerd 28.5, and a request, go through the types without loss.
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,280 @@
+//! Sizes and spans of time as Docker's command line reads and writes them.
+
+/// Go's `%.{digits}g` of a size with its unit: `1.98MB`, `512B`.
+fn human(mut size: f64, base: f64, digits: usize, units: &[&str]) -> String {
+    let mut unit = 0;
+    while size >= base && unit + 1 < units.len() {
+        size /= base;
+        unit += 1;
+    }
+    format!("{}{}", significant(size, digits), units[unit])
+}
+
+/// The number with this many significant digits and without zeros at its end.
+fn significant(value: f64, digits: usize) -> String {
+    let exponent = format!("{value:.*e}", digits - 1)
+        .rsplit_once('e')
+        .and_then(|(_, exponent)| exponent.parse::<i32>().ok())
+        .unwrap_or(0);
+    let wanted = i32::try_from(digits).unwrap_or(3);
+    if exponent >= wanted {
+        // as Go: 1.23e+03, which only the largest unit can reach
+        let text = format!("{value:.*e}", digits - 1);
+        let (mantissa, exponent) = text.rsplit_once('e').unwrap_or((&text, "0"));
+        return format!("{}e+{exponent:0>2}", trim_zeros(mantissa));
+    }
+    let decimals = usize::try_from(wanted - 1 - exponent).unwrap_or(0);
+    trim_zeros(&format!("{value:.decimals$}")).to_owned()
+}
+
+fn trim_zeros(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size in words keeps four digits at most")]
+fn float(bytes: i64) -> f64 {
+    bytes as f64
+}
+
+/// A size in decimal units with three digits, as lists show it.
+pub(crate) fn size(bytes: i64) -> String {
+    size_with_digits(bytes, 3)
+}
+
+/// A size in decimal units, as `info` and `df` show it.
+pub(crate) fn size_with_digits(bytes: i64, digits: usize) -> String {
+    human(float(bytes), 1000.0, digits, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"])
+}
+
+/// A size in binary units, as `stats` and `info` show memory.
+pub(crate) fn binary_size(bytes: i64) -> String {
+    human(float(bytes), 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"])
+}
+
+/// Reads a size with binary units: `512m`, `1.5g`, `64k`, `10MiB`.
+pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
+    let invalid = || format!("invalid size: '{text}'");
+    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
+    let (number, suffix) = text.split_at(end);
+    // "1 m" is allowed, as Docker allows it
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    let suffix = suffix.strip_prefix(' ').unwrap_or(suffix);
+    let value: f64 = number.parse().map_err(|_| invalid())?;
+    if !number.starts_with(|c: char| c.is_ascii_digit() || c == '.') || value < 0.0 {
+        return Err(invalid());
+    }
+    let suffix = suffix.to_ascii_lowercase();
+    let letter = suffix.strip_suffix("ib").or(suffix.strip_suffix('b')).unwrap_or(&suffix);
+    let power = match letter {
+        "" if suffix == "ib" => return Err(invalid()),
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(invalid()),
+    };
+    let bytes = value * 1024f64.powi(power);
+    if bytes >= 9.2e18 {
+        return Err(invalid());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the range of i64 above")]
+    Ok(bytes as i64)
+}
+
+/// Reads a number of CPUs as billionths: `1.5`, `1/3`.
+pub(crate) fn parse_cpus(text: &str) -> Result<i64, String> {
+    let invalid = || format!("failed to parse {text} as a rational number");
+    let billion: i128 = 1_000_000_000;
+    let decimal = |text: &str| -> Option<(i128, i128)> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = format!("{whole}{fraction}");
+        let well_formed = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if !well_formed || fraction.len() > 18 || whole.len() > 12 {
+            return None;
+        }
+        Some((digits.parse().ok()?, 10i128.pow(u32::try_from(fraction.len()).ok()?)))
+    };
+    let (negative, positive) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (numerator, denominator) = match positive.split_once('/') {
+        Some((a, b)) => {
+            let (a, b) = (decimal(a).ok_or_else(invalid)?, decimal(b).ok_or_else(invalid)?);
+            (a.0 * b.1, a.1 * b.0)
+        }
+        None => decimal(positive).ok_or_else(invalid)?,
+    };
+    if denominator == 0 {
+        return Err(invalid());
+    }
+    let scaled = numerator * billion;
+    if scaled % denominator != 0 {
+        return Err("value is too precise".to_owned());
+    }
+    let nano = i64::try_from(scaled / denominator).map_err(|_| invalid())?;
+    Ok(if negative { -nano } else { nano })
+}
+
+/// Reads Go's durations, as nanoseconds: `1m30s`, `500ms`, `0`.
+pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| invalid())?;
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let nanoseconds = match unit {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            other => return Err(format!("time: unknown unit {other:?} in duration {text:?}")),
+        };
+        total += number * nanoseconds;
+        rest = tail;
+    }
+    if total > 9.2e18 {
+        return Err(invalid());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the range of i64 above")]
+    let total = total.round() as i64;
+    Ok(if negative { -total } else { total })
+}
+
+/// A span of seconds in words: `About a minute`, `3 weeks`.
+pub(crate) fn human_duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        _ if minutes == 1 => "About a minute".to_owned(),
+        _ if minutes < 60 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// How long ago a Unix time was, in words; the zero time has none.
+pub(crate) fn ago(unix: i64) -> String {
+    let elapsed = jiff::Timestamp::now().as_second() - unix;
+    format!("{} ago", human_duration(elapsed))
+}
+
+/// A Unix time as Go's `time.Time` prints itself in UTC or the local zone's stand-in.
+pub(crate) fn go_time(unix: i64) -> String {
+    match jiff::Timestamp::from_second(unix) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => unix.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_in_words() {
+        let check = |bytes, expect: &str| assert_eq!(size(bytes), expect);
+        check(0, "0B");
+        check(999, "999B");
+        check(1000, "1kB");
+        check(1_983_488, "1.98MB");
+        check(133_000_000, "133MB");
+        check(1_500_000_000, "1.5GB");
+        check(999_999, "1e+03kB");
+        assert_eq!(binary_size(2_097_152), "2MiB");
+        assert_eq!(binary_size(8_349_000_000), "7.776GiB");
+        assert_eq!(size_with_digits(12_345_678, 4), "12.35MB");
+    }
+
+    #[test]
+    fn sizes_that_are_read() {
+        let check = |text: &str, expect: i64| assert_eq!(parse_size(text), Ok(expect), "{text}");
+        check("512m", 512 << 20);
+        check("1g", 1 << 30);
+        check("1.5k", 1536);
+        check("10MiB", 10 << 20);
+        check("10 MB", 10 << 20);
+        check("7", 7);
+        check("7b", 7);
+        for bad in ["", "xx", "-1", "5x", "m", "1..5m", "1e5", "99999999p", "5ib"] {
+            assert_eq!(parse_size(bad), Err(format!("invalid size: '{bad}'")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cpus() {
+        let check = |text: &str, expect: Result<i64, &str>| {
+            assert_eq!(parse_cpus(text), expect.map_err(str::to_owned), "{text}");
+        };
+        check("1.5", Ok(1_500_000_000));
+        check("2", Ok(2_000_000_000));
+        check("0.5", Ok(500_000_000));
+        check("1/4", Ok(250_000_000));
+        check(".5", Ok(500_000_000));
+        check("1/3", Err("value is too precise"));
+        check("x", Err("failed to parse x as a rational number"));
+        check("1/0", Err("failed to parse 1/0 as a rational number"));
+    }
+
+    #[test]
+    fn durations_that_are_read() {
+        let check = |text: &str, expect: Result<i64, &str>| {
+            assert_eq!(parse_duration(text), expect.map_err(str::to_owned), "{text}");
+        };
+        check("1m30s", Ok(90_000_000_000));
+        check("500ms", Ok(500_000_000));
+        check("0", Ok(0));
+        check("1.5s", Ok(1_500_000_000));
+        check("-1s", Ok(-1_000_000_000));
+        check("5", Err("time: missing unit in duration \"5\""));
+        check("5y", Err("time: unknown unit \"y\" in duration \"5y\""));
+        check("", Err("time: invalid duration \"\""));
+        check("x", Err("time: invalid duration \"x\""));
+    }
+
+    #[test]
+    fn durations_in_words() {
+        for (seconds, expect) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (45, "45 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (5400, "2 hours"),
+            (86400, "24 hours"),
+            (172_800, "2 days"),
+            (14 * 86400, "2 weeks"),
+            (70 * 86400, "2 months"),
+            (800 * 86400, "2 years"),
+        ] {
+            assert_eq!(human_duration(seconds), expect, "{seconds}");
+        }
+    }
+}

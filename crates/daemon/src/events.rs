@@ -1,0 +1,187 @@
+//! Which events a client gets.
+
+use api::Filters;
+use api::event::Message;
+use api::query::{Events, Timestamp};
+
+/// A client's choice of events.
+#[derive(Debug)]
+pub(crate) struct Choice(Events);
+
+impl Choice {
+    pub(crate) fn new(query: Events) -> Self {
+        Self(query)
+    }
+
+    /// Whether past events are asked for at all.
+    pub(crate) fn wants_past(&self) -> bool {
+        self.0.since.is_some() || self.0.until.is_some()
+    }
+
+    /// The end of the stream in Unix nanoseconds.
+    pub(crate) fn until(&self) -> Option<i64> {
+        self.0.until.map(Timestamp::unix_nanoseconds)
+    }
+
+    /// Tells whether an event is wanted.
+    pub(crate) fn includes(&self, event: &Message) -> bool {
+        let since = self.0.since.map(Timestamp::unix_nanoseconds);
+        since.is_none_or(|since| event.time_nano >= since)
+            && self.until().is_none_or(|until| event.time_nano <= until)
+            && matches(&self.0.filters, event)
+    }
+}
+
+/// Dockerd's rules (moby daemon/events/filter.go).
+fn matches(filters: &Filters, event: &Message) -> bool {
+    let none = std::collections::BTreeMap::new();
+    let attributes = event.actor.attributes.as_ref().unwrap_or(&none);
+    action_matches(filters, &event.action)
+        && filters.exact("type", &event.kind)
+        && filters.exact("scope", &event.scope)
+        && ["container", "volume", "network", "daemon", "plugin"]
+            .iter()
+            .all(|kind| object_matches(filters, kind, event))
+        && image_matches(filters, event)
+        && filters.labels("label", attributes)
+}
+
+/// Actions with details, such as `exec_create: sh`, match by their beginning.
+fn action_matches(filters: &Filters, action: &str) -> bool {
+    const DETAILED: [&str; 3] = ["health_status", "exec_create", "exec_start"];
+    let mut wanted = filters.get("event").peekable();
+    if wanted.peek().is_none() {
+        return true;
+    }
+    wanted.any(|wish| {
+        let detailed = DETAILED.iter().any(|word| wish.starts_with(word));
+        wish == action || (detailed && action.starts_with(wish))
+    })
+}
+
+fn attribute<'e>(event: &'e Message, name: &str) -> &'e str {
+    let attributes = event.actor.attributes.as_ref();
+    attributes
+        .and_then(|map| map.get(name))
+        .map_or("", String::as_str)
+}
+
+fn object_matches(filters: &Filters, kind: &str, event: &Message) -> bool {
+    if filters.get(kind).next().is_none() {
+        return true;
+    }
+    event.kind == kind
+        && (filters.prefix(kind, &event.actor.id) || filters.prefix(kind, attribute(event, "name")))
+}
+
+fn image_matches(filters: &Filters, event: &Message) -> bool {
+    let name = attribute(
+        event,
+        if event.kind == "image" {
+            "name"
+        } else {
+            "image"
+        },
+    );
+    [event.actor.id.as_str(), name]
+        .iter()
+        .any(|text| filters.exact("image", text) || filters.exact("image", without_tag(text)))
+}
+
+fn without_tag(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        // what follows a registry's port has a slash
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::query::Query;
+
+    fn check(kind: &str, action: &str, filters: &str, expect: bool) {
+        let mut event = Message {
+            kind: kind.into(),
+            action: action.into(),
+            scope: "local".into(),
+            time_nano: 5_000_000_000,
+            ..Message::default()
+        };
+        event.actor.id = "abc123".into();
+        let pairs = [
+            (
+                "name",
+                if kind == "image" {
+                    "r:5000/web:1"
+                } else {
+                    "one"
+                },
+            ),
+            ("image", "r:5000/web:1"),
+            ("k", "v"),
+        ];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        event.actor.attributes = Some(pairs.into());
+        let filters = Filters::parse(filters).unwrap();
+        assert_eq!(
+            matches(&filters, &event),
+            expect,
+            "{kind} {action} {filters:?}"
+        );
+    }
+
+    #[test]
+    fn filters() {
+        check("container", "start", "", true);
+        check(
+            "container",
+            "start",
+            r#"{"type":["container","image"]}"#,
+            true,
+        );
+        check("container", "start", r#"{"type":["image"]}"#, false);
+        check("container", "start", r#"{"event":["start"]}"#, true);
+        check("container", "start", r#"{"event":["star"]}"#, false);
+        check(
+            "container",
+            "exec_create: sh",
+            r#"{"event":["exec_create"]}"#,
+            true,
+        );
+        check(
+            "container",
+            "health_status: healthy",
+            r#"{"event":["health_status"]}"#,
+            true,
+        );
+        check("container", "start", r#"{"container":["abc"]}"#, true);
+        check("container", "start", r#"{"container":["one"]}"#, true);
+        check("container", "start", r#"{"container":["two"]}"#, false);
+        check("network", "connect", r#"{"container":["one"]}"#, false);
+        check("container", "start", r#"{"image":["r:5000/web"]}"#, true);
+        check("image", "pull", r#"{"image":["r:5000/web:1"]}"#, true);
+        check("image", "pull", r#"{"image":["r"]}"#, false);
+        check("container", "start", r#"{"label":["k","k=v"]}"#, true);
+        check("container", "start", r#"{"label":["k=w"]}"#, false);
+        check("container", "start", r#"{"scope":["swarm"]}"#, false);
+    }
+
+    #[test]
+    fn times() {
+        let choice = |text: &str| {
+            let query = Query::parse(text).unwrap();
+            Choice::new(Events::from_query(&query).unwrap())
+        };
+        let event = Message {
+            time_nano: 5_000_000_000,
+            ..Message::default()
+        };
+        assert!(!choice("").wants_past());
+        assert!(choice("since=1").wants_past());
+        assert!(choice("since=5&until=5").includes(&event));
+        assert!(!choice("since=5.1").includes(&event));
+        assert!(!choice("until=4.9").includes(&event));
+    }
+}

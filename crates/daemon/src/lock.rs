@@ -1,0 +1,119 @@
+//! Keeping a second engine off the same folders.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// A folder that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The folder cannot be made.
+    #[error("create folder {path}")]
+    Folder {
+        /// Folder.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The lock file cannot be used.
+    #[error("lock {path}")]
+    File {
+        /// Lock file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another engine has it.
+    #[error(
+        "another engine (pid {pid}) uses {folder}: stop it, or give this one a folder of its own"
+    )]
+    Taken {
+        /// Folder.
+        folder: PathBuf,
+        /// What the lock file says.
+        pid: String,
+    },
+}
+
+/// A lock on a folder; it ends with this value, and with the process however that ends.
+#[derive(Debug)]
+pub(crate) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Makes the folder where it is missing, and locks it.
+    pub(crate) fn take(folder: &Path) -> Result<Self, LockError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| LockError::Folder {
+                path: folder.to_owned(),
+                source,
+            })?;
+        let path = folder.join("gorae.pid");
+        let failed = |source| LockError::File {
+            path: path.clone(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(LockError::Taken {
+                    folder: folder.to_owned(),
+                    pid: holder(&mut file),
+                });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        write_pid(&mut file).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    // the number is for people only; a file without it is no reason to say less
+    match file.take(20).read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => "unknown".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("a/b");
+        let lock = FolderLock::take(&folder).unwrap();
+        let error = FolderLock::take(&folder).unwrap_err().to_string();
+        let expect = format!("another engine (pid {}) uses ", std::process::id());
+        assert!(error.starts_with(&expect), "{error}");
+        drop(lock);
+        drop(FolderLock::take(&folder).unwrap());
+        assert!(FolderLock::take(Path::new("/proc/nowhere")).is_err());
+    }
+}

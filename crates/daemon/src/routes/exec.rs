@@ -1,0 +1,69 @@
+//! Further processes in running containers.
+
+use api::exec::{CreateRequest, StartRequest};
+use api::query::Resize;
+use axum::extract::{FromRequest, Path, Request, State};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+
+use super::{Shared, to_the_end};
+use crate::body::{empty, json};
+use crate::detach::DetachKeys;
+use crate::error::Reply;
+use crate::hijack::{self, Ask};
+use crate::request::{Json, Params};
+use crate::version::ApiVersion;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/containers/{id}/exec", post(create))
+        .route("/exec/{id}/start", post(start))
+        .route("/exec/{id}/resize", post(resize))
+        .route("/exec/{id}/json", get(inspect))
+}
+
+async fn create(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Json(request): Json<CreateRequest>,
+) -> Reply {
+    DetachKeys::parse(&request.detach_keys)?;
+    let response = shared.engine.exec_create(&id, request)?;
+    Ok(json(StatusCode::CREATED, &response))
+}
+
+async fn start(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Extension(version): Extension<ApiVersion>,
+    request: Request,
+) -> Reply {
+    let (mut parts, body) = request.into_parts();
+    let keys = match shared.engine.exec_inspect(&id) {
+        Ok(exec) => String::from_utf8_lossy(&exec.detach_keys.0).into_owned(),
+        Err(error) => return Err(error.into()),
+    };
+    let ask = Ask::new(&mut parts, version, DetachKeys::parse(&keys)?);
+    let request = Request::from_parts(parts, body);
+    let Json(options) = Json::<StartRequest>::from_request(request, &()).await?;
+    let engine = shared.engine;
+    match to_the_end(async move { engine.exec_start(&id, &options).await }).await? {
+        Some(attachment) => Ok(hijack::answer(ask, attachment, shared.closing)),
+        None => Ok(empty(StatusCode::OK)),
+    }
+}
+
+async fn resize(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Params(query): Params,
+) -> Reply {
+    let Resize { height, width } = Resize::from_query(&query)?;
+    shared.engine.exec_resize(&id, height, width).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+async fn inspect(State(shared): State<Shared>, Path(id): Path<String>) -> Reply {
+    Ok(json(StatusCode::OK, &shared.engine.exec_inspect(&id)?))
+}

@@ -1,0 +1,120 @@
+//! The routes, a file a group.
+
+mod containers;
+mod exec;
+mod images;
+mod networks;
+mod run;
+mod stats;
+mod system;
+mod unsupported;
+mod volumes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use engine::Engine;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use crate::error::ApiError;
+
+/// What every route has.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    engine: Arc<Engine>,
+    closing: Closing,
+}
+
+/// Tells streams that the daemon ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Closing(Option<watch::Receiver<bool>>);
+
+impl Closing {
+    pub(crate) fn new(receiver: watch::Receiver<bool>) -> Self {
+        Self(Some(receiver))
+    }
+
+    /// One for streams that end by themselves.
+    pub(crate) fn never() -> Self {
+        Self(None)
+    }
+
+    /// Returns when the daemon ends.
+    pub(crate) async fn wait(mut self) {
+        if let Some(receiver) = &mut self.0 {
+            // a sender that is gone is an end too
+            drop(receiver.wait_for(|closing| *closing).await);
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Makes the router of all routes.
+pub(crate) fn router(engine: Arc<Engine>, closing: Closing) -> Router {
+    all().with_state(Shared { engine, closing })
+}
+
+fn all() -> Router<Shared> {
+    Router::new()
+        .merge(system::routes())
+        .merge(containers::routes())
+        .merge(exec::routes())
+        .merge(images::routes())
+        .merge(volumes::routes())
+        .merge(networks::routes())
+        .merge(run::routes())
+        .merge(unsupported::routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+}
+
+/// Dockerd's answer for paths and methods that it does not have.
+pub(crate) async fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// Empty text as nothing.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Lets work go on to its end although the client that asked for it may leave.
+///
+/// A request's future is dropped with its connection; what changes things must not stop half-way.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = engine::Result<T>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result.map_err(ApiError::from),
+        Err(error) => Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the engine failed on this request: {error}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_do_not_collide() {
+        // a router panics when two of its paths are the same
+        drop(all());
+    }
+
+    #[tokio::test]
+    async fn closing() {
+        let (sender, receiver) = watch::channel(false);
+        let closing = Closing::new(receiver);
+        let waiting = tokio::spawn(closing.clone().wait());
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        sender.send_replace(true);
+        waiting.await.unwrap();
+        drop(sender);
+        closing.wait().await;
+    }
+}

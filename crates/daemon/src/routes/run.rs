@@ -1,0 +1,215 @@
+//! `POST /gorae/run`: create, attach, start and wait in one round trip, for our own client.
+//!
+//! Parameters are those of create and attach, and `detach`. With `detach` the answer is that of
+//! create. Without, the client asks for the connection, and gets frames as of attach, terminal or
+//! not, with frames of stream 4 between them, whose payloads are JSON: the answer of create first,
+//! and that of wait last. Whatever fails before the container runs is a plain error.
+
+use std::io;
+use std::sync::Arc;
+
+use api::container::{CreateRequest, CreateResponse};
+use api::query::{Attach, ContainerCreate, Query, WaitCondition};
+use api::stdcopy::{self, Stream};
+use axum::extract::{FromRequest, Request, State};
+use axum::routing::post;
+use axum::{Extension, Router};
+use engine::{Attachment, Engine, Waiter};
+use http::StatusCode;
+use hyper::upgrade::Upgraded;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::{Closing, Shared, to_the_end};
+use crate::body::json;
+use crate::detach::DetachKeys;
+use crate::error::{ApiError, Reply};
+use crate::hang_up::HangUp;
+use crate::hijack::{self, Ask};
+use crate::request::Json;
+use crate::version::ApiVersion;
+
+/// The stream number of frames that carry JSON.
+const CONTROL: u8 = 4;
+/// Bytes of a terminal's output in one frame.
+const FRAME: usize = 32 << 10;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new().route("/gorae/run", post(run))
+}
+
+/// A container that runs, and what is held of it.
+#[derive(Debug)]
+struct Running {
+    created: CreateResponse,
+    attachment: Option<Attachment>,
+    waiter: Waiter,
+    stdin: bool,
+}
+
+async fn run(
+    State(shared): State<Shared>,
+    Extension(version): Extension<ApiVersion>,
+    request: Request,
+) -> Reply {
+    let (mut parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let detach = query.bool("detach");
+    let ask = Ask::new(&mut parts, version, DetachKeys::parse("")?);
+    if !detach && ask.upgrade.is_none() {
+        return Err(ApiError::invalid("no upgrade proto in request"));
+    }
+    let request = Request::from_parts(parts, body);
+    let Json(wanted) = Json::<CreateRequest>::from_request(request, &()).await?;
+    let mut streams = Attach::from_query(&query);
+    streams.stream = !detach && (streams.stdin || streams.stdout || streams.stderr);
+    let name = ContainerCreate::from_query(&query);
+    let engine = Arc::clone(&shared.engine);
+    let running = to_the_end(start(engine, name, wanted, streams)).await?;
+    let Some((connection, protocol)) = ask.upgrade.filter(|_| !detach) else {
+        return Ok(json(StatusCode::CREATED, &running.created));
+    };
+    let closing = shared.closing;
+    tokio::spawn(async move {
+        let result = match connection.await {
+            Ok(upgraded) => conduct(upgraded, running, closing).await,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "the connection of a client's run broke");
+        }
+    });
+    Ok(hijack::switching(protocol, false, version))
+}
+
+async fn start(
+    engine: Arc<Engine>,
+    ContainerCreate { name, platform }: ContainerCreate,
+    wanted: CreateRequest,
+    streams: Attach,
+) -> engine::Result<Running> {
+    let removes = wanted
+        .host_config
+        .as_ref()
+        .is_some_and(|host| host.auto_remove);
+    let (name, platform) = (super::given(&name), super::given(&platform));
+    let created = engine.container_create(name, platform, wanted).await?;
+    let id = created.id.as_str();
+    let attachment = if streams.stream {
+        Some(engine.container_attach(id, &streams).await?)
+    } else {
+        None
+    };
+    let condition = if removes {
+        WaitCondition::Removed
+    } else {
+        WaitCondition::NextExit
+    };
+    let waiter = engine.container_wait(id, condition)?;
+    engine.container_start(id).await?;
+    let stdin = streams.stdin;
+    Ok(Running {
+        created,
+        attachment,
+        waiter,
+        stdin,
+    })
+}
+
+/// Carries the streams until the container has ended or the client has left.
+async fn conduct(upgraded: Upgraded, running: Running, closing: Closing) -> io::Result<()> {
+    let (client, early) = hijack::take(upgraded)?;
+    let hang_up = HangUp::new(&client)?;
+    let (from_client, mut to_client) = client.into_split();
+    let Running {
+        created,
+        attachment,
+        waiter,
+        stdin,
+    } = running;
+    let work = async {
+        send_control(&mut to_client, &created).await?;
+        let tty = attachment.as_ref().is_some_and(|attachment| attachment.tty);
+        if let Some(container) = attachment.and_then(|attachment| attachment.io) {
+            let (from_container, to_container) = container.into_split();
+            let input = async {
+                // held open where it is not attached: its end would tell the shim to leave
+                if !stdin {
+                    std::future::pending::<()>().await;
+                }
+                hijack::feed(early, from_client, to_container, None).await;
+            };
+            tokio::select! {
+                result = output(from_container, &mut to_client, tty) => result?,
+                () = input => {}
+            }
+        }
+        send_control(&mut to_client, &waiter.wait().await).await?;
+        to_client.shutdown().await
+    };
+    tokio::select! {
+        result = work => result,
+        () = hang_up.wait() => Ok(()),
+        () = closing.wait() => Ok(()),
+    }
+}
+
+async fn send_control<T: Serialize>(to: &mut OwnedWriteHalf, message: &T) -> io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    let length = u32::try_from(text.len()).map_err(io::Error::other)?;
+    let mut frame = stdcopy::header(Stream::Stdin, length).to_vec();
+    frame[0] = CONTROL;
+    frame.extend_from_slice(&text);
+    to.write_all(&frame).await
+}
+
+/// Passes frames on as they are, and puts a terminal's bytes into frames.
+async fn output(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, tty: bool) -> io::Result<()> {
+    if !tty {
+        return hijack::copy(from, to).await;
+    }
+    let mut buffer = vec![0; stdcopy::HEADER + FRAME];
+    loop {
+        let length = from.read(&mut buffer[stdcopy::HEADER..]).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let header = stdcopy::header(
+            Stream::Stdout,
+            u32::try_from(length).map_err(io::Error::other)?,
+        );
+        buffer[..stdcopy::HEADER].copy_from_slice(&header);
+        to.write_all(&buffer[..stdcopy::HEADER + length]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn frames() {
+        let (client, mut sees) = UnixStream::pair().unwrap();
+        let (container, mut says) = UnixStream::pair().unwrap();
+        let (_from_client, mut to_client) = client.into_split();
+        let (from_container, _to_container) = container.into_split();
+        let response = CreateResponse {
+            id: "x".into(),
+            ..CreateResponse::default()
+        };
+        send_control(&mut to_client, &response).await.unwrap();
+        says.write_all(b"hi").await.unwrap();
+        drop(says);
+        output(from_container, &mut to_client, true).await.unwrap();
+        to_client.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        sees.read_to_end(&mut bytes).await.unwrap();
+        let json = br#"{"Id":"x","Warnings":[]}"#;
+        let mut expect = vec![4, 0, 0, 0, 0, 0, 0, 24];
+        expect.extend_from_slice(json);
+        expect.extend_from_slice(b"\x01\0\0\0\0\0\0\x02hi");
+        assert_eq!(bytes, expect);
+    }
+}

@@ -1,0 +1,129 @@
+//! The engine itself.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use api::event::Message;
+use api::query::{DiskUsageTypes, Events};
+use api::registry::AuthConfig;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use engine::Subscription;
+use futures_util::{Stream, StreamExt, stream};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::Shared;
+use crate::body::{self, BodyError, JSON, json};
+use crate::error::{ApiError, Reply};
+use crate::events::Choice;
+use crate::request::{Json, Params};
+use crate::version::ApiVersion;
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/_ping", get(ping))
+        .route("/version", get(version))
+        .route("/info", get(info))
+        .route("/events", get(events))
+        .route("/system/df", get(disk_usage))
+        .route("/auth", post(auth))
+}
+
+async fn ping() -> Response {
+    let headers = [
+        (CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        (PRAGMA, "no-cache"),
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+    ];
+    (headers, [("swarm", "inactive")], "OK").into_response()
+}
+
+async fn version(State(shared): State<Shared>) -> Reply {
+    Ok(json(StatusCode::OK, &shared.engine.version()))
+}
+
+async fn info(State(shared): State<Shared>, Extension(version): Extension<ApiVersion>) -> Reply {
+    let mut info = shared.engine.info()?;
+    if version < ApiVersion::one(50) {
+        info.bridge_nf_iptables.get_or_insert(false);
+        info.bridge_nf_ip6tables.get_or_insert(false);
+    }
+    Ok(json(StatusCode::OK, &info))
+}
+
+async fn disk_usage(
+    State(shared): State<Shared>,
+    Extension(version): Extension<ApiVersion>,
+    Params(query): Params,
+) -> Reply {
+    let types = DiskUsageTypes::from_query(&query)?;
+    let mut usage = shared.engine.disk_usage(&types).await?;
+    if version < ApiVersion::one(42) {
+        usage.builder_size = Some(0);
+    }
+    Ok(json(StatusCode::OK, &usage))
+}
+
+async fn auth(State(shared): State<Shared>, Json(credentials): Json<AuthConfig>) -> Reply {
+    let response = shared.engine.auth_check(&credentials).await?;
+    Ok(json(StatusCode::OK, &response))
+}
+
+async fn events(State(shared): State<Shared>, Params(query): Params) -> Result<Response, ApiError> {
+    let choice = Choice::new(Events::from_query(&query)?);
+    let left = choice.until().map(time_until);
+    let Subscription { past, live } = shared.engine.events();
+    let past: Vec<Message> = if choice.wants_past() {
+        past.into_iter()
+            .filter(|event| choice.includes(event))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let end = async move {
+        match left {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    let closing = shared.closing;
+    let live = following(live, choice)
+        .take_until(end)
+        .take_until(async move { closing.wait().await });
+    let events = stream::iter(past).chain(live).map(|event| line(&event));
+    Ok(body::stream(JSON, events))
+}
+
+/// How long it is until a point in time; nothing when it has passed.
+fn time_until(nanoseconds: i64) -> Duration {
+    let target = UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
+    target.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+fn following(
+    live: tokio::sync::broadcast::Receiver<Message>,
+    choice: Choice,
+) -> impl Stream<Item = Message> {
+    stream::unfold((live, choice), |(mut live, choice)| async move {
+        loop {
+            match live.recv().await {
+                Ok(event) if choice.includes(&event) => return Some((event, (live, choice))),
+                Ok(_) => {}
+                Err(RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "a client reads events too slowly and lost some");
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
+}
+
+fn line(event: &Message) -> Result<Bytes, BodyError> {
+    let mut text = serde_json::to_vec(event).map_err(|error| BodyError::new(error.to_string()))?;
+    text.push(b'\n');
+    Ok(text.into())
+}

@@ -1,0 +1,53 @@
+//! Parts of Docker's API that Gorae does not have: an answer that says so, and where it matters
+//! the one that Docker gives when the feature is off.
+
+use axum::Router;
+use axum::routing::{any, get};
+use http::StatusCode;
+
+use super::Shared;
+use crate::body::json;
+use crate::error::{ApiError, Reply};
+
+pub(super) fn routes() -> Router<Shared> {
+    let mut router = Router::new().route("/plugins", get(no_plugins));
+    for family in ["swarm", "nodes", "services", "tasks", "secrets", "configs"] {
+        router = router
+            .route(&format!("/{family}"), any(no_swarm))
+            .route(&format!("/{family}/{{*rest}}"), any(no_swarm));
+    }
+    for (path, what) in [
+        ("/build", "building images"),
+        ("/build/{*rest}", "building images"),
+        ("/session", "building images"),
+        ("/grpc", "building images"),
+        ("/commit", "committing containers"),
+        ("/plugins/{*rest}", "installing plugins"),
+        ("/distribution/{*rest}", "inspecting images in registries"),
+        ("/containers/{id}/archive", "copying files"),
+        ("/containers/{id}/export", "exporting containers"),
+        ("/containers/{id}/changes", "listing changed files"),
+        ("/containers/{id}/attach/ws", "attaching by websocket"),
+        ("/containers/{id}/checkpoints", "checkpoints"),
+        ("/containers/{id}/checkpoints/{*rest}", "checkpoints"),
+    ] {
+        router = router.route(path, any(move || refuse(what)));
+    }
+    router
+}
+
+async fn refuse(what: &'static str) -> ApiError {
+    ApiError::not_implemented(what)
+}
+
+async fn no_plugins() -> Reply {
+    Ok(json(StatusCode::OK, &[(); 0]))
+}
+
+async fn no_swarm() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+         to connect this node to swarm and try again.",
+    )
+}

@@ -1,0 +1,51 @@
+//! A daemon's life: log, locks, engine, sockets, and the way back.
+
+use std::io;
+
+use crate::config::Config;
+use crate::lock::{FolderLock, LockError};
+use crate::log::{self, LogError};
+use crate::serve::{ServeError, serve};
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log's filter cannot be read.
+    #[error("start the log")]
+    Log(#[source] LogError),
+    /// A folder cannot be had.
+    #[error("take the engine's folders")]
+    Lock(#[source] LockError),
+    /// The runtime cannot be started.
+    #[error("start the engine's threads")]
+    Runtime(#[source] io::Error),
+    /// The engine cannot be opened.
+    #[error("open the engine")]
+    Engine(#[source] engine::Error),
+    /// The API cannot be served.
+    #[error("serve the API")]
+    Serve(#[source] ServeError),
+}
+
+/// Runs a daemon until SIGTERM or SIGINT; this blocks the thread.
+///
+/// # Errors
+/// When another engine has the folders, or a step of the start fails; nothing stays behind then.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    log::start(&config.log_level, config.log_json).map_err(RunError::Log)?;
+    let _root = FolderLock::take(&config.engine.root).map_err(RunError::Lock)?;
+    let _run = FolderLock::take(&config.engine.run).map_err(RunError::Lock)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("gorae-engine")
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let engine = engine::Engine::open(config.engine.clone())
+            .await
+            .map_err(RunError::Engine)?;
+        let result = serve(engine.clone(), config).await;
+        engine.close();
+        result.map_err(RunError::Serve)
+    })
+}

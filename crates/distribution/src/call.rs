@@ -1,0 +1,105 @@
+//! A request to a repository, with the credentials that its registry wants.
+
+use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::answer::{Answer, method_name};
+use crate::auth::{Asked, Claim};
+use crate::challenge::{Challenge, parse};
+use crate::client::{Client, Ping, Repository, Shared};
+use crate::error::RegistryError;
+use crate::exchange::Message;
+use crate::location::shown;
+
+impl Repository {
+    /// Sends a request to a path below `/v2/<repository>/`.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Answer, RegistryError> {
+        let ping = self.client.ping(self.reference.domain()).await?;
+        let name = self.reference.path();
+        let whole = format!("/v2/{name}/{path}");
+        let uri = ping
+            .base
+            .at(&whole)
+            .ok_or_else(|| RegistryError::RegistryName {
+                name: self.reference.name(),
+            })?;
+        let mut message = Message::new(method, uri);
+        message.headers = headers;
+        message.downgrade = ping.base.insecure;
+        let scope = format!("repository:{name}:pull");
+        let claim = Claim {
+            credentials: self.credentials.as_deref(),
+            scope: &scope,
+            insecure: ping.base.insecure,
+            offline: false,
+        };
+        let result = self.client.authorized(&ping, message, claim).await;
+        if matches!(result, Err(RegistryError::Exchange { .. })) {
+            self.client.forget(self.reference.domain());
+        }
+        result
+    }
+}
+
+impl Client {
+    /// Sends a request with what the registry is known to want, and once more with what it says
+    /// that it wants when it refuses.
+    pub(crate) async fn authorized(
+        &self,
+        ping: &Ping,
+        mut message: Message,
+        claim: Claim<'_>,
+    ) -> Result<Answer, RegistryError> {
+        let first = self.header(&ping.challenges, &message, claim, None).await?;
+        message.authorization = first;
+        let answer = self.shared.exchange.patient(&message).await?;
+        // Another host's challenge is not for this registry's credentials.
+        if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
+            return Ok(answer);
+        }
+        let challenges = parse(&answer.headers);
+        let rejected = message.authorization.clone();
+        let better = self
+            .header(&challenges, &message, claim, rejected.as_ref())
+            .await?;
+        if better.is_none() {
+            return Ok(answer);
+        }
+        drop(answer);
+        message.authorization = better;
+        self.shared.exchange.patient(&message).await
+    }
+
+    async fn header(
+        &self,
+        challenges: &[Challenge],
+        message: &Message,
+        claim: Claim<'_>,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        let asked = Asked {
+            method: method_name(&message.method),
+            url: &shown(&message.uri),
+        };
+        let Shared {
+            exchange, tokens, ..
+        } = &*self.shared;
+        tokens
+            .authorize(exchange, challenges, claim, rejected, &asked)
+            .await
+    }
+}
+
+/// An `Accept` header for these media types.
+pub(crate) fn accept(media_types: &[&str]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::try_from(media_types.join(", ")) {
+        headers.insert(ACCEPT, value);
+    }
+    headers
+}

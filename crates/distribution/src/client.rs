@@ -1,0 +1,225 @@
+//! The client and its view of one repository.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use oci::{Platform, Reference};
+use tokio::sync::Semaphore;
+
+use crate::answer::Answer;
+use crate::auth::Tokens;
+use crate::blob::BlobStream;
+use crate::challenge::{Challenge, parse};
+use crate::config::ClientConfig;
+use crate::credentials::Credentials;
+use crate::endpoint::{Base, InsecureHosts};
+use crate::error::RegistryError;
+use crate::exchange::{Exchange, Message};
+use crate::resolve::Resolved;
+
+/// How long it is believed what a registry said about itself.
+const PING_LIFE: Duration = Duration::from_secs(300);
+const REGISTRIES_MAX: usize = 256;
+
+/// A registry client; clones share connections, tokens and limits.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: ClientConfig,
+    pub(crate) exchange: Exchange,
+    pub(crate) tokens: Tokens,
+    insecure: Arc<InsecureHosts>,
+    registries: Mutex<HashMap<String, Registry>>,
+}
+
+/// What is known of a registry.
+#[derive(Debug)]
+struct Registry {
+    downloads: Arc<Semaphore>,
+    ping: Option<(Instant, Arc<Ping>)>,
+}
+
+/// A registry's answer to `GET /v2/`.
+#[derive(Debug)]
+pub(crate) struct Ping {
+    pub(crate) base: Base,
+    pub(crate) challenges: Vec<Challenge>,
+}
+
+/// One repository of a registry, with the credentials to use there.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    pub(crate) client: Client,
+    pub(crate) reference: Reference,
+    pub(crate) credentials: Option<Arc<Credentials>>,
+}
+
+impl Client {
+    /// Makes a client; nothing is read or connected before the first request.
+    #[must_use]
+    pub fn new(config: ClientConfig) -> Self {
+        let insecure = Arc::new(InsecureHosts::new(&config.insecure_registries));
+        let shared = Shared {
+            exchange: Exchange::new(&config, insecure.clone()),
+            config,
+            tokens: Tokens::default(),
+            insecure,
+            registries: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The repository of a reference.
+    #[must_use]
+    pub fn repository(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Repository {
+        Repository {
+            client: self.clone(),
+            reference: reference.clone(),
+            credentials: credentials.filter(|c| !c.is_empty()).map(Arc::new),
+        }
+    }
+
+    /// Finds the manifest that a reference means on a platform.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, has no such image, or sends what is none.
+    pub async fn resolve(
+        &self,
+        reference: &Reference,
+        credentials: Option<Credentials>,
+        platform: &Platform,
+    ) -> Result<Resolved, RegistryError> {
+        self.repository(reference, credentials)
+            .resolve(platform)
+            .await
+    }
+
+    /// Begins to read a blob of a repository. See [`BlobStream`].
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or does not have the blob.
+    pub async fn fetch_blob(
+        &self,
+        repository: &Repository,
+        blob: &oci::image::Descriptor,
+    ) -> Result<BlobStream, RegistryError> {
+        repository.fetch_blob(blob).await
+    }
+
+    /// The places for blob streams of one registry.
+    pub(crate) fn downloads(&self, domain: &str) -> Arc<Semaphore> {
+        self.with_registry(domain, |registry| registry.downloads.clone())
+    }
+
+    /// What the registry said at its door, asked again after a while.
+    pub(crate) async fn ping(&self, domain: &str) -> Result<Arc<Ping>, RegistryError> {
+        let known = self.with_registry(domain, |registry| registry.ping.clone());
+        if let Some((when, ping)) = known
+            && when.elapsed() < PING_LIFE
+        {
+            return Ok(ping);
+        }
+        let ping = Arc::new(self.knock(domain).await?);
+        let kept = ping.clone();
+        self.with_registry(domain, |registry| {
+            registry.ping = Some((Instant::now(), kept));
+        });
+        Ok(ping)
+    }
+
+    /// Forgets what a registry said, because it does not hold any more.
+    pub(crate) fn forget(&self, domain: &str) {
+        self.with_registry(domain, |registry| registry.ping = None);
+    }
+
+    fn with_registry<T>(&self, domain: &str, then: impl FnOnce(&mut Registry) -> T) -> T {
+        let registries = self.shared.registries.lock();
+        let mut registries = registries.unwrap_or_else(PoisonError::into_inner);
+        if registries.len() >= REGISTRIES_MAX && !registries.contains_key(domain) {
+            registries.clear();
+        }
+        let places = self.shared.config.max_connections_per_host.max(1);
+        then(
+            registries
+                .entry(domain.to_owned())
+                .or_insert_with(|| Registry {
+                    downloads: Arc::new(Semaphore::new(places)),
+                    ping: None,
+                }),
+        )
+    }
+
+    /// Tries a registry's addresses until one speaks its protocol.
+    async fn knock(&self, domain: &str) -> Result<Ping, RegistryError> {
+        let bases = self.shared.insecure.bases(domain)?;
+        let mut first_failure = None;
+        let mut left = bases.len();
+        for base in bases {
+            left -= 1;
+            match self.knock_at(&base).await {
+                Ok(answer) if left > 0 && wants_tls(&base, &answer) => {
+                    first_failure = Some(answer.into_error().await);
+                }
+                Ok(answer) => {
+                    let challenges = parse(&answer.headers);
+                    return Ok(Ping { base, challenges });
+                }
+                Err(error) if left > 0 && worth_another(&base, &error) => {
+                    first_failure = Some(error);
+                }
+                // Where neither protocol is spoken, the first try's failure tells more.
+                Err(error) if is_other_protocol(&error) => {
+                    return Err(first_failure.unwrap_or(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(
+            first_failure.unwrap_or_else(|| RegistryError::RegistryName {
+                name: domain.to_owned(),
+            }),
+        )
+    }
+
+    async fn knock_at(&self, base: &Base) -> Result<Answer, RegistryError> {
+        let uri = base.at("/v2/").unwrap_or_else(|| base.uri.clone());
+        let mut message = Message::new(Method::GET, uri);
+        message.downgrade = base.insecure;
+        // Where another scheme is tried next, a broken connection is an answer, too.
+        match base.insecure {
+            true => self.shared.exchange.follow(&message).await,
+            false => self.shared.exchange.patient(&message).await,
+        }
+    }
+}
+
+/// A TLS server tells a plain http client so by `400 Bad Request`.
+fn wants_tls(base: &Base, answer: &Answer) -> bool {
+    !base.origin.https && answer.status == StatusCode::BAD_REQUEST
+}
+
+fn is_other_protocol(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Exchange { source, .. } if source.is_other_protocol())
+}
+
+/// Whether the other scheme may succeed: the port is the same if the name has one, so a refused
+/// connection is refused for both.
+fn worth_another(base: &Base, error: &RegistryError) -> bool {
+    let unreachable = match error {
+        RegistryError::Exchange { source, .. } => source.is_unreachable(),
+        _ => false,
+    };
+    is_other_protocol(error) || (unreachable && !base.has_port())
+}

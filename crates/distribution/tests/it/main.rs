@@ -1,0 +1,16 @@
+//! The registry client against CNCF distribution and against a registry that lies.
+
+#[cfg(test)]
+mod docker_config;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod trust;

@@ -1,0 +1,46 @@
+//! What an engine is told at its start.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// Settings of one engine. Two engines never share `root` or `run`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything that survives a reboot, `/var/lib/gorae` by default.
+    pub root: PathBuf,
+    /// Everything that does not, `/run/gorae` by default.
+    pub run: PathBuf,
+    /// The `gorae-shim` executable.
+    pub shim: PathBuf,
+    /// The default bridge's name.
+    pub bridge: String,
+    /// The default bridge's address and prefix length; a free subnet is chosen when absent.
+    pub bip: Option<(Ipv4Addr, u8)>,
+    /// Address for published ports that name none.
+    pub publish_address: Ipv4Addr,
+    /// The cgroup below which containers get theirs, with a leading slash.
+    pub cgroup_parent: PathBuf,
+    /// Registries that may be reached over plain http or with an unknown certificate.
+    pub insecure_registries: Vec<String>,
+    /// How many network namespaces and shims are kept ready.
+    pub warm: usize,
+    /// An image that the engine carries, as an OCI layout in a tar archive.
+    pub builtin_image: Option<&'static [u8]>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/gorae".into(),
+            run: "/run/gorae".into(),
+            shim: "gorae-shim".into(),
+            bridge: "gorae0".into(),
+            bip: None,
+            publish_address: Ipv4Addr::UNSPECIFIED,
+            cgroup_parent: "/gorae".into(),
+            insecure_registries: Vec::new(),
+            warm: 3,
+            builtin_image: None,
+        }
+    }
+}

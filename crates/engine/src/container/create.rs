@@ -1,0 +1,230 @@
+//! Creating a container: the client's wishes and the image's defaults become a record and a folder.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::container::{Config, CreateRequest, CreateResponse};
+use api::host_config::HostConfig;
+use jiff::Timestamp;
+use oci::image::ContainerDefaults;
+
+use super::mounts::Wanted;
+use super::{Container, Mount, MountKind, Record, State, check, mounts};
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::{Error, Result, Step};
+use crate::image::Image;
+use crate::names;
+
+impl Engine {
+    /// Creates a container and answers its id.
+    ///
+    /// # Errors
+    /// When the image is missing, the name taken, the configuration wrong or the disk refuses.
+    pub async fn container_create(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        platform: Option<&str>,
+        request: CreateRequest,
+    ) -> Result<CreateResponse> {
+        let CreateRequest { config, host_config, networking_config, .. } = request;
+        let mut host = host_config.unwrap_or_default();
+        let name = name.map(|n| n.trim_start_matches('/')).filter(|n| !n.is_empty());
+        name.map_or(Ok(()), names::check)?;
+        let image = self.images.get(&config.image, platform)?;
+        let mut config = config;
+        merge_image(&mut config, image.config.config.as_ref());
+        let mut warnings = Vec::new();
+        check::request(&config, &mut host, &mut warnings)?;
+        self.check_network_mode(&host)?;
+        let wanted = mounts::wanted(&config, &host)?;
+        let id = names::draw_id()?;
+        default_hostname(&mut config, &host, id.short());
+        let endpoints = networking_config.and_then(|n| n.endpoints_config).unwrap_or_default();
+        let name = self.containers.reserve(&id, name)?;
+        let record = Record {
+            id: id.clone(),
+            name,
+            created: Timestamp::now(),
+            image: image.id.clone(),
+            layers: image.chain_ids(),
+            platform: image.config.os.clone(),
+            config,
+            host,
+            endpoints,
+            mounts: Vec::new(),
+            attached: None,
+            state: State::default(),
+        };
+        match self.build(record, &image, wanted).await {
+            Ok(()) => Ok(CreateResponse { id: id.to_string(), warnings }),
+            Err(error) => {
+                self.containers.release(&id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what the record needs on the disk, and the record last.
+    async fn build(self: &Arc<Self>, mut record: Record, image: &Arc<Image>, wanted: Vec<Wanted>) -> Result<()> {
+        record.mounts = self.resolve_mounts(&record, image, wanted).await?;
+        let (store, id) = (self.store.clone(), record.id.clone());
+        let image_root = record.layers.last().map(|chain| self.store.layers().path(chain));
+        let folder = move || {
+            let made = store.containers().create(&id, image_root.as_deref());
+            made.map(drop).step(|| format!("create the folder of container {id}"))
+        };
+        self.blocking(folder).await?;
+        let container = Arc::new(Container::new(record));
+        let saved = container.record().clone();
+        if let Err(error) = self.db.put(Table::Containers, saved.id.as_str(), &saved).await {
+            self.remove_folder(&saved.id).await;
+            return Err(error);
+        }
+        self.containers.insert(&container);
+        self.container_event("create", &container, &[]);
+        Ok(())
+    }
+
+    /// Makes the volumes and missing host folders that the mounts need.
+    async fn resolve_mounts(
+        self: &Arc<Self>,
+        record: &Record,
+        image: &Arc<Image>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<Mount>> {
+        let mut mounts = Vec::with_capacity(wanted.len());
+        for Wanted { mut mount, copy_up, create_source, driver } in wanted {
+            match mount.kind {
+                MountKind::Volume => {
+                    let volume = self.volume_for(&mount.name, driver.as_ref(), &record.id).await?;
+                    mount.name.clone_from(&volume.name);
+                    mount.source = volume.mountpoint.clone();
+                    if copy_up {
+                        self.copy_up(image, &mount.destination, &volume.name).await?;
+                    }
+                }
+                MountKind::Bind if create_source => make_source(&mount.source)?,
+                MountKind::Bind | MountKind::Tmpfs => {}
+            }
+            mounts.push(mount);
+        }
+        Ok(mounts)
+    }
+}
+
+/// Makes a missing bind source as a folder, as `-v` has always done.
+fn make_source(path: &str) -> Result<()> {
+    match std::fs::create_dir_all(path) {
+        Ok(()) => Ok(()),
+        // a file, a socket: it is there
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::system(format!("error while creating mount source path '{path}'"), &error)),
+    }
+}
+
+fn default_hostname(config: &mut Config, host: &HostConfig, short_id: &str) {
+    if host.network_mode == "host" || host.uts_mode == "host" {
+        if let Ok(name) = std::fs::read_to_string("/proc/sys/kernel/hostname")
+            && config.hostname.is_empty()
+        {
+            config.hostname = name.trim().to_owned();
+        }
+    } else if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
+        config.hostname = short_id.to_owned();
+    }
+}
+
+/// Fills what the client left open from the image, as dockerd does.
+fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
+    let Some(image) = image else { return };
+    if config.user.is_empty() {
+        config.user.clone_from(&image.user);
+    }
+    if let Some(ports) = &image.exposed_ports {
+        for port in ports.keys() {
+            config.exposed_ports.entry(if port.contains('/') { port.clone() } else { format!("{port}/tcp") }).or_default();
+        }
+    }
+    merge_environment(config.env.get_or_insert_default(), image.env.as_deref().unwrap_or_default());
+    merge_map(config.labels.get_or_insert_default(), image.labels.as_ref());
+    if config.entrypoint.is_none() {
+        // an own command keeps the image's entrypoint; an own entrypoint drops the image's command
+        if config.cmd.as_ref().is_none_or(|words| words.is_empty()) {
+            config.cmd = image.cmd.clone().map(Into::into);
+        }
+        config.entrypoint = image.entrypoint.clone().map(Into::into);
+    } else if config.entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {
+        // `--entrypoint ""` takes the image's away
+        config.entrypoint = None;
+    }
+    if let Some(volumes) = &image.volumes {
+        let own = config.volumes.get_or_insert_default();
+        for path in volumes.keys() {
+            own.entry(path.clone()).or_default();
+        }
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir.clone_from(&image.working_dir);
+    }
+    if config.stop_signal.is_empty() {
+        config.stop_signal = image.stop_signal.clone().unwrap_or_default();
+    }
+    if config.stop_timeout.is_none() {
+        config.stop_timeout = image.stop_timeout;
+    }
+}
+
+/// The image's variables in front, each unless the client sets it.
+fn merge_environment(own: &mut Vec<String>, image: &[String]) {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let given: Vec<String> = own.iter().map(|v| name(v)).collect();
+    // Docker appends the image's variables behind the client's
+    own.extend(image.iter().filter(|v| !given.contains(&name(v))).cloned());
+}
+
+fn merge_map(own: &mut BTreeMap<String, String>, image: Option<&BTreeMap<String, String>>) {
+    for (key, value) in image.into_iter().flatten() {
+        own.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ContainerDefaults {
+        ContainerDefaults {
+            env: Some(vec!["PATH=/bin".into(), "A=image".into()]),
+            entrypoint: Some(vec!["/entry".into()]),
+            cmd: Some(vec!["arg".into()]),
+            working_dir: "/srv".into(),
+            ..ContainerDefaults::default()
+        }
+    }
+
+    fn check(config: &mut Config, entrypoint: Option<&[&str]>, cmd: Option<&[&str]>) {
+        merge_image(config, Some(&image()));
+        let owned = |w: Option<&[&str]>| w.map(|w| w.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
+        assert_eq!((config.entrypoint.clone().map(|w| w.0), config.cmd.clone().map(|w| w.0)), (owned(entrypoint), owned(cmd)));
+    }
+
+    #[test]
+    fn entrypoint_and_command_merge_as_dockers() {
+        check(&mut Config::default(), Some(&["/entry"]), Some(&["arg"]));
+        let cmd = Some(vec!["own".to_owned()].into());
+        check(&mut Config { cmd: cmd.clone(), ..Config::default() }, Some(&["/entry"]), Some(&["own"]));
+        let entrypoint = Some(vec!["sh".to_owned()].into());
+        check(&mut Config { entrypoint, ..Config::default() }, Some(&["sh"]), None);
+        let none = Some(vec![String::new()].into());
+        check(&mut Config { entrypoint: none, cmd, ..Config::default() }, None, Some(&["own"]));
+    }
+
+    #[test]
+    fn the_clients_environment_wins() {
+        let mut config = Config { env: Some(vec!["A=own".into()]), ..Config::default() };
+        merge_image(&mut config, Some(&image()));
+        assert_eq!(config.env.unwrap(), ["A=own", "PATH=/bin"]);
+        assert_eq!(config.working_dir, "/srv");
+    }
+}

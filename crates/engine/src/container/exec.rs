@@ -1,0 +1,315 @@
+//! Further processes in running containers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use api::exec::{CreateRequest, CreateResponse, Inspect, ProcessConfig, StartRequest};
+use oci::ContainerId;
+use oci::runtime::{Capabilities, Process, User};
+use shim::{AttachOrder, ExecOrder, Reply, Request};
+use tokio::net::UnixStream;
+
+use super::{Attachment, Container, Record, Status, lock, spec};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::shim_link::{Link, ask, refusal};
+
+/// Ended execs that are kept for `inspect`; the oldest go first.
+const KEPT: usize = 512;
+
+/// An exec: what was asked, and how far it is.
+#[derive(Clone, Debug)]
+struct Exec {
+    container: ContainerId,
+    request: CreateRequest,
+    progress: Progress,
+    /// The order of their making.
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Created,
+    Running { pid: i32 },
+    Ended { code: i32 },
+}
+
+/// All execs of an engine. They live no longer than the engine: what runs on after its death is
+/// the shim's, and nobody can ask for it by id any more.
+#[derive(Debug, Default)]
+pub(crate) struct Execs(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    by_id: HashMap<String, Exec>,
+    next: u64,
+}
+
+impl Execs {
+    /// The ids of a container's execs that have not ended.
+    pub(crate) fn ids_of(&self, container: &ContainerId) -> Vec<String> {
+        let table = lock(&self.0);
+        let open = |e: &Exec| e.container == *container && !matches!(e.progress, Progress::Ended { .. });
+        table.by_id.iter().filter(|(_, exec)| open(exec)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Takes note that a container's execs ended with it.
+    pub(super) fn end_all(&self, container: &ContainerId) {
+        let mut table = lock(&self.0);
+        for exec in table.by_id.values_mut().filter(|e| e.container == *container) {
+            if let Progress::Running { .. } | Progress::Created = exec.progress {
+                exec.progress = Progress::Ended { code: 137 };
+            }
+        }
+    }
+
+    fn add(&self, id: String, container: ContainerId, request: CreateRequest) {
+        let mut table = lock(&self.0);
+        if table.by_id.len() >= KEPT {
+            let ended = table.by_id.iter().filter(|(_, e)| matches!(e.progress, Progress::Ended { .. }));
+            let oldest = ended.min_by_key(|(_, e)| e.number).map(|(id, _)| id.clone());
+            oldest.map(|id| table.by_id.remove(&id));
+        }
+        let number = table.next;
+        table.next += 1;
+        table.by_id.insert(id, Exec { container, request, progress: Progress::Created, number });
+    }
+
+    fn get(&self, id: &str) -> Result<Exec> {
+        let missing = || Error::not_found(format!("No such exec instance: {id}"));
+        lock(&self.0).by_id.get(id).cloned().ok_or_else(missing)
+    }
+
+    fn set(&self, id: &str, progress: Progress) {
+        if let Some(exec) = lock(&self.0).by_id.get_mut(id) {
+            // an end that was told before the start's answer stays
+            if !matches!(exec.progress, Progress::Ended { .. }) {
+                exec.progress = progress;
+            }
+        }
+    }
+
+    /// Takes an exec for its start, which happens once.
+    fn begin(&self, id: &str) -> Result<Exec> {
+        let mut table = lock(&self.0);
+        let missing = || Error::not_found(format!("No such exec instance: {id}"));
+        let exec = table.by_id.get_mut(id).ok_or_else(missing)?;
+        match exec.progress {
+            Progress::Created => {
+                exec.progress = Progress::Running { pid: 0 };
+                Ok(exec.clone())
+            }
+            Progress::Running { .. } => Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
+            Progress::Ended { .. } => Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
+        }
+    }
+}
+
+impl Engine {
+    /// Prepares a process for a running container.
+    ///
+    /// # Errors
+    /// When the container does not run or no command is given.
+    pub fn exec_create(&self, name: &str, request: CreateRequest) -> Result<CreateResponse> {
+        let container = self.containers.get(name)?;
+        running(&container)?;
+        if request.cmd.as_ref().is_none_or(|words| words.is_empty()) {
+            return Err(Error::invalid("No exec command specified"));
+        }
+        let bytes: [u8; 32] = names::random()?;
+        let id = oci::Digest::from_sha256(&bytes).hex().to_owned();
+        let action = format!("exec_create: {}", command_line(&request));
+        self.execs.add(id.clone(), container.id.clone(), request);
+        self.container_event(&action, &container, &[("execID", &id)]);
+        Ok(CreateResponse { id })
+    }
+
+    /// Starts a prepared process; answers its streams unless it is detached.
+    ///
+    /// # Errors
+    /// When it was started before, the container does not run, or the program cannot be executed.
+    pub async fn exec_start(&self, id: &str, request: &StartRequest) -> Result<Option<Attachment>> {
+        let exec = self.execs.get(id)?;
+        let container = self.containers.get(exec.container.as_str())?;
+        running(&container)?;
+        let exec = self.execs.begin(id)?;
+        let tty = exec.request.tty;
+        let order = self.exec_order(id, &container, &exec.request, request)?;
+        let result = self.exec_run(&container, order).await;
+        match result {
+            Ok((pid, stream)) => {
+                self.execs.set(id, Progress::Running { pid });
+                let action = format!("exec_start: {}", command_line(&exec.request));
+                self.container_event(&action, &container, &[("execID", id)]);
+                Ok((!request.detach).then_some(Attachment { tty, past: None, io: Some(stream) }))
+            }
+            Err(failure) => {
+                self.execs.set(id, Progress::Ended { code: failure.code });
+                Err(failure.error)
+            }
+        }
+    }
+
+    fn exec_order(
+        &self,
+        id: &str,
+        container: &Container,
+        exec: &CreateRequest,
+        start: &StartRequest,
+    ) -> Result<ExecOrder> {
+        let record = container.record();
+        let size = start.console_size.or(exec.console_size).and_then(spec::console_size);
+        let attached = !start.detach;
+        Ok(ExecOrder {
+            id: id.to_owned(),
+            process: process(&record, exec, size)?,
+            user: None,
+            streams: AttachOrder {
+                stdin: attached && exec.attach_stdin,
+                stdout: attached && exec.attach_stdout,
+                stderr: attached && exec.attach_stderr,
+            },
+        })
+    }
+
+    async fn exec_run(&self, container: &Container, order: ExecOrder) -> Result<(i32, UnixStream), Failure> {
+        let mut link = Link::connect(&self.run_dir(&container.id)).map_err(|error| Failure { error, code: 126 })?;
+        match link.call(&Request::Exec(Box::new(order)), &[]).await {
+            Ok(Reply::Exec { pid }) => Ok((pid, link.into_stream())),
+            Ok(reply) => {
+                Err(Failure { error: Error::internal(format!("exec: unexpected answer {reply:?}")), code: 126 })
+            }
+            Err(error) => {
+                let missing = matches!(&error, shim::CallError::Refused { kind: shim::ErrorKind::NotFound, .. });
+                let text = refusal(&error).context("OCI runtime exec failed: exec failed: unable to start container process");
+                Err(Failure { error: text, code: if missing { 127 } else { 126 } })
+            }
+        }
+    }
+
+    /// Takes note of an exec's end.
+    pub(super) fn exec_ended(&self, container: &Arc<Container>, id: &str, code: i32) {
+        self.execs.set(id, Progress::Ended { code });
+        self.container_event("exec_die", container, &[("execID", id), ("exitCode", &code.to_string())]);
+    }
+
+    /// Tells everything about an exec.
+    ///
+    /// # Errors
+    /// When there is no such exec.
+    pub fn exec_inspect(&self, id: &str) -> Result<Inspect> {
+        let exec = self.execs.get(id)?;
+        let request = exec.request;
+        let mut words = request.cmd.unwrap_or_default().0;
+        let entrypoint = if words.is_empty() { String::new() } else { words.remove(0) };
+        let (running, exit_code, pid) = match exec.progress {
+            Progress::Created => (false, None, 0),
+            Progress::Running { pid } => (true, None, pid),
+            Progress::Ended { code } => (false, Some(code.into()), 0),
+        };
+        Ok(Inspect {
+            id: id.to_owned(),
+            running,
+            exit_code,
+            process_config: ProcessConfig {
+                tty: request.tty,
+                entrypoint,
+                arguments: words,
+                privileged: Some(request.privileged),
+                user: request.user,
+            },
+            open_stdin: request.attach_stdin,
+            open_stderr: request.attach_stderr,
+            open_stdout: request.attach_stdout,
+            can_remove: exit_code.is_some(),
+            container_id: exec.container.to_string(),
+            detach_keys: api::wire::Bytes(request.detach_keys.into_bytes()),
+            pid: pid.into(),
+        })
+    }
+
+    /// Sets the size of an exec's terminal.
+    ///
+    /// # Errors
+    /// When there is no such exec or it does not run.
+    pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
+        let exec = self.execs.get(id)?;
+        let request = Request::Resize { exec: Some(id.to_owned()), height, width };
+        ask(&self.run_dir(&exec.container), &request).await.map(drop).map_err(|e| e.context("resize exec"))
+    }
+
+    /// Sets the size of a container's terminal.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub async fn container_resize(&self, name: &str, height: u16, width: u16) -> Result<()> {
+        let container = self.containers.get(name)?;
+        running(&container).map_err(|_| Error::conflict(format!("container {} is not running", container.id)))?;
+        let request = Request::Resize { exec: None, height, width };
+        ask(&self.run_dir(&container.id), &request).await.map(drop).map_err(|e| e.context("resize container"))
+    }
+}
+
+/// A failed start of an exec and the exit code it counts as.
+struct Failure {
+    error: Error,
+    code: i32,
+}
+
+fn running(container: &Container) -> Result<()> {
+    match container.status() {
+        Status::Running => Ok(()),
+        Status::Paused => {
+            Err(Error::conflict(format!("container {} is paused, unpause the container before exec", container.id)))
+        }
+        Status::Restarting => Err(Error::conflict(format!(
+            "container {} is restarting, wait until the container is running",
+            container.id
+        ))),
+        _ => Err(Error::conflict(format!("container {} is not running", container.id))),
+    }
+}
+
+fn command_line(request: &CreateRequest) -> String {
+    request.cmd.as_ref().map(|words| words.join(" ")).unwrap_or_default()
+}
+
+fn process(record: &Record, exec: &CreateRequest, size: Option<oci::runtime::ConsoleSize>) -> Result<Process> {
+    let mut host = record.host.clone();
+    host.privileged |= exec.privileged;
+    let capabilities = spec::capabilities(&host)?;
+    let user = if exec.user.is_empty() { record.config.user.clone() } else { exec.user.clone() };
+    let own = exec.env.clone().unwrap_or_default();
+    let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
+    let set: Vec<String> = own.iter().map(name).collect();
+    let mut env = spec::environment(record);
+    env.retain(|variable| !set.contains(&name(variable)));
+    if exec.tty && !env.iter().chain(&own).any(|v| v.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(own);
+    let cwd = [&exec.working_dir, &record.config.working_dir].into_iter().find(|d| !d.is_empty());
+    Ok(Process {
+        terminal: exec.tty,
+        console_size: size,
+        user: User {
+            username: Some(user),
+            additional_groups: host.group_add.clone().unwrap_or_default(),
+            ..User::default()
+        },
+        args: exec.cmd.clone().unwrap_or_default().0,
+        env,
+        cwd: cwd.cloned().unwrap_or_else(|| "/".to_owned()),
+        capabilities: Some(Capabilities {
+            bounding: capabilities.clone(),
+            effective: capabilities.clone(),
+            permitted: capabilities,
+            ..Capabilities::default()
+        }),
+        rlimits: spec::rlimits(&host),
+        no_new_privileges: spec::no_new_privileges(&host),
+        oom_score_adj: None,
+        apparmor_profile: None,
+    })
+}

@@ -1,0 +1,245 @@
+//! Listing containers.
+
+use std::sync::Arc;
+
+use api::Filters;
+use api::container::{MountPoint, Port, Summary, SummaryHostConfig, SummaryNetworkSettings};
+use api::query::ContainerList;
+use jiff::Timestamp;
+
+use super::{Container, Mount, MountKind, Record, State, Status, lock};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::filter;
+
+const FILTERS: [&str; 15] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
+    "publish", "since", "status", "volume",
+];
+const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
+impl Engine {
+    /// Lists containers, newest first.
+    ///
+    /// # Errors
+    /// When a filter is unknown or malformed, or names a container that does not exist.
+    pub async fn container_list(self: &Arc<Self>, options: &ContainerList) -> Result<Vec<Summary>> {
+        options.filters.validate(&FILTERS)?;
+        let wanted = Wanted::new(self, options)?;
+        let most = usize::try_from(options.limit).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let all = self.containers.all();
+        let chosen: Vec<_> = all.into_iter().filter(|container| wanted.matches(self, container)).take(most).collect();
+        let mut list = Vec::with_capacity(chosen.len());
+        for container in chosen {
+            let mut summary = self.summary(&container);
+            if options.size {
+                let (rw, root) = self.sizes(&container).await?;
+                (summary.size_rw, summary.size_root_fs) = (rw, root);
+            }
+            list.push(summary);
+        }
+        Ok(list)
+    }
+
+    /// Size of the writable layer, and of that and the image, in bytes.
+    pub(super) async fn sizes(self: &Arc<Self>, container: &Container) -> Result<(i64, i64)> {
+        let (store, id) = (Arc::clone(&self.store), container.id.clone());
+        let image = self.images.by_id(&container.record().image).map_or(0, |image| image.size);
+        let rw = self.blocking(move || Ok(store.containers().get(&id).usage().map_or(0, |u| u.allocated))).await?;
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Ok((signed(rw), signed(rw.saturating_add(image))))
+    }
+
+    pub(crate) fn summary(&self, container: &Container) -> Summary {
+        let record = container.record().clone();
+        let live = lock(&container.live);
+        let endpoint = live.endpoint.as_ref();
+        let command = record.args().join(" ");
+        Summary {
+            id: record.id.to_string(),
+            names: Some(vec![format!("/{}", record.name)]),
+            image: self.images.shown_name(&record.config.image, &record.image),
+            image_id: record.image.to_string(),
+            image_manifest_descriptor: None,
+            command,
+            created: record.created.as_second(),
+            ports: Some(ports(&record, endpoint)),
+            size_rw: 0,
+            size_root_fs: 0,
+            labels: Some(record.config.labels.clone().unwrap_or_default()),
+            state: record.state.status.word().to_owned(),
+            status: status_text(&record.state),
+            host_config: SummaryHostConfig {
+                network_mode: record.host.network_mode.clone(),
+                annotations: record.host.annotations.clone(),
+            },
+            network_settings: Some(SummaryNetworkSettings {
+                networks: Some(self.networks.endpoints_of(&record, endpoint)),
+            }),
+            mounts: Some(record.mounts.iter().map(mount_point).collect()),
+        }
+    }
+}
+
+/// The ports of a container: those published, and those only exposed.
+fn ports(record: &Record, endpoint: Option<&crate::network::Endpoint>) -> Vec<Port> {
+    let mut ports: Vec<Port> = endpoint.map(crate::network::Endpoint::ports).unwrap_or_default();
+    for exposed in record.config.exposed_ports.keys() {
+        let (number, kind) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+        let Ok(number) = number.parse() else { continue };
+        if record.state.status.is_alive() && !ports.iter().any(|p| p.private_port == number && p.kind == kind) {
+            ports.push(Port { private_port: number, kind: kind.to_owned(), ..Port::default() });
+        }
+    }
+    ports
+}
+
+/// A mount as clients see it.
+pub(super) fn mount_point(mount: &Mount) -> MountPoint {
+    MountPoint {
+        kind: match mount.kind {
+            MountKind::Bind => "bind",
+            MountKind::Volume => "volume",
+            MountKind::Tmpfs => "tmpfs",
+        }
+        .to_owned(),
+        name: mount.name.clone(),
+        source: mount.source.clone(),
+        destination: mount.destination.clone(),
+        driver: if mount.kind == MountKind::Volume { "local".to_owned() } else { String::new() },
+        mode: mount.mode.clone(),
+        rw: !mount.read_only,
+        propagation: mount.propagation.clone(),
+    }
+}
+
+/// What `ps` shows in the column STATUS.
+fn status_text(state: &State) -> String {
+    let since = |time: Option<Timestamp>| {
+        let seconds = time.map_or(0, |t| Timestamp::now().duration_since(t).as_secs());
+        human(u64::try_from(seconds).unwrap_or(0))
+    };
+    match state.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
+        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Removing => "Removal In Progress".to_owned(),
+        Status::Dead => "Dead".to_owned(),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+    }
+}
+
+/// A duration as go-units writes it.
+pub(crate) fn human(seconds: u64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        s if s < MINUTE => format!("{s} seconds"),
+        s if s < 2 * MINUTE => "About a minute".to_owned(),
+        s if s < HOUR => format!("{} minutes", s / MINUTE),
+        // go-units rounds hours to the nearest
+        s if (s + HOUR / 2) / HOUR == 1 => "About an hour".to_owned(),
+        s if (s + HOUR / 2) / HOUR < 48 => format!("{} hours", (s + HOUR / 2) / HOUR),
+        s if s < 14 * DAY => format!("{} days", s / DAY),
+        s if s < 60 * DAY => format!("{} weeks", s / DAY / 7),
+        s if s < 730 * DAY => format!("{} months", s / DAY / 30),
+        s => format!("{} years", s / DAY / 365),
+    }
+}
+
+/// A list's filters, resolved once.
+struct Wanted<'a> {
+    all: bool,
+    filters: &'a Filters,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(engine: &Engine, options: &'a ContainerList) -> Result<Self> {
+        let filters = &options.filters;
+        if let Some(bad) = filters.get("status").find(|s| !STATUSES.contains(s)) {
+            return Err(Error::invalid(format!("invalid filter 'status={bad}'")));
+        }
+        if let Some(bad) = filters.get("exited").find(|code| code.parse::<i64>().is_err()) {
+            return Err(Error::invalid(format!("invalid filter 'exited={bad}'")));
+        }
+        let created = |key: &str| match filters.get(key).next() {
+            Some(name) => Ok::<_, Error>(Some(engine.containers.get(name)?.record().created)),
+            None => Ok(None),
+        };
+        let by_state = ["status", "exited"].iter().any(|key| filters.contains(key));
+        let all = options.all || options.limit > 0 || by_state;
+        Ok(Self { all, filters, before: created("before")?, since: created("since")? })
+    }
+
+    fn matches(&self, engine: &Engine, container: &Container) -> bool {
+        let record = container.record().clone();
+        let state = &record.state;
+        let filters = self.filters;
+        if !self.all && !matches!(state.status, Status::Running | Status::Paused | Status::Restarting) {
+            return false;
+        }
+        let exited = state.status == Status::Exited && filters.exact("exited", &state.exit_code.to_string());
+        filters.exact("status", state.status.word())
+            && (!filters.contains("exited") || exited)
+            && filters.prefix("id", record.id.as_str())
+            && any(filters, "name", |name| record.name.contains(name.trim_matches(['/', '^', '$'])))
+            && filter::labels(filters, record.config.labels.as_ref())
+            && any(filters, "ancestor", |image| engine.images.is_ancestor(image, &record))
+            && any(filters, "network", |network| engine.networks.is_on(&record, network))
+            && any(filters, "volume", |v| record.mounts.iter().any(|m| m.name == v || m.destination == v))
+            && any(filters, "publish", |port| published(&record, port))
+            && any(filters, "expose", |port| exposed(&record, port))
+            && any(filters, "health", |health| health == "none")
+            && any(filters, "is-task", |task| task == "false")
+            && self.before.is_none_or(|before| record.created < before)
+            && self.since.is_none_or(|since| record.created > since)
+    }
+}
+
+/// Whether one of a key's values satisfies the test, or the key has none.
+fn any(filters: &Filters, key: &str, test: impl Fn(&str) -> bool) -> bool {
+    !filters.contains(key) || filters.get(key).any(test)
+}
+
+fn published(record: &Record, port: &str) -> bool {
+    let wanted = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+    let number = wanted.split('/').next().unwrap_or_default();
+    record.host.port_bindings.iter().flatten().any(|(inside, bindings)| {
+        *inside == wanted || bindings.iter().flatten().any(|binding| binding.host_port == number)
+    })
+}
+
+fn exposed(record: &Record, port: &str) -> bool {
+    let wanted = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+    record.config.exposed_ports.contains_key(&wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_dockers() {
+        for (seconds, text) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3600, "About an hour"),
+            (2 * 3600, "2 hours"),
+            (47 * 3600, "47 hours"),
+            (49 * 3600, "2 days"),
+            (15 * 86400, "2 weeks"),
+        ] {
+            assert_eq!(human(seconds), text, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Containers: their records, their states, and a file for each verb.
+
+mod attach;
+mod check;
+mod create;
+mod defaults;
+mod device;
+pub(crate) mod exec;
+mod files;
+mod inspect;
+mod kill;
+mod list;
+pub(crate) mod logs;
+mod monitor;
+mod mounts;
+mod pause;
+mod prune;
+pub(crate) mod registry;
+mod remove;
+mod rename;
+mod restart;
+pub(crate) mod spec;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod update;
+mod wait;
+
+pub use attach::Attachment;
+pub(crate) use inspect::ZERO_TIME;
+pub use logs::LogReader;
+pub use wait::Waiter;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use oci::{ContainerId, Digest};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// Made, never started.
+    #[default]
+    Created,
+    /// Its init runs.
+    Running,
+    /// Its cgroup is frozen.
+    Paused,
+    /// It ended and its restart policy will start it again.
+    Restarting,
+    /// It is being removed.
+    Removing,
+    /// Its init has ended.
+    Exited,
+    /// It could not be removed or started in a way that cannot be mended.
+    Dead,
+}
+
+impl Status {
+    /// Docker's word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether the container's processes exist.
+    pub(crate) fn is_alive(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// What waiters and followers need to know of a container, sent at each change.
+#[derive(Clone, Debug)]
+pub(crate) struct Phase {
+    pub(crate) status: Status,
+    /// How often the container has ended.
+    pub(crate) exits: u64,
+    pub(crate) removed: bool,
+    pub(crate) exit_code: i64,
+    pub(crate) error: String,
+}
+
+impl Phase {
+    /// Whether no more output can come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.removed || !(self.status.is_alive() || self.status == Status::Restarting)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn running() -> Self {
+        Self { status: Status::Running, exits: 0, removed: false, exit_code: 0, error: String::new() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn over() -> Self {
+        Self { status: Status::Exited, ..Self::running() }
+    }
+}
+
+/// A container's state as the database keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    pub(crate) status: Status,
+    pub(crate) pid: i32,
+    pub(crate) exit_code: i64,
+    pub(crate) error: String,
+    pub(crate) oom_killed: bool,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    /// Whether a person stopped it, so that `unless-stopped` leaves it alone.
+    pub(crate) stopped_by_hand: bool,
+    pub(crate) restart_count: u64,
+}
+
+/// A mount that the container gets beside the default ones, resolved at creation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) kind: MountKind,
+    /// Volume's name; empty for the other kinds.
+    pub(crate) name: String,
+    /// Host path; empty for tmpfs.
+    pub(crate) source: String,
+    /// Absolute path in the container.
+    pub(crate) destination: String,
+    /// Options as the client wrote them (`ro`, `z`, ...), for `inspect`.
+    pub(crate) mode: String,
+    pub(crate) read_only: bool,
+    pub(crate) propagation: String,
+    /// tmpfs options, or bind's `rbind`/`bind`.
+    pub(crate) options: Vec<String>,
+}
+
+/// What a mount is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MountKind {
+    /// A host path.
+    Bind,
+    /// A named or anonymous volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+/// A container as the database keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    /// The image's id (digest of its configuration).
+    pub(crate) image: Digest,
+    /// Chain ids of the image's layers, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    pub(crate) platform: String,
+    /// The client's configuration with the image's defaults merged in.
+    pub(crate) config: api::container::Config,
+    pub(crate) host: api::host_config::HostConfig,
+    /// What the client asked of each network, by network name.
+    pub(crate) endpoints: BTreeMap<String, Option<api::network::EndpointSettings>>,
+    pub(crate) mounts: Vec<Mount>,
+    /// Its place in the network while it runs.
+    #[serde(default)]
+    pub(crate) attached: Option<crate::network::Attached>,
+    pub(crate) state: State,
+}
+
+impl Record {
+    /// The words of the container's first process: entrypoint and command.
+    pub(crate) fn args(&self) -> Vec<String> {
+        let words = |list: &Option<api::wire::StrSlice>| list.clone().unwrap_or_default().0;
+        let mut args = words(&self.config.entrypoint);
+        args.extend(words(&self.config.cmd));
+        args
+    }
+}
+
+/// Where a running container is attached to the network.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) endpoint: Option<crate::network::Endpoint>,
+}
+
+/// A container in memory.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    /// Held by whoever changes the container's state: verbs on one container come one after another.
+    pub(crate) lifecycle: tokio::sync::Mutex<()>,
+    record: Mutex<Record>,
+    /// Held from the start until the shim has let go of everything by name.
+    occupied: Arc<tokio::sync::Mutex<()>>,
+    /// Streams of clients that attached before the start; the shim gets them with its order.
+    early: Mutex<Vec<attach::Early>>,
+    pub(crate) live: Mutex<Live>,
+    pub(crate) phase: watch::Sender<Phase>,
+}
+
+impl Container {
+    pub(crate) fn new(record: Record) -> Self {
+        let phase = Phase {
+            status: record.state.status,
+            exits: 0,
+            removed: false,
+            exit_code: record.state.exit_code,
+            error: record.state.error.clone(),
+        };
+        Self {
+            id: record.id.clone(),
+            lifecycle: tokio::sync::Mutex::default(),
+            record: Mutex::new(record),
+            occupied: Arc::default(),
+            early: Mutex::default(),
+            live: Mutex::default(),
+            phase: watch::channel(phase).0,
+        }
+    }
+
+    /// The record, locked; never held across an await.
+    pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+
+    /// Changes the state and tells those who wait.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut record = self.record();
+        let was_alive = record.state.status.is_alive();
+        let result = change(&mut record.state);
+        let state = &record.state;
+        self.phase.send_modify(|phase| {
+            phase.status = state.status;
+            if was_alive && !state.status.is_alive() {
+                phase.exits += 1;
+                phase.exit_code = state.exit_code;
+                phase.error.clone_from(&state.error);
+            }
+        });
+        result
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.record().state.status
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.record().name.clone()
+    }
+}
+
+/// Locks a mutex; what a panicking thread left behind is still a value of its type.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a container's output is kept, from what the client asked.
+fn log_sink(folder: &Path, id: &str, log: &api::host_config::LogConfig) -> Result<shim::LogSink> {
+    /// Docker never rotates; a log that fills the disk stops everything, so there is a bound.
+    const MAX_SIZE: u64 = 20 << 20;
+    const MAX_FILES: u32 = 5;
+    if log.kind == "none" {
+        return Ok(shim::LogSink::None);
+    }
+    let option = |name: &str| log.config.as_ref().and_then(|options| options.get(name));
+    let max_size = match option("max-size").map(String::as_str) {
+        None => Some(MAX_SIZE),
+        Some("-1") => None,
+        Some(text) => Some(bytes(text).ok_or_else(|| Error::invalid(format!("invalid max-size {text:?}: expected a size such as 10m")))?),
+    };
+    let max_files = match option("max-file") {
+        None if option("max-size").is_some() => 1,
+        None => MAX_FILES,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|n| *n >= 1)
+            .ok_or_else(|| Error::invalid(format!("max-file cannot be less than 1: {text:?}")))?,
+    };
+    Ok(shim::LogSink::JsonFile { path: folder.join(format!("{id}-json.log")), max_size, max_files })
+}
+
+/// A size as `10m`, in bytes with binary units.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" => 10,
+        "m" | "mb" => 20,
+        "g" | "gb" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}

@@ -1,0 +1,118 @@
+//! Watching a running container through its shim, and what follows its end.
+
+use std::process::Child;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shim::{Event, Exit};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Container, Status, lock};
+use crate::engine::Engine;
+use crate::shim_link::Link;
+use crate::warm::reap;
+
+/// The exit code of a container whose shim was killed: nobody saw how it ended.
+const UNSEEN: i32 = 137;
+
+impl Engine {
+    /// Follows a container's events until its shim has let go of everything.
+    ///
+    /// `occupied` is held so long: another start of the same container waits for it.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        mut link: Link,
+        child: Option<Child>,
+        occupied: OwnedMutexGuard<()>,
+    ) {
+        let (engine, container) = (Arc::clone(self), Arc::clone(container));
+        let adopted = child.is_none();
+        tokio::spawn(async move {
+            // control is subscribed by the start
+            if adopted && let Err(error) = link.call(&shim::Request::Subscribe, &[]).await {
+                tracing::debug!(id = %container.id, %error, "the shim ended before it could be followed");
+            }
+            let mut ended = false;
+            loop {
+                match link.event().await {
+                    Ok(Some(Event::Exited(exit))) => {
+                        ended = true;
+                        engine.ended(&container, &exit).await;
+                    }
+                    Ok(Some(Event::ExecExited { id, code })) => engine.exec_ended(&container, &id, code),
+                    Ok(Some(Event::Oom)) => engine.container_event("oom", &container, &[]),
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(id = %container.id, %error, "lost the connection to a shim");
+                        break;
+                    }
+                }
+            }
+            drop(link);
+            if let Some(child) = child {
+                reap(child);
+            }
+            if !ended {
+                let exit = engine.exit_record(&container).unwrap_or_else(unseen);
+                engine.ended(&container, &exit).await;
+            }
+            drop(occupied);
+            engine.after_end(&container).await;
+        });
+    }
+
+    /// Follows a container that an earlier engine started.
+    pub(crate) fn watch_adopted(self: &Arc<Self>, container: &Arc<Container>, link: Link) {
+        match Arc::clone(&container.occupied).try_lock_owned() {
+            Ok(occupied) => self.watch(container, link, None, occupied),
+            Err(_) => tracing::error!(id = %container.id, "is followed already"),
+        }
+    }
+
+    /// What the shim wrote about the end, if it came to that.
+    pub(crate) fn exit_record(&self, container: &Container) -> Option<Exit> {
+        let path = self.run_dir(&container.id).join(shim::protocol::EXIT_NAME);
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Takes note of a container's end and tells those who wait.
+    pub(crate) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
+        let endpoint = lock(&container.live).endpoint.take();
+        if let Some(endpoint) = endpoint {
+            self.networks.detach(endpoint);
+        }
+        container.record().attached = None;
+        self.execs.end_all(&container.id);
+        let will_restart = self.will_restart(container, exit);
+        container.update(|state| {
+            state.status = if will_restart { Status::Restarting } else { Status::Exited };
+            state.pid = 0;
+            state.exit_code = exit.code.into();
+            state.oom_killed = exit.oom_killed;
+            state.finished_at = Some(exit.finished_at.parse().unwrap_or_else(|_| Timestamp::now()));
+        });
+        self.save_later(container).await;
+        let code = exit.code.to_string();
+        let started = exit.started_at.parse::<Timestamp>().ok();
+        let lasted = started.map_or(0, |s| Timestamp::now().duration_since(s).as_secs()).to_string();
+        self.container_event("die", container, &[("exitCode", &code), ("execDuration", &lasted)]);
+    }
+
+    /// What the container's own settings ask for after its end: removal or another start.
+    async fn after_end(self: &Arc<Self>, container: &Arc<Container>) {
+        if container.status() == Status::Restarting {
+            self.restart_later(container);
+        } else if container.record().host.auto_remove {
+            let _turn = container.lifecycle.lock().await;
+            if container.status() == Status::Exited {
+                self.remove_in_turn(container, true).await;
+            }
+        }
+    }
+}
+
+fn unseen() -> Exit {
+    let now = Timestamp::now().to_string();
+    Exit { code: UNSEEN, oom_killed: false, started_at: now.clone(), finished_at: now }
+}

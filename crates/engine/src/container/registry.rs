@@ -1,0 +1,98 @@
+//! All containers by id and by name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use oci::ContainerId;
+
+use super::Container;
+use crate::error::{Error, Result};
+use crate::names;
+
+/// The containers of an engine; a name is reserved before its container exists.
+#[derive(Debug, Default)]
+pub(crate) struct Containers(RwLock<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_id: HashMap<ContainerId, Arc<Container>>,
+    by_name: HashMap<String, ContainerId>,
+}
+
+impl Containers {
+    fn tables(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn tables_mut(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takes a name for a container to be, drawing one where none is given.
+    pub(crate) fn reserve(&self, id: &ContainerId, name: Option<&str>) -> Result<String> {
+        let mut tables = self.tables_mut();
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => names::draw(|name| tables.by_name.contains_key(name))?,
+        };
+        if let Some(owner) = tables.by_name.get(&name) {
+            return Err(Error::conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove (or rename) that container to be able to reuse that name."
+            )));
+        }
+        tables.by_name.insert(name.clone(), id.clone());
+        Ok(name)
+    }
+
+    /// Gives a container another name.
+    pub(crate) fn rename(&self, container: &Container, new: &str) -> Result<String> {
+        let new = self.reserve(&container.id, Some(new))?;
+        let old = std::mem::replace(&mut container.record().name, new);
+        self.tables_mut().by_name.remove(&old);
+        Ok(old)
+    }
+
+    /// Forgets a container and its names.
+    pub(crate) fn release(&self, id: &ContainerId) {
+        let mut tables = self.tables_mut();
+        tables.by_id.remove(id);
+        tables.by_name.retain(|_, owner| owner != id);
+    }
+
+    pub(crate) fn insert(&self, container: &Arc<Container>) {
+        let name = container.name();
+        let mut tables = self.tables_mut();
+        tables.by_name.insert(name, container.id.clone());
+        tables.by_id.insert(container.id.clone(), Arc::clone(container));
+    }
+
+    /// All containers, newest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Container>> {
+        let mut all: Vec<_> = self.tables().by_id.values().cloned().collect();
+        all.sort_by_cached_key(|container| std::cmp::Reverse(container.record().created));
+        all
+    }
+
+    /// The container of an id, a name, or an id's unique beginning.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Container>> {
+        let missing = || Error::not_found(format!("No such container: {name}"));
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        if bare.is_empty() {
+            return Err(missing());
+        }
+        let tables = self.tables();
+        let exact = bare.parse::<ContainerId>().ok().and_then(|id| tables.by_id.get(&id));
+        let named = || tables.by_name.get(bare).and_then(|id| tables.by_id.get(id));
+        if let Some(container) = exact.or_else(named) {
+            return Ok(Arc::clone(container));
+        }
+        let mut matches = tables.by_id.iter().filter(|(id, _)| id.as_str().starts_with(bare));
+        match (matches.next(), matches.next()) {
+            (Some((_, container)), None) => Ok(Arc::clone(container)),
+            (None, _) => Err(missing()),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("Multiple IDs found with provided prefix: {bare}")))
+            }
+        }
+    }
+}

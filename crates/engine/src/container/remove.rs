@@ -1,0 +1,102 @@
+//! Removing a container and all that was its own.
+
+use std::sync::Arc;
+
+use api::query::ContainerRemove;
+use oci::ContainerId;
+
+use super::{Container, MountKind, Status};
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// When it runs and `force` is not given, or cannot be killed.
+    pub async fn container_remove(self: &Arc<Self>, name: &str, options: ContainerRemove) -> Result<()> {
+        let container = self.containers.get(name)?;
+        let _turn = container.lifecycle.lock().await;
+        match container.status() {
+            Status::Removing => {
+                return Err(Error::conflict(format!("removal of container {name} is already in progress")));
+            }
+            status @ (Status::Running | Status::Paused | Status::Restarting) if !options.force => {
+                let hint = if status == Status::Paused { "unpause and then stop" } else { "stop" };
+                return Err(Error::conflict(format!(
+                    "cannot remove container {:?}: container is {}: {hint} the container before removing or force remove",
+                    format!("/{}", container.name()),
+                    status.word()
+                )));
+            }
+            Status::Running | Status::Paused => {
+                if container.status() == Status::Paused {
+                    self.resume_in_turn(&container).await?;
+                }
+                self.kill_in_turn(&container).await?;
+            }
+            Status::Created | Status::Restarting | Status::Exited | Status::Dead => {}
+        }
+        // it may have removed itself at its end
+        if self.containers.get(container.id.as_str()).is_ok() {
+            self.remove_in_turn(&container, options.volumes).await;
+        }
+        Ok(())
+    }
+
+    /// Removes a stopped container whose turn the caller holds.
+    ///
+    /// The name is free and waiters are told at once; what is left on the disk is deleted behind
+    /// their backs, and by the next engine should this one die meanwhile: the record goes last.
+    pub(crate) async fn remove_in_turn(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) {
+        container.update(|state| state.status = Status::Removing);
+        self.save_later(container).await;
+        self.containers.release(&container.id);
+        container.phase.send_modify(|phase| phase.removed = true);
+        self.container_event("destroy", container, &[]);
+        let (engine, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move {
+            // the shim may still hold its files
+            let _gone = container.occupied.lock().await;
+            engine.remove_folder(&container.id).await;
+            if volumes {
+                engine.remove_anonymous_volumes(&container).await;
+            }
+            if let Err(error) = engine.db.remove(Table::Containers, container.id.as_str()).await {
+                tracing::error!(id = %container.id, %error, "a removed container stays in the database");
+            }
+        });
+    }
+
+    /// Deletes a container's folders.
+    pub(crate) async fn remove_folder(&self, id: &ContainerId) {
+        let (store, name) = (Arc::clone(&self.store), id.clone());
+        let run_dir = self.run_dir(id);
+        let work = move || {
+            if let Err(error) = std::fs::remove_dir_all(&run_dir)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::error!(path = %run_dir.display(), %error, "a removed container's run folder stays");
+            }
+            store.containers().remove(&name).map_err(|e| Error::system("remove container folder", &e))
+        };
+        if let Err(error) = self.blocking(work).await {
+            tracing::error!(%id, %error, "a removed container's folder stays");
+        }
+    }
+
+    async fn remove_anonymous_volumes(self: &Arc<Self>, container: &Container) {
+        let names: Vec<String> = {
+            let record = container.record();
+            record.mounts.iter().filter(|m| m.kind == MountKind::Volume).map(|m| m.name.clone()).collect()
+        };
+        for name in names {
+            if self.volumes.is_anonymous(&name)
+                && let Err(error) = self.volume_remove(&name, false).await
+            {
+                tracing::debug!(name, %error, "an anonymous volume stays");
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Renaming a container.
+
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::names;
+
+impl Engine {
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// When the name is invalid, taken, or the container's own.
+    pub async fn container_rename(&self, name: &str, new: &str) -> Result<()> {
+        let container = self.containers.get(name)?;
+        let new = new.trim_start_matches('/');
+        if new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        names::check(new)?;
+        let _turn = container.lifecycle.lock().await;
+        if container.name() == new {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        let old = self.containers.rename(&container, new)?;
+        let record = container.record().clone();
+        self.db.put(Table::Containers, record.id.as_str(), &record).await?;
+        self.container_event("rename", &container, &[("oldName", &format!("/{old}"))]);
+        Ok(())
+    }
+}

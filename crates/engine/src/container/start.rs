@@ -1,0 +1,306 @@
+//! Starting a container: a ready shim, a network, the files, one order.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shim::{CallError, ErrorKind, FdRole, Reply, Request, RunOrder};
+
+use super::attach::Early;
+use super::spec::{self, Context, Joined};
+use super::{Container, Record, State, Status, files, lock, log_sink};
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result, Step};
+use crate::network::Endpoint;
+use crate::shim_link::{Link, refusal};
+use crate::warm::{Namespaces, Ready, reap};
+
+/// A failed start: what to answer, and the exit code that Docker gives it.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    code: i64,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, code: 128 }
+    }
+}
+
+/// A started container.
+struct Started {
+    control: Link,
+    child: Child,
+    pid: i32,
+    started_at: Timestamp,
+    endpoint: Option<Endpoint>,
+}
+
+impl Engine {
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// When it runs already, or a step of the start fails; then nothing of the start is left.
+    pub async fn container_start(self: &Arc<Self>, name: &str) -> Result<()> {
+        let container = self.containers.get(name)?;
+        let _turn = container.lifecycle.lock().await;
+        match container.status() {
+            Status::Running => {
+                return Err(Error::not_modified(format!("container {} is already running", container.id)));
+            }
+            Status::Paused => {
+                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+            }
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict("container is marked for removal and cannot be started"));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        container.update(|state| {
+            state.stopped_by_hand = false;
+            state.restart_count = 0;
+        });
+        let result = self.start_in_turn(&container).await;
+        if result.is_err() && container.record().host.auto_remove {
+            self.remove_in_turn(&container, true).await;
+        }
+        result
+    }
+
+    /// Starts a container whose turn the caller holds.
+    pub(super) async fn start_in_turn(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        // the last shim may still be letting go of the same folder and cgroup
+        let occupied = Arc::clone(&container.occupied).lock_owned().await;
+        let early = std::mem::take(&mut *lock(&container.early));
+        let record = container.record().clone();
+        match self.launch(&record, &early).await {
+            Ok(started) => {
+                drop(early);
+                let mut endpoint = started.endpoint;
+                if let Some(endpoint) = &mut endpoint {
+                    endpoint.settle();
+                }
+                container.record().attached = endpoint.as_ref().and_then(|e| e.attached.clone());
+                lock(&container.live).endpoint = endpoint;
+                container.update(|state| {
+                    state.status = Status::Running;
+                    state.pid = started.pid;
+                    state.exit_code = 0;
+                    state.error.clear();
+                    state.oom_killed = false;
+                    state.started_at = Some(started.started_at);
+                });
+                self.save_later(container).await;
+                self.container_event("start", container, &[]);
+                self.watch(container, started.control, Some(started.child), occupied);
+                Ok(())
+            }
+            Err(Failure { error, code }) => {
+                container.update(|state| {
+                    state.exit_code = code;
+                    state.error = error.message().to_owned();
+                    if state.status == Status::Restarting {
+                        state.status = Status::Exited;
+                    }
+                });
+                self.save_later(container).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(self: &Arc<Self>, record: &Record, early: &[Early]) -> Result<Started, Failure> {
+        let joined = self.joined(record)?;
+        let network = {
+            let (engine, record) = (Arc::clone(self), record.clone());
+            self.blocking(move || engine.networks.attach(&engine, &record))
+        };
+        let (network, shim) = tokio::join!(network, self.warmer.take(namespaces(record, &joined)));
+        let endpoint = network?;
+        let prepared = shim.and_then(|shim| {
+            let order = self.order(record, joined, endpoint.as_ref())?;
+            let filter = self.filters.of(&record.host, &spec::capabilities(&record.host)?)?;
+            Ok((shim, order, filter))
+        });
+        let (shim, order, filter) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.detach(endpoint);
+                return Err(error.into());
+            }
+        };
+        let mut roles = Vec::new();
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
+        if let Some(netns) = endpoint.as_ref().and_then(Endpoint::netns) {
+            roles.push(FdRole::Netns);
+            fds.push(netns);
+        }
+        if let Some(filter) = &filter {
+            roles.push(FdRole::Seccomp);
+            fds.push(OwnedFd::as_fd(filter));
+        }
+        for early in early {
+            roles.push(FdRole::Attach(early.order));
+            fds.push(early.fd.as_fd());
+        }
+        let result = self.run(shim, RunOrder { fds: roles, ..order }, &fds).await;
+        drop(fds);
+        match result {
+            Ok((control, child, pid, started_at)) => Ok(Started { control, child, pid, started_at, endpoint }),
+            Err(failure) => {
+                self.detach(endpoint);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Lets go of the network of a start that failed.
+    fn detach(&self, endpoint: Option<Endpoint>) {
+        if let Some(endpoint) = endpoint {
+            self.networks.detach(endpoint);
+        }
+    }
+
+    /// Gives a shim its order.
+    async fn run(
+        &self,
+        shim: Ready,
+        order: RunOrder,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Link, Child, i32, Timestamp), Failure> {
+        let Ready { mut control, child } = shim;
+        match control.call(&Request::Run(Box::new(order)), fds).await {
+            Ok(Reply::Started { pid, started_at }) => {
+                let started_at = started_at.parse().unwrap_or_else(|_| Timestamp::now());
+                Ok((control, child, pid, started_at))
+            }
+            Ok(reply) => {
+                drop(control);
+                reap(child);
+                Err(Error::internal(format!("start container: unexpected answer {reply:?}")).into())
+            }
+            Err(error) => {
+                drop(control);
+                reap(child);
+                Err(failure(&error))
+            }
+        }
+    }
+
+    fn order(&self, record: &Record, joined: Joined, endpoint: Option<&Endpoint>) -> Result<RunOrder> {
+        let folder = self.container_dir(&record.id);
+        let addresses = files::Addresses {
+            own: endpoint.and_then(Endpoint::address),
+            gateway: self.networks.gateway(),
+        };
+        let context = Context {
+            record,
+            cgroup: self.cgroup(record),
+            files: files::write(&folder, record, &addresses)?,
+            joined,
+        };
+        let paths: Result<Vec<_>> = record.layers.iter().rev().map(|chain| self.layer_path(chain)).collect();
+        let run_dir = self.run_dir(&record.id);
+        clear(&run_dir)?;
+        Ok(RunOrder {
+            order: runtime::Order {
+                id: record.id.clone(),
+                spec: spec::build(&context)?,
+                rootfs: runtime::Rootfs::Overlay { lower: paths?, upper: folder.join("upper"), work: folder.join("work") },
+                init: record.host.init == Some(true),
+            },
+            dir: run_dir,
+            open_stdin: record.config.open_stdin,
+            stdin_once: record.config.stdin_once,
+            log: log_sink(&folder, record.id.as_str(), &record.host.log_config)?,
+            init: record.host.init == Some(true),
+            fds: Vec::new(),
+        })
+    }
+
+    /// The folder of a layer.
+    pub(crate) fn layer_path(&self, chain: &oci::Digest) -> Result<std::path::PathBuf> {
+        if self.store.layers().exists(chain) {
+            return Ok(self.store.layers().path(chain));
+        }
+        Err(Error::internal(format!("layer {chain} is missing from the store: pull the image again")))
+    }
+
+    /// A container's cgroup, relative to each hierarchy's root.
+    fn cgroup(&self, record: &Record) -> std::path::PathBuf {
+        let parent = &record.host.resources.cgroup_parent;
+        let parent = if parent.is_empty() { self.config.cgroup_parent.clone() } else { format!("/{}", parent.trim_matches('/')).into() };
+        parent.join(record.id.as_str())
+    }
+
+    /// The inits of the containers whose namespaces this one joins.
+    fn joined(&self, record: &Record) -> Result<Joined> {
+        let pid_of = |mode: &str| match mode.strip_prefix("container:") {
+            Some(name) => self.running_pid(name).map(Some),
+            None => Ok(None),
+        };
+        Ok(Joined { pid: pid_of(&record.host.pid_mode)?, ipc: pid_of(&record.host.ipc_mode)? })
+    }
+
+    /// The init's process id of a container that must be running.
+    pub(crate) fn running_pid(&self, name: &str) -> Result<i32> {
+        let container = self.containers.get(name)?;
+        let State { pid, status, .. } = container.record().state.clone();
+        if status.is_alive() {
+            Ok(pid)
+        } else {
+            Err(Error::conflict(format!("cannot join a non-running container: {}", container.id)))
+        }
+    }
+
+    /// Stores a container's record without waiting for the disk: what is lost can be read from its
+    /// shim or its exit record.
+    pub(crate) async fn save_later(&self, container: &Container) {
+        let record = container.record().clone();
+        self.db.put_later(Table::Containers, record.id.as_str(), &record).await;
+    }
+}
+
+fn namespaces(record: &Record, joined: &Joined) -> Namespaces {
+    let host = &record.host;
+    Namespaces {
+        new_pid: host.pid_mode != "host" && joined.pid.is_none(),
+        new_ipc: host.ipc_mode != "host" && joined.ipc.is_none(),
+        new_uts: host.uts_mode != "host",
+        join_pid: joined.pid,
+    }
+}
+
+/// Makes the run directory anew, without what an earlier run left.
+fn clear(run_dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let step = || format!("prepare folder {}", run_dir.display());
+    match std::fs::remove_dir_all(run_dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).step(step),
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).step(step)
+}
+
+/// Docker's words and codes for a start that failed in the runtime.
+fn failure(error: &CallError) -> Failure {
+    let CallError::Refused { kind, message, step } = error else {
+        return refusal(error).context("start container").into();
+    };
+    let code = match kind {
+        ErrorKind::NotFound => 127,
+        ErrorKind::NotExecutable => 126,
+        ErrorKind::InvalidInput | ErrorKind::NoSuchProcess | ErrorKind::Other => 128,
+    };
+    let text = if code == 128 && !message.contains(step.as_str()) {
+        format!("failed to create task for container: {step}: {message}")
+    } else {
+        format!("failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {message}")
+    };
+    let kind = if code == 128 { Kind::System } else { Kind::InvalidParameter };
+    Failure { error: Error::new(kind, text), code }
+}

@@ -1,0 +1,64 @@
+//! Changing a container's limits and restart policy.
+
+use api::container::{UpdateRequest, UpdateResponse};
+use shim::Request;
+
+use super::{check, spec};
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::shim_link::ask;
+
+impl Engine {
+    /// Changes limits, of a running container at once, and the restart policy.
+    ///
+    /// # Errors
+    /// When a value is out of range or the kernel refuses it; then nothing is changed.
+    pub async fn container_update(&self, name: &str, request: UpdateRequest) -> Result<UpdateResponse> {
+        let container = self.containers.get(name)?;
+        let _turn = container.lifecycle.lock().await;
+        let mut host = container.record().host.clone();
+        merge(&mut host.resources, request.resources);
+        if !request.restart_policy.name.is_empty() {
+            host.restart_policy = request.restart_policy;
+        }
+        let mut warnings = Vec::new();
+        check::limits(&mut host, &mut warnings)?;
+        if container.status().is_alive() {
+            let resources = spec::resources(&host, &[])?;
+            let resources = oci::runtime::Resources { devices: Vec::new(), ..resources };
+            ask(&self.run_dir(&container.id), &Request::Update(Box::new(resources))).await?;
+        }
+        let record = {
+            let mut record = container.record();
+            record.host = host;
+            record.clone()
+        };
+        self.db.put(Table::Containers, record.id.as_str(), &record).await?;
+        self.container_event("update", &container, &[]);
+        Ok(UpdateResponse { warnings: Some(warnings).filter(|w| !w.is_empty()) })
+    }
+}
+
+fn take_over<T: Default + PartialEq>(own: &mut T, new: T) {
+    if new != T::default() {
+        *own = new;
+    }
+}
+
+/// Takes over what the request sets; zero and empty mean unchanged.
+fn merge(own: &mut api::host_config::Resources, new: api::host_config::Resources) {
+    macro_rules! take {
+        ($($field:ident),*) => {$(
+            take_over(&mut own.$field, new.$field);
+        )*};
+    }
+    if new.memory > 0 && new.memory_swap == 0 && own.memory_swap == own.memory.saturating_mul(2) {
+        // the default of twice the memory moves along
+        own.memory_swap = new.memory.saturating_mul(2);
+    }
+    take!(
+        cpu_shares, memory, nano_cpus, blkio_weight, cpu_period, cpu_quota, cpu_realtime_period, cpu_realtime_runtime,
+        cpuset_cpus, cpuset_mems, memory_reservation, memory_swap, memory_swappiness, pids_limit
+    );
+}

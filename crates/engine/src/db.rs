@@ -1,0 +1,197 @@
+//! The metadata database: everything that must survive a crash.
+//!
+//! One writer thread owns all write transactions and gathers what is queued into one commit, so
+//! that fifty containers that start at once wait for a few disk flushes and not for fifty. Reads
+//! happen at start-up only; the engine works on its own copy in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result, Step};
+
+/// A table: JSON values by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// Container id to container record.
+    Containers,
+    /// Image id to image record.
+    Images,
+    /// Volume name to volume record.
+    Volumes,
+    /// Settings that the engine chose once, as its own id.
+    Meta,
+}
+
+impl Table {
+    const ALL: [Self; 4] = [Self::Containers, Self::Images, Self::Volumes, Self::Meta];
+
+    fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Containers => "containers",
+            Self::Images => "images",
+            Self::Volumes => "volumes",
+            Self::Meta => "meta",
+        })
+    }
+}
+
+struct Write {
+    table: Table,
+    key: String,
+    value: Option<Vec<u8>>,
+    done: Option<oneshot::Sender<std::result::Result<(), String>>>,
+}
+
+/// Writes that may be gathered into one commit.
+const BATCH: usize = 256;
+/// redb's page cache, bytes: the engine reads the database once, at its start.
+const CACHE: usize = 1 << 20;
+
+/// The open database.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    database: Arc<Database>,
+    queue: mpsc::Sender<Write>,
+}
+
+impl Db {
+    /// Opens or makes the database file and starts its writer.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let step = || format!("open database {}", path.display());
+        let database = Database::builder().set_cache_size(CACHE).create(path).step(step)?;
+        let transaction = database.begin_write().step(step)?;
+        for table in Table::ALL {
+            transaction.open_table(table.definition()).step(step)?;
+        }
+        transaction.commit().step(step)?;
+        let database = Arc::new(database);
+        let (queue, writes) = mpsc::channel(BATCH);
+        let writer = Arc::clone(&database);
+        std::thread::Builder::new()
+            .name("gorae-db".into())
+            .stack_size(512 << 10)
+            .spawn(move || write_loop(&writer, writes))
+            .step(|| "start the database's writer")?;
+        Ok(Self { database, queue })
+    }
+
+    /// All values of a table.
+    pub(crate) fn load<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>> {
+        let step = || format!("read table {table:?} of the database");
+        let transaction = self.database.begin_read().step(step)?;
+        let rows = transaction.open_table(table.definition()).step(step)?;
+        let mut values = Vec::new();
+        for row in rows.iter().step(step)? {
+            let (key, value) = row.step(step)?;
+            let key = key.value().to_owned();
+            let value = serde_json::from_slice(value.value())
+                .step(|| format!("read {key} in table {table:?} of the database"))?;
+            values.push((key, value));
+        }
+        Ok(values)
+    }
+
+    /// One value of a table.
+    pub(crate) fn load_one<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>> {
+        let step = || format!("read {key} in table {table:?} of the database");
+        let transaction = self.database.begin_read().step(step)?;
+        let rows = transaction.open_table(table.definition()).step(step)?;
+        let Some(value) = rows.get(key).step(step)? else { return Ok(None) };
+        serde_json::from_slice(value.value()).map(Some).step(step)
+    }
+
+    /// Stores a value and returns when it is on the disk.
+    pub(crate) async fn put<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<()> {
+        let value = encode(key, value)?;
+        self.write(table, key, Some(value)).await
+    }
+
+    /// Removes a value and returns when that is on the disk.
+    pub(crate) async fn remove(&self, table: Table, key: &str) -> Result<()> {
+        self.write(table, key, None).await
+    }
+
+    /// Stores a value without waiting for the disk, for what could be found out again.
+    pub(crate) async fn put_later<T: Serialize>(&self, table: Table, key: &str, value: &T) {
+        let Ok(value) = encode(key, value) else { return };
+        let write = Write { table, key: key.to_owned(), value: Some(value), done: None };
+        if self.queue.send(write).await.is_err() {
+            tracing::error!(key, "the database's writer has ended");
+        }
+    }
+
+    async fn write(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<()> {
+        let (done, result) = oneshot::channel();
+        let write = Write { table, key: key.to_owned(), value, done: Some(done) };
+        let gone = || Error::internal("write to the database: its writer has ended");
+        self.queue.send(write).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?.map_err(|e| {
+            Error::internal(format!("write {key} to table {table:?} of the database: {e}"))
+        })
+    }
+}
+
+fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).step(|| format!("encode {key} for the database"))
+}
+
+fn write_loop(database: &Database, mut queue: mpsc::Receiver<Write>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let result = commit(database, &batch).map_err(|e| crate::error::chain(&e));
+        if let Err(error) = &result {
+            tracing::error!(error, "the database could not be written");
+        }
+        for write in batch.drain(..) {
+            if let Some(done) = write.done {
+                // the one who asked may have gone away
+                drop(done.send(result.clone()));
+            }
+        }
+    }
+}
+
+fn commit(database: &Database, batch: &[Write]) -> std::result::Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    for write in batch {
+        let mut table = transaction.open_table(write.table.definition())?;
+        match &write.value {
+            Some(value) => table.insert(write.key.as_str(), value.as_slice())?,
+            None => table.remove(write.key.as_str())?,
+        };
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("gorae-db-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[tokio::test]
+    async fn what_was_put_is_there_after_reopening() {
+        let dir = folder("reopen");
+        let path = dir.join("gorae.db");
+        let db = Db::open(&path).unwrap();
+        db.put(Table::Volumes, "a", &1).await.unwrap();
+        db.put(Table::Volumes, "b", &2).await.unwrap();
+        db.remove(Table::Volumes, "a").await.unwrap();
+        let copy = dir.join("copy.db");
+        // what a kill would leave: the file as it is now, without a clean close
+        std::fs::copy(&path, &copy).unwrap();
+        let again = Db::open(&copy).unwrap();
+        assert_eq!(again.load::<i32>(Table::Volumes).unwrap(), [("b".to_owned(), 2)]);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! The engine itself: what it holds, and how it opens and closes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::ContainerId;
+
+use crate::config::Config;
+use crate::container::registry::Containers;
+use crate::container::exec::Execs;
+use crate::db::Db;
+use crate::error::{Error, Result, Step};
+use crate::event::{Events, Subscription};
+use crate::image::Images;
+use crate::network::Networks;
+use crate::seccomp::Filters;
+use crate::volume::Volumes;
+use crate::warm::Warmer;
+
+/// One engine over one `root` and one `run` folder.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) id: String,
+    pub(crate) db: Db,
+    pub(crate) store: Arc<storage::Store>,
+    pub(crate) client: distribution::Client,
+    pub(crate) containers: Containers,
+    pub(crate) execs: Execs,
+    pub(crate) images: Images,
+    pub(crate) volumes: Volumes,
+    pub(crate) networks: Networks,
+    pub(crate) filters: Filters,
+    pub(crate) warmer: Arc<Warmer>,
+    pub(crate) events: Events,
+}
+
+impl Engine {
+    /// Opens an engine: reads its database, finds the shims that still run, and mends what a crash left.
+    ///
+    /// # Errors
+    /// When a folder, the database, the bridge or the shim's program cannot be used.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        let store = storage::Store::open(&config.root).step(|| format!("open store {}", config.root.display()))?;
+        make_private(&config.run)?;
+        make_private(&config.run.join("containers"))?;
+        let db = Db::open(&config.root.join("gorae.db"))?;
+        let launcher = shim::Launcher::new(&config.shim).step(|| "prepare the shim's program")?;
+        let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
+        let (records, published) = crate::recover::records(&db)?;
+        let networks = Networks::open(&config, &db, published).await?;
+        let client = crate::image::client(&config)?;
+        let engine = Arc::new(Self {
+            id: crate::system::engine_id(&db).await?,
+            images: Images::load(&db)?,
+            volumes: Volumes::load(&db)?,
+            containers: Containers::default(),
+            execs: Execs::default(),
+            filters: Filters::default(),
+            events: Events::new(),
+            store: Arc::new(store),
+            db,
+            client,
+            networks,
+            warmer,
+            config,
+        });
+        engine.recover(records).await?;
+        engine.warmer.start();
+        Ok(engine)
+    }
+
+    /// Lets go of what only this process needs; containers run on.
+    pub fn close(&self) {
+        self.warmer.stop();
+        self.networks.close();
+    }
+
+    /// The events so far and from now on.
+    #[must_use]
+    pub fn events(&self) -> Subscription {
+        self.events.subscribe()
+    }
+
+    /// A container's run directory: its shim's socket and exit record.
+    pub(crate) fn run_dir(&self, id: &ContainerId) -> PathBuf {
+        self.config.run.join("containers").join(id.as_str())
+    }
+
+    /// A container's folder: its log, its files and its writable layer.
+    pub(crate) fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.config.root.join("containers").join(id.as_str())
+    }
+
+    /// Runs disk work where it may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|e| Err(Error::internal(format!("a background step failed: {e}"))))
+    }
+}
+
+fn make_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .step(|| format!("create folder {}", path.display()))
+}

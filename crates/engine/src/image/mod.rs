@@ -1,0 +1,257 @@
+//! Images: their records, and a file for each verb.
+
+mod builtin;
+mod history;
+mod import;
+mod inspect;
+mod list;
+mod prune;
+mod pull;
+mod remove;
+mod store;
+mod tag;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, RwLock};
+
+use jiff::Timestamp;
+use oci::image::{ImageConfig, Manifest};
+use oci::{Digest, Platform, Reference};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::container::Record as ContainerRecord;
+use crate::db::{Db, Table};
+use crate::error::{Error, Result};
+
+pub use import::ImportRequest;
+pub use pull::ProgressSender;
+pub(crate) use pull::{credentials, registry_error};
+pub(crate) use store::Leases;
+
+/// A layer of an image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    /// The blob as it was pulled.
+    pub(crate) blob: Digest,
+    /// Its length, bytes.
+    pub(crate) blob_size: u64,
+    /// Digest of the uncompressed tar.
+    pub(crate) diff_id: Digest,
+    /// The snapshot: this layer on all below.
+    pub(crate) chain: Digest,
+    /// Bytes of file content.
+    pub(crate) size: u64,
+}
+
+/// An image as the database keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Digest of the configuration.
+    pub(crate) id: Digest,
+    pub(crate) manifest: Digest,
+    /// The index it was chosen from.
+    pub(crate) index: Option<Digest>,
+    /// Names with tags, normalised.
+    pub(crate) tags: Vec<String>,
+    /// Names with the digest that the registry knows them by, normalised.
+    pub(crate) digests: Vec<String>,
+    /// Lowest first.
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) tagged: Option<Timestamp>,
+    /// The configuration as it was pulled.
+    pub(crate) config: ImageConfig,
+}
+
+/// An image.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) record: Record,
+    pub(crate) id: Digest,
+    pub(crate) config: ImageConfig,
+    /// Bytes of all layers' content.
+    pub(crate) size: u64,
+}
+
+impl Image {
+    fn new(record: Record) -> Self {
+        let size = record.layers.iter().map(|layer| layer.size).sum();
+        Self { id: record.id.clone(), config: record.config.clone(), size, record }
+    }
+
+    /// Chain ids, lowest layer first.
+    pub(crate) fn chain_ids(&self) -> Vec<Digest> {
+        self.record.layers.iter().map(|layer| layer.chain.clone()).collect()
+    }
+
+    fn platform(&self) -> Platform {
+        Platform {
+            architecture: self.config.architecture.clone(),
+            os: self.config.os.clone(),
+            variant: self.config.variant.clone(),
+            os_version: None,
+        }
+    }
+
+    /// Everything in the content store that the image needs.
+    fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        let documents = [&self.record.id, &self.record.manifest].into_iter();
+        documents.chain(self.record.index.as_ref()).chain(self.record.layers.iter().map(|layer| &layer.blob))
+    }
+}
+
+/// The images by id and by name.
+#[derive(Debug, Default)]
+pub(crate) struct Images {
+    tables: RwLock<Tables>,
+    pub(crate) leases: Leases,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_id: HashMap<Digest, Arc<Image>>,
+    /// Normalised names with tag or digest.
+    by_name: BTreeMap<String, Digest>,
+}
+
+impl Tables {
+    fn insert(&mut self, image: Image) -> Arc<Image> {
+        let image = Arc::new(image);
+        for name in image.record.tags.iter().chain(&image.record.digests) {
+            self.by_name.insert(name.clone(), image.id.clone());
+        }
+        self.by_id.insert(image.id.clone(), Arc::clone(&image));
+        image
+    }
+
+    fn remove(&mut self, id: &Digest) {
+        self.by_id.remove(id);
+        self.by_name.retain(|_, owner| owner != id);
+    }
+}
+
+impl Images {
+    pub(crate) fn load(db: &Db) -> Result<Self> {
+        let mut tables = Tables::default();
+        for (_, record) in db.load::<Record>(Table::Images)? {
+            tables.insert(Image::new(record));
+        }
+        Ok(Self { tables: RwLock::new(tables), leases: Leases::default() })
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Image>> {
+        self.read().by_id.values().cloned().collect()
+    }
+
+    pub(crate) fn by_id(&self, id: &Digest) -> Option<Arc<Image>> {
+        self.read().by_id.get(id).cloned()
+    }
+
+    /// The image of a name, an id, or an id's unique beginning, for a platform if one is asked for.
+    pub(crate) fn get(&self, name: &str, platform: Option<&str>) -> Result<Arc<Image>> {
+        let image = self.find(name)?;
+        let Some(platform) = platform.filter(|p| !p.is_empty()) else { return Ok(image) };
+        let wanted: Platform = platform.parse().map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?;
+        if wanted.accepts(&image.platform()) {
+            return Ok(image);
+        }
+        Err(Error::not_found(format!(
+            "image with reference {name} was found but does not provide the specified platform ({wanted})"
+        )))
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Image>> {
+        let tables = self.read();
+        let by_digest = name.parse::<Digest>().ok().or_else(|| format!("sha256:{name}").parse().ok());
+        if let Some(image) = by_digest.and_then(|id| tables.by_id.get(&id)) {
+            return Ok(Arc::clone(image));
+        }
+        let reference = match name.parse::<Reference>() {
+            Ok(reference) => Some(reference.or_latest()),
+            Err(error) if name.len() < 64 && !is_hex(name) => {
+                return Err(Error::invalid(format!("invalid reference format: {error}").replace("format: invalid reference format", "format")));
+            }
+            Err(_) => None,
+        };
+        if let Some(reference) = &reference
+            && let Some(image) = tables.named(reference)
+        {
+            return Ok(image);
+        }
+        tables.by_prefix(name)?.ok_or_else(|| {
+            let shown = reference.map_or_else(|| name.to_owned(), |r| r.familiar());
+            Error::not_found(format!("No such image: {shown}"))
+        })
+    }
+
+    /// What `ps` shows as the image: the name used, unless it has moved to another image since.
+    pub(crate) fn shown_name(&self, name: &str, id: &Digest) -> String {
+        match self.find(name) {
+            Ok(image) if image.id == *id => name.to_owned(),
+            _ => id.to_string(),
+        }
+    }
+
+    /// Whether a container's image is the named one or stands on it.
+    pub(crate) fn is_ancestor(&self, name: &str, container: &ContainerRecord) -> bool {
+        let Ok(image) = self.find(name) else { return false };
+        let chains = image.chain_ids();
+        image.id == container.image
+            || (!chains.is_empty() && container.layers.starts_with(&chains) && container.layers.len() > chains.len())
+    }
+}
+
+impl Tables {
+    /// A digest names exactly; where there is a tag beside it, the digest decides.
+    fn named(&self, reference: &Reference) -> Option<Arc<Image>> {
+        let name = match reference.digest() {
+            Some(digest) => reference.with_digest(digest.clone()).to_string(),
+            None => reference.to_string(),
+        };
+        self.by_name.get(&name).and_then(|id| self.by_id.get(id)).cloned()
+    }
+
+    fn by_prefix(&self, text: &str) -> Result<Option<Arc<Image>>> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if !is_hex(hex) {
+            return Ok(None);
+        }
+        let mut matches = self.by_id.values().filter(|image| image.id.hex().starts_with(hex));
+        match (matches.next(), matches.next()) {
+            (found, None) => Ok(found.cloned()),
+            (_, Some(_)) => Err(Error::invalid(format!("ambiguous reference: {text} is the beginning of several image ids"))),
+        }
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Normalised names in the form people write.
+fn familiar(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.familiar())).collect()
+}
+
+/// The registry client of an engine.
+pub(crate) fn client(config: &Config) -> Result<distribution::Client> {
+    let settings = distribution::ClientConfig {
+        insecure_registries: config.insecure_registries.clone(),
+        user_agent: format!("gorae/{}", env!("CARGO_PKG_VERSION")),
+        ..distribution::ClientConfig::from_env()
+    };
+    Ok(distribution::Client::new(settings))
+}
+
+/// Reads a manifest and refuses one that is also an index (GHSA-5j5w-g665-5m35).
+fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("invalid manifest: {e}")))
+}

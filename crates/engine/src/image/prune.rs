@@ -1,0 +1,49 @@
+//! Removing images that no container uses.
+
+use std::sync::Arc;
+
+use api::Filters;
+use api::image::PruneReport;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::filter;
+
+impl Engine {
+    /// Removes unused images: those without a name, or with `dangling=false` all.
+    ///
+    /// # Errors
+    /// When a filter is unknown or malformed.
+    pub async fn image_prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
+        filters.validate(&["dangling", "label", "label!", "until"])?;
+        let only_dangling = filters.bool_or("dangling", true)?;
+        let until = filter::until(filters)?;
+        let users = self.image_users();
+        let before = self.content_size().await?;
+        let mut items = Vec::new();
+        for image in self.images.all() {
+            let labels = image.config.config.as_ref().and_then(|c| c.labels.as_ref());
+            if (!only_dangling || image.record.tags.is_empty())
+                && !users.contains_key(&image.id)
+                && until.is_none_or(|until| image.created() < until)
+                && filter::labels(filters, labels)
+            {
+                self.delete_image(&image, &mut items).await?;
+            }
+        }
+        self.collect().await;
+        let freed = before.saturating_sub(self.content_size().await?);
+        Ok(PruneReport { images_deleted: Some(items).filter(|items| !items.is_empty()), space_reclaimed: freed })
+    }
+
+    /// Bytes of all layers and blobs.
+    pub(crate) async fn content_size(self: &Arc<Self>) -> Result<u64> {
+        let engine = Arc::clone(self);
+        self.blocking(move || {
+            let layers: u64 = engine.store.layers().list().iter().map(|layer| layer.size).sum();
+            let blobs = engine.store.content().list().map_err(|e| crate::Error::system("list blobs", &e))?;
+            Ok(layers + blobs.iter().map(|(_, size)| size).sum::<u64>())
+        })
+        .await
+    }
+}

@@ -1,0 +1,302 @@
+//! Pulling an image: all layers at once, each hashed, stored and unpacked while it arrives.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::image::{Progress, ProgressDetail};
+use api::registry::AuthConfig;
+use bytes::{Buf, Bytes};
+use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved};
+use oci::image::{Descriptor, ImageConfig};
+use oci::{Digest, Platform, Reference};
+use storage::import::Tee;
+use storage::{ApplyOptions, StagedLayer, chain_id};
+use tokio::sync::mpsc;
+
+use super::store::Registered;
+use super::{Layer, Record};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result, Step};
+
+/// Where progress goes; a receiver that is gone cancels the pull.
+pub type ProgressSender = mpsc::Sender<Progress>;
+
+/// Chunks of a blob between the network and the unpacker: some 16 KiB to 64 KiB each.
+const CHUNKS: usize = 64;
+/// How often a layer's progress is told.
+const TELL: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// Pulls an image by reference.
+    ///
+    /// # Errors
+    /// When the reference is wrong, the registry refuses or lies, or the disk is full. What was
+    /// verified so far stays in the content store only if it belongs to another image.
+    pub async fn image_pull(
+        self: &Arc<Self>,
+        reference: &str,
+        platform: Option<&str>,
+        auth: Option<&AuthConfig>,
+        progress: &ProgressSender,
+    ) -> Result<()> {
+        let reference: Reference = reference.parse().map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
+        let reference = reference.or_latest();
+        if self.load_builtin(&reference, progress).await? {
+            return Ok(());
+        }
+        let platform = match platform.filter(|p| !p.is_empty()) {
+            Some(text) => text.parse().map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
+            None => Platform::host(),
+        };
+        let repository = self.client.repository(&reference, auth.map(credentials));
+        let shown = reference.tag().map_or_else(|| reference.digest().map(ToString::to_string).unwrap_or_default(), str::to_owned);
+        let resolved = repository.resolve(&platform).await.map_err(|e| registry_error(&e))?;
+        let from = Progress { id: shown, progress_detail: None, ..Progress::of("", format!("Pulling from {}", reference.path())) };
+        tell(progress, from).await?;
+        let registered = tokio::select! {
+            result = self.fetch(&reference, &repository, &resolved, progress) => result?,
+            () = progress.closed() => return Err(Error::new(Kind::System, "pull cancelled: the client has gone")),
+        };
+        tell(progress, Progress::status(format!("Digest: {}", resolved.digest()))).await?;
+        let what = match registered {
+            Registered::New => "Downloaded newer image for",
+            Registered::Known => "Image is up to date for",
+        };
+        tell(progress, Progress::status(format!("Status: {what} {}", reference.familiar()))).await?;
+        self.image_event("pull", &reference.familiar(), &reference.familiar_name());
+        Ok(())
+    }
+
+    async fn fetch(
+        self: &Arc<Self>,
+        reference: &Reference,
+        repository: &Repository,
+        resolved: &Resolved,
+        progress: &ProgressSender,
+    ) -> Result<Registered> {
+        let manifest = &resolved.manifest;
+        let config_bytes = repository.fetch_config(&manifest.config).await.map_err(|e| registry_error(&e))?;
+        let config: ImageConfig = serde_json::from_slice(&config_bytes)
+            .map_err(|e| Error::invalid(format!("invalid image configuration {}: {e}", manifest.config.digest)))?;
+        let plan = plan(&manifest.layers, &config)?;
+        let mut leased: Vec<Digest> = plan.iter().flat_map(|l| [l.descriptor.digest.clone(), l.chain.clone()]).collect();
+        leased.extend([manifest.config.digest.clone(), resolved.manifest_descriptor.digest.clone()]);
+        let index = resolved.index.as_ref().map(|(descriptor, _)| descriptor.digest.clone());
+        leased.extend(index.clone());
+        let _lease = self.images.leases.take(leased).await;
+        let result = self.fetch_layers(repository, &plan, progress).await;
+        if result.is_err() {
+            drop(_lease);
+            self.collect().await;
+        }
+        let layers = result?;
+        let (store, resolved_documents) = (Arc::clone(&self.store), documents(resolved, &config_bytes));
+        self.blocking(move || {
+            for document in resolved_documents {
+                store.content().put_bytes(&document).step(|| "store a manifest")?;
+            }
+            Ok(())
+        })
+        .await?;
+        let record = Record {
+            id: manifest.config.digest.clone(),
+            manifest: resolved.manifest_descriptor.digest.clone(),
+            index,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            layers,
+            tagged: None,
+            config,
+        };
+        let by_digest = reference.with_digest(resolved.digest().clone());
+        let tag = reference.digest().is_none().then_some(reference);
+        self.register_image(record, tag, Some(&by_digest)).await
+    }
+
+    /// Fetches all layers at once; each goes onto its parent when that is there.
+    async fn fetch_layers(
+        self: &Arc<Self>,
+        repository: &Repository,
+        plan: &[Planned],
+        progress: &ProgressSender,
+    ) -> Result<Vec<Layer>> {
+        for layer in plan {
+            tell(progress, Progress::of(layer.descriptor.digest.short(), "Pulling fs layer")).await?;
+        }
+        let fetches = plan.iter().map(|layer| self.fetch_layer(repository, layer, progress));
+        let mut staged = std::pin::pin!(futures_util::stream::FuturesOrdered::from_iter(fetches));
+        let mut layers = Vec::with_capacity(plan.len());
+        for layer in plan {
+            let staged = futures_util::StreamExt::next(&mut staged)
+                .await
+                .ok_or_else(|| Error::internal("a layer's fetch has vanished"))??;
+            let id = layer.descriptor.digest.short();
+            if let Some(staged) = staged {
+                let parent = layer.parent.clone();
+                self.blocking(move || staged.commit(parent.as_ref()).map(drop).step(|| "add a layer to the store")).await?;
+                tell(progress, Progress::of(id, "Pull complete")).await?;
+            }
+            layers.push(Layer {
+                blob: layer.descriptor.digest.clone(),
+                blob_size: layer.descriptor.size,
+                diff_id: layer.diff_id.clone(),
+                chain: layer.chain.clone(),
+                size: self.store.layers().size(&layer.chain).step(|| "measure a layer")?,
+            });
+        }
+        Ok(layers)
+    }
+
+    /// Fetches one layer, or nothing if it is there.
+    async fn fetch_layer(
+        self: &Arc<Self>,
+        repository: &Repository,
+        layer: &Planned,
+        progress: &ProgressSender,
+    ) -> Result<Option<StagedLayer>> {
+        let id = layer.descriptor.digest.short();
+        if self.store.layers().exists(&layer.chain) && self.store.content().has(&layer.descriptor.digest) {
+            tell(progress, Progress::of(id, "Already exists")).await?;
+            return Ok(None);
+        }
+        let mut blob = repository.fetch_blob(&layer.descriptor).await.map_err(|e| registry_error(&e))?;
+        let (chunks, source) = mpsc::channel(CHUNKS);
+        let (store, wanted) = (Arc::clone(&self.store), layer.clone());
+        let unpack = self.blocking(move || unpack(&store, &wanted, ChunkReader { source, rest: Bytes::new() }));
+        let download = async {
+            let (size, mut told) = (layer.descriptor.size, Instant::now());
+            let mut received = 0_u64;
+            loop {
+                let chunk = match blob.chunk().await {
+                    Ok(Some(chunk)) => chunk,
+                    Ok(None) => break,
+                    Err(error) => {
+                        let error = registry_error(&error);
+                        // the unpacker must not take the end of the chunks for the end of the blob
+                        drop(chunks.send(Err(io::Error::other(error.message().to_owned()))).await);
+                        return Err(error);
+                    }
+                };
+                received += chunk.len() as u64;
+                if chunks.send(Ok(chunk)).await.is_err() {
+                    // the unpacker has failed and says why
+                    return Ok(());
+                }
+                if told.elapsed() >= TELL {
+                    told = Instant::now();
+                    tell(progress, downloading(id, received, size)).await?;
+                }
+            }
+            drop(chunks);
+            tell(progress, Progress::of(id, "Download complete")).await?;
+            tell(progress, Progress::of(id, "Extracting")).await
+        };
+        // the download's own error is the cause; the unpacker's would only repeat it
+        let (downloaded, unpacked) = tokio::join!(download, unpack);
+        downloaded?;
+        unpacked.map(Some).map_err(|e| e.context(format!("failed to register layer {}", layer.descriptor.digest)))
+    }
+}
+
+/// A layer to fetch.
+#[derive(Clone, Debug)]
+struct Planned {
+    descriptor: Descriptor,
+    diff_id: Digest,
+    chain: Digest,
+    parent: Option<Digest>,
+}
+
+/// Joins the manifest's layers with the configuration's diff ids.
+fn plan(layers: &[Descriptor], config: &ImageConfig) -> Result<Vec<Planned>> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if layers.len() != diff_ids.len() {
+        return Err(Error::invalid(format!(
+            "invalid image: the manifest has {} layers and the configuration {}",
+            layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let mut parent: Option<Digest> = None;
+    let mut plan = Vec::with_capacity(layers.len());
+    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
+        if storage::Compression::from_media_type(&descriptor.media_type).is_none() {
+            return Err(Error::invalid(format!(
+                "layer {} has the unsupported media type {:?}",
+                descriptor.digest, descriptor.media_type
+            )));
+        }
+        let chain = chain_id(parent.as_ref(), diff_id);
+        plan.push(Planned { descriptor: descriptor.clone(), diff_id: diff_id.clone(), chain: chain.clone(), parent });
+        parent = Some(chain);
+    }
+    Ok(plan)
+}
+
+/// Stores and unpacks a layer from its chunks.
+fn unpack(store: &storage::Store, layer: &Planned, source: ChunkReader) -> Result<StagedLayer> {
+    let expected = (layer.descriptor.digest.clone(), layer.descriptor.size);
+    let writer = store.content().writer(Some(expected)).step(|| "store a layer")?;
+    let mut tee = Tee::new(source, writer);
+    let options = ApplyOptions { expected_diff_id: Some(layer.diff_id.clone()), ..ApplyOptions::default() };
+    let staged = store.layers().apply(&mut tee, &options).step(|| "unpack a layer")?;
+    tee.into_writer().commit().step(|| "store a layer")?;
+    Ok(staged)
+}
+
+/// The chunks of a download as a reader, for the thread that unpacks them.
+struct ChunkReader {
+    source: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.source.blocking_recv() {
+                Some(chunk) => self.rest = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let n = self.rest.len().min(buffer.len());
+        self.rest.copy_to_slice(&mut buffer[..n]);
+        Ok(n)
+    }
+}
+
+fn documents(resolved: &Resolved, config: &Bytes) -> Vec<Bytes> {
+    let mut documents = vec![config.clone(), resolved.manifest_bytes.clone()];
+    documents.extend(resolved.index.as_ref().map(|(_, bytes)| bytes.clone()));
+    documents
+}
+
+fn downloading(id: &str, current: u64, total: u64) -> Progress {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let detail = ProgressDetail { current: signed(current), total: signed(total), ..ProgressDetail::default() };
+    Progress { progress_detail: Some(detail), ..Progress::of(id, "Downloading") }
+}
+
+pub(super) async fn tell(progress: &ProgressSender, message: Progress) -> Result<()> {
+    let gone = |_| Error::new(Kind::System, "pull cancelled: the client has gone");
+    progress.send(message).await.map_err(gone)
+}
+
+pub(crate) fn credentials(auth: &AuthConfig) -> Credentials {
+    Credentials {
+        username: auth.username.clone(),
+        password: auth.password.clone(),
+        identity_token: auth.identity_token.clone(),
+        registry_token: auth.registry_token.clone(),
+    }
+}
+
+pub(crate) fn registry_error(error: &RegistryError) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => Kind::NotFound,
+        ErrorKind::Unauthorized => Kind::Unauthorized,
+        ErrorKind::InvalidInput => Kind::InvalidParameter,
+        _ => Kind::System,
+    };
+    Error::new(kind, error.message())
+}

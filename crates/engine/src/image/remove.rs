@@ -1,0 +1,171 @@
+//! Removing names of images, images, and what no image needs any more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use api::image::DeleteItem;
+use api::query::ImageRemove;
+use oci::{ContainerId, Digest, Reference};
+
+use super::{Image, familiar};
+use crate::container::Container;
+use crate::db::Table;
+use crate::engine::Engine;
+use crate::error::{Error, Result, Step};
+
+impl Engine {
+    /// Removes a name, and with the last name the image.
+    ///
+    /// # Errors
+    /// When there is no such image, or it is in use.
+    pub async fn image_remove(self: &Arc<Self>, name: &str, options: ImageRemove) -> Result<Vec<DeleteItem>> {
+        let image = self.images.get(name, None)?;
+        let named = named(name, &image);
+        let mut items = Vec::new();
+        if let Some(reference) = &named {
+            let last = image.record.tags.len() + usize::from(reference.digest().is_some()) <= 1;
+            if last {
+                self.check_unused(&image, Some(reference), options.force)?;
+            }
+            if !last || reference.digest().is_some() && !image.record.tags.is_empty() {
+                self.untag(&image, reference, &mut items).await?;
+                return Ok(items);
+            }
+        } else {
+            if image.record.tags.len() > 1 && !options.force {
+                return Err(Error::conflict(format!(
+                    "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+                    image.id.short()
+                )));
+            }
+            self.check_unused(&image, None, options.force)?;
+        }
+        self.delete_image(&image, &mut items).await?;
+        self.collect().await;
+        Ok(items)
+    }
+
+    /// Refuses while containers use the image: running ones always, others unless forced.
+    fn check_unused(&self, image: &Image, name: Option<&Reference>, force: bool) -> Result<()> {
+        let user = |running: bool| {
+            let uses = |c: &Arc<Container>| {
+                let record = c.record();
+                record.image == image.id && record.state.status.is_alive() == running
+            };
+            self.containers.all().into_iter().find(uses).map(|c| c.id.clone())
+        };
+        let shown = name.map_or_else(|| image.id.short().to_owned(), Reference::familiar);
+        let refuse = |container: &ContainerId, what: &str, how: &str| {
+            let subject = match name {
+                Some(_) => format!("unable to remove repository reference {shown:?}"),
+                None => format!("unable to delete {shown}"),
+            };
+            let user = if name.is_some() && what == "stopped" { "container" } else if what == "running" { "image is being used by running container" } else { "image is being used by stopped container" };
+            let image_id = image.id.short();
+            Error::conflict(if name.is_some() && what == "stopped" {
+                format!("conflict: {subject} ({how}) - {user} {} is using its referenced image {image_id}", container.short())
+            } else {
+                format!("conflict: {subject} ({how}) - {user} {}", container.short())
+            })
+        };
+        match (user(true), user(false)) {
+            (Some(container), _) => Err(refuse(&container, "running", "cannot be forced")),
+            (None, Some(container)) if !force => Err(refuse(&container, "stopped", "must be forced")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes one name from an image that keeps others.
+    async fn untag(&self, image: &Image, reference: &Reference, items: &mut Vec<DeleteItem>) -> Result<()> {
+        let name = reference.to_string();
+        let record = {
+            let mut tables = self.images.write();
+            let Some(current) = tables.by_id.get(&image.id) else { return Ok(()) };
+            let mut record = current.record.clone();
+            record.tags.retain(|tag| *tag != name);
+            record.digests.retain(|digest| *digest != name);
+            tables.by_name.remove(&name);
+            tables.insert(Image::new(record.clone()));
+            record
+        };
+        self.db.put(Table::Images, &record.id.to_string(), &record).await?;
+        self.image_event("untag", &image.id.to_string(), &reference.familiar());
+        items.push(DeleteItem { untagged: reference.familiar(), ..DeleteItem::default() });
+        Ok(())
+    }
+
+    /// Forgets an image; its content is left to the collector.
+    pub(super) async fn delete_image(&self, image: &Image, items: &mut Vec<DeleteItem>) -> Result<()> {
+        let record = self.images.by_id(&image.id).map_or_else(|| image.record.clone(), |i| i.record.clone());
+        self.images.write().remove(&image.id);
+        self.db.remove(Table::Images, &image.id.to_string()).await?;
+        for name in familiar(&record.tags).into_iter().chain(familiar(&record.digests)) {
+            self.image_event("untag", &image.id.to_string(), &name);
+            items.push(DeleteItem { untagged: name, ..DeleteItem::default() });
+        }
+        items.push(DeleteItem { deleted: image.id.to_string(), ..DeleteItem::default() });
+        for layer in record.layers.iter().rev() {
+            items.push(DeleteItem { deleted: layer.chain.to_string(), ..DeleteItem::default() });
+        }
+        self.image_event("delete", &image.id.to_string(), &image.id.to_string());
+        Ok(())
+    }
+
+    /// Deletes the layers and blobs that no image, container or running pull needs.
+    pub(crate) async fn collect(self: &Arc<Self>) {
+        let _quiet = self.images.leases.collector.lock().await;
+        let mut chains: HashSet<Digest> = HashSet::new();
+        let mut blobs: HashSet<Digest> = HashSet::new();
+        for image in self.images.all() {
+            chains.extend(image.chain_ids());
+            blobs.extend(image.blobs().cloned());
+        }
+        for container in self.containers.all() {
+            chains.extend(container.record().layers.iter().cloned());
+        }
+        let engine = Arc::clone(self);
+        let work = move || {
+            engine.remove_layers(&chains);
+            for (digest, _) in engine.store.content().list().step(|| "list blobs")? {
+                if !blobs.contains(&digest) && !engine.images.leases.holds(&digest) {
+                    engine.store.content().remove(&digest).step(|| format!("remove blob {digest}"))?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = self.blocking(work).await {
+            tracing::error!(%error, "content that nobody needs could not be deleted");
+        }
+    }
+
+    /// Removes unused layers, children before their parents.
+    fn remove_layers(&self, needed: &HashSet<Digest>) {
+        loop {
+            let layers = self.store.layers().list();
+            let parents: HashSet<&Digest> = layers.iter().filter_map(|l| l.parent.as_ref()).collect();
+            let unused: Vec<&Digest> = layers
+                .iter()
+                .map(|layer| &layer.chain)
+                .filter(|c| !needed.contains(*c) && !parents.contains(*c) && !self.images.leases.holds(c))
+                .collect();
+            let removed = unused.iter().filter(|chain| match self.store.layers().remove(chain) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(%chain, %error, "a layer that nobody needs stays");
+                    false
+                }
+            });
+            if removed.count() == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The name among the image's that the text means; none when it is an id.
+fn named(text: &str, image: &Image) -> Option<Reference> {
+    let reference = text.parse::<Reference>().ok()?.or_latest();
+    let full = reference.to_string();
+    let known = image.record.tags.contains(&full) || image.record.digests.contains(&full);
+    known.then_some(reference)
+}

@@ -1,0 +1,250 @@
+//! What the engine tells about itself, its host and its disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::query::{ContainerList, DiskUsageTypes, ImageList};
+use api::registry::{AuthConfig, AuthResponse};
+use api::system::{
+    Commit, Component, DiskUsage, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, Version,
+};
+use jiff::Timestamp;
+
+use crate::container::Status;
+use crate::db::{Db, Table};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::names;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Whether the host has the v2 hierarchy alone.
+pub(crate) fn cgroup_v2() -> bool {
+    static V2: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *V2.get_or_init(|| {
+        runtime::cgroup::Hierarchies::detect().is_ok_and(|h| h.kind() == runtime::cgroup::Kind::V2)
+    })
+}
+
+/// The engine's id, drawn once and kept.
+pub(crate) async fn engine_id(db: &Db) -> Result<String> {
+    const KEY: &str = "engine.id";
+    if let Some(id) = db.load_one(Table::Meta, KEY)? {
+        return Ok(id);
+    }
+    let [a, b, c, d, rest @ ..] = names::random::<16>()?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    // the shape of a UUID, version 4 (RFC 9562)
+    let id = format!(
+        "{}-{}-4{}-8{}-{}",
+        hex(&[a, b, c, d]),
+        hex(&rest[..2]),
+        &hex(&rest[2..4])[1..],
+        &hex(&rest[4..6])[1..],
+        hex(&rest[6..])
+    );
+    db.put(Table::Meta, KEY, &id).await?;
+    Ok(id)
+}
+
+impl Engine {
+    /// The versions of everything.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        let kernel = uname(rustix::system::Uname::release);
+        let architecture = oci::Platform::host().architecture;
+        let details = BTreeMap::from([
+            ("ApiVersion".to_owned(), api::VERSION.to_owned()),
+            ("Arch".to_owned(), architecture.clone()),
+            ("KernelVersion".to_owned(), kernel.clone()),
+            ("MinAPIVersion".to_owned(), api::MIN_VERSION.to_owned()),
+            ("Os".to_owned(), "linux".to_owned()),
+        ]);
+        Version {
+            platform: api::system::Platform { name: "Gorae Engine".to_owned() },
+            components: vec![Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details }],
+            version: VERSION.to_owned(),
+            api_version: api::VERSION.to_owned(),
+            min_api_version: api::MIN_VERSION.to_owned(),
+            os: "linux".to_owned(),
+            arch: architecture,
+            kernel_version: kernel,
+            ..Version::default()
+        }
+    }
+
+    /// The engine's settings, its host, and how many of everything there are.
+    ///
+    /// # Errors
+    /// When the cgroup hierarchies cannot be read.
+    pub fn info(&self) -> Result<Info> {
+        let containers = self.containers.all();
+        let count = |test: &dyn Fn(Status) -> bool| {
+            i64::try_from(containers.iter().filter(|c| test(c.status())).count()).unwrap_or(i64::MAX)
+        };
+        let running = count(&|s| matches!(s, Status::Running | Status::Restarting));
+        let paused = count(&|s| s == Status::Paused);
+        let all = i64::try_from(containers.len()).unwrap_or(i64::MAX);
+        let hierarchies = runtime::cgroup::Hierarchies::detect()
+            .map_err(|e| Error::system("read the cgroup hierarchies", &e))?;
+        let support = hierarchies.support();
+        let system = rustix::system::sysinfo();
+        Ok(Info {
+            id: self.id.clone(),
+            containers: all,
+            containers_running: running,
+            containers_paused: paused,
+            containers_stopped: all - running - paused,
+            images: i64::try_from(self.images.all().len()).unwrap_or(i64::MAX),
+            driver: "overlay2".to_owned(),
+            driver_status: Some(vec![("Backing Filesystem".to_owned(), self.backing_file_system())]),
+            plugins: plugins(),
+            memory_limit: support.memory,
+            swap_limit: support.swap,
+            cpu_cfs_period: support.cpu_quota,
+            cpu_cfs_quota: support.cpu_quota,
+            cpu_shares: support.cpu_shares,
+            cpu_set: support.cpuset,
+            pids_limit: support.pids,
+            oom_kill_disable: support.oom_kill_disable,
+            ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
+            n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)).unwrap_or(0),
+            system_time: Timestamp::now().to_string(),
+            logging_driver: "json-file".to_owned(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_version: if cgroup_v2() { "2" } else { "1" }.to_owned(),
+            kernel_version: uname(rustix::system::Uname::release),
+            operating_system: os_release("PRETTY_NAME"),
+            os_version: os_release("VERSION_ID"),
+            os_type: "linux".to_owned(),
+            architecture: uname(rustix::system::Uname::machine),
+            index_server_address: "https://index.docker.io/v1/".to_owned(),
+            registry_config: Some(self.registry_config()),
+            n_cpu: i64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1),
+            mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into())).unwrap_or(i64::MAX),
+            docker_root_dir: self.config.root.to_string_lossy().into_owned(),
+            http_proxy: proxy("HTTP_PROXY"),
+            https_proxy: proxy("HTTPS_PROXY"),
+            no_proxy: proxy("NO_PROXY"),
+            name: uname(rustix::system::Uname::nodename),
+            labels: Some(Vec::new()),
+            server_version: VERSION.to_owned(),
+            runtimes: Some(BTreeMap::from([(
+                "runc".to_owned(),
+                Runtime { path: self.config.shim.to_string_lossy().into_owned(), ..Runtime::default() },
+            )])),
+            default_runtime: "runc".to_owned(),
+            swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+            live_restore_enabled: true,
+            init_binary: "docker-init".to_owned(),
+            runc_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
+            init_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
+            security_options: Some(vec!["name=seccomp,profile=builtin".to_owned()]),
+            cdi_spec_dirs: Some(Vec::new()),
+            ..Info::default()
+        })
+    }
+
+    fn registry_config(&self) -> RegistryConfig {
+        let index = api::system::IndexInfo {
+            mirrors: Some(Vec::new()),
+            name: "docker.io".to_owned(),
+            official: true,
+            secure: true,
+        };
+        RegistryConfig {
+            insecure_registry_cidrs: Some(vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()]),
+            index_configs: Some(BTreeMap::from([("docker.io".to_owned(), index)])),
+            mirrors: Some(Vec::new()),
+            ..RegistryConfig::default()
+        }
+    }
+
+    fn backing_file_system(&self) -> String {
+        const NAMES: [(u64, &str); 5] = [
+            (0xef53, "extfs"),
+            (0x5846_5342, "xfs"),
+            (0x9123_683e, "btrfs"),
+            (0x0102_1994, "tmpfs"),
+            (0xf2f5_2010, "f2fs"),
+        ];
+        let kind = rustix::fs::statfs(&self.config.root).map(|s| u64::try_from(s.f_type).unwrap_or(0));
+        let name = kind.ok().and_then(|kind| NAMES.iter().find(|(magic, _)| *magic == kind));
+        name.map_or("unknown", |(_, name)| name).to_owned()
+    }
+
+    /// Where the disk space went.
+    ///
+    /// # Errors
+    /// When something cannot be measured.
+    pub async fn disk_usage(self: &Arc<Self>, types: &DiskUsageTypes) -> Result<DiskUsage> {
+        let mut usage = DiskUsage::default();
+        if types.images {
+            usage.images = Some(self.image_list(&ImageList::default())?);
+            usage.layers_size = i64::try_from(self.content_size().await?).unwrap_or(i64::MAX);
+        }
+        if types.containers {
+            let all = ContainerList { all: true, size: true, ..ContainerList::default() };
+            usage.containers = Some(self.container_list(&all).await?);
+        }
+        if types.volumes {
+            usage.volumes = Some(self.volume_usage().await?);
+        }
+        if types.build_cache {
+            usage.build_cache = Some(Vec::new());
+        }
+        Ok(usage)
+    }
+
+    /// Checks credentials with their registry.
+    ///
+    /// # Errors
+    /// When the registry refuses them or cannot be reached.
+    pub async fn auth_check(&self, auth: &AuthConfig) -> Result<AuthResponse> {
+        let address = Some(auth.server_address.as_str()).filter(|a| !a.is_empty());
+        let registry = address.unwrap_or("https://index.docker.io/v1/");
+        match self.client.login(registry, &crate::image::credentials(auth)).await {
+            Ok(login) => {
+                Ok(AuthResponse { identity_token: login.identity_token.unwrap_or_default(), status: login.status })
+            }
+            Err(error) => {
+                let error = crate::image::registry_error(&error);
+                let kind = if error.kind() == Kind::NotFound { Kind::Unauthorized } else { error.kind() };
+                Err(Error::new(kind, error.message()))
+            }
+        }
+    }
+}
+
+fn plugins() -> PluginsInfo {
+    let list = |names: &[&str]| Some(names.iter().map(|&n| n.to_owned()).collect());
+    PluginsInfo {
+        volume: list(&["local"]),
+        network: list(&["bridge", "host", "null"]),
+        authorization: None,
+        log: list(&["json-file", "none"]),
+    }
+}
+
+fn uname(field: impl Fn(&rustix::system::Uname) -> &std::ffi::CStr) -> String {
+    field(&rustix::system::uname()).to_string_lossy().into_owned()
+}
+
+fn read_flag(path: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+}
+
+fn proxy(name: &str) -> String {
+    let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default();
+    // user and password of a proxy are nobody's business
+    match value.split_once("://").and_then(|(scheme, rest)| rest.rsplit_once('@').map(|(_, host)| (scheme, host))) {
+        Some((scheme, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => value,
+    }
+}
+
+fn os_release(key: &str) -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
+}

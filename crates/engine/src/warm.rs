@@ -1,0 +1,141 @@
+//! Shims that are ready before a container needs one.
+//!
+//! Starting a process, making its cgroups and above all joining them takes time that no container
+//! depends on: the first write to a `cgroup.procs` after a pause waits for an RCU grace period
+//! (`percpu_down_write` in `cgroup_procs_write_start`), 15 ms on an idle machine. So a few shims
+//! are kept that have all of it behind them. One that is never used leaves nothing: it ends, with
+//! its cgroup, when its control connection does.
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+
+use shim::{Launcher, Prepare, Reply, Request};
+
+use crate::container::lock;
+use crate::error::{Error, Result, Step};
+use crate::names;
+use crate::shim_link::{Link, refusal};
+
+/// A shim that waits for its container.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) control: Link,
+    pub(crate) child: Child,
+}
+
+/// The namespaces that differ between warm shims and special ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    pub(crate) new_pid: bool,
+    pub(crate) new_ipc: bool,
+    pub(crate) new_uts: bool,
+    /// The init whose pid namespace is joined.
+    pub(crate) join_pid: Option<i32>,
+}
+
+impl Namespaces {
+    /// What containers get unless told otherwise; only such shims are kept warm.
+    fn usual() -> Self {
+        Self { new_pid: true, new_ipc: true, new_uts: true, join_pid: None }
+    }
+}
+
+/// The keeper of warm shims.
+#[derive(Debug)]
+pub(crate) struct Warmer {
+    launcher: Launcher,
+    parent: PathBuf,
+    goal: usize,
+    ready: Mutex<Vec<Ready>>,
+    wanted: tokio::sync::Notify,
+    stopped: tokio::sync::watch::Sender<bool>,
+}
+
+impl Warmer {
+    pub(crate) fn new(launcher: Launcher, parent: PathBuf, goal: usize) -> Arc<Self> {
+        Arc::new(Self {
+            launcher,
+            parent,
+            goal,
+            ready: Mutex::default(),
+            wanted: tokio::sync::Notify::new(),
+            stopped: tokio::sync::watch::channel(false).0,
+        })
+    }
+
+    /// Keeps the stock filled until [`Warmer::stop`].
+    pub(crate) fn start(self: &Arc<Self>) {
+        let warmer = Arc::clone(self);
+        let mut stopped = self.stopped.subscribe();
+        tokio::spawn(async move {
+            loop {
+                if let Err(error) = warmer.fill().await {
+                    tracing::warn!(%error, "no shim could be prepared ahead");
+                }
+                tokio::select! {
+                    () = warmer.wanted.notified() => {}
+                    _ = stopped.wait_for(|stop| *stop) => break,
+                }
+            }
+            lock(&warmer.ready).clear();
+        });
+    }
+
+    /// Lets the waiting shims end.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+        for ready in lock(&self.ready).drain(..) {
+            reap(ready.child);
+        }
+    }
+
+    /// A shim with these namespaces: a warm one if there is one, else a new one.
+    pub(crate) async fn take(&self, namespaces: Namespaces) -> Result<Ready> {
+        let warm = if namespaces == Namespaces::usual() { lock(&self.ready).pop() } else { None };
+        self.wanted.notify_one();
+        match warm {
+            Some(ready) => Ok(ready),
+            None => self.make(namespaces).await,
+        }
+    }
+
+    async fn fill(&self) -> Result<()> {
+        while lock(&self.ready).len() < self.goal && !*self.stopped.borrow() {
+            let ready = self.make(Namespaces::usual()).await?;
+            lock(&self.ready).push(ready);
+        }
+        Ok(())
+    }
+
+    async fn make(&self, namespaces: Namespaces) -> Result<Ready> {
+        let launched = self.launcher.spawn().step(|| "start a shim")?;
+        let mut control = Link::new(launched.control)?;
+        let name = hex_name()?;
+        let prepare = Prepare {
+            cgroup_path: self.parent.join(format!("warm-{name}")),
+            new_pid: namespaces.new_pid,
+            new_ipc: namespaces.new_ipc,
+            new_uts: namespaces.new_uts,
+            join_pid: namespaces.join_pid.map(|pid| format!("/proc/{pid}/ns/pid").into()),
+        };
+        match control.call(&Request::Prepare(prepare), &[]).await {
+            Ok(Reply::Ok) => Ok(Ready { control, child: launched.child }),
+            Ok(reply) => Err(Error::internal(format!("prepare a shim: unexpected answer {reply:?}"))),
+            Err(error) => {
+                reap(launched.child);
+                Err(refusal(&error).context("prepare a shim"))
+            }
+        }
+    }
+}
+
+fn hex_name() -> Result<String> {
+    let bytes: [u8; 8] = names::random()?;
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+}
+
+/// Waits for a shim's end where that may block, so that no zombie is left.
+pub(crate) fn reap(mut child: Child) {
+    std::mem::drop(tokio::task::spawn_blocking(move || child.wait()));
+}

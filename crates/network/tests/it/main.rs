@@ -1,0 +1,16 @@
+//! Tests on real links, rules and packets, each in network namespaces of its own.
+//!
+//! They need root, and `ip` and `nft` as helpers and as second opinion; the crate needs neither.
+
+#[cfg(test)]
+mod bridge;
+#[cfg(test)]
+mod firewall;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod ports;
+#[cfg(test)]
+mod reach;
+#[cfg(test)]
+mod sandbox;

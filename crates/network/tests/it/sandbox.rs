@@ -1,0 +1,155 @@
+//! Sandboxes and the pool of them.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use network::{Bridge, CounterReader, Pool, PoolSize, Sandbox, find_host_interface, mac_for};
+use sys::netns;
+
+use crate::lab::{
+    ANY, PATIENCE, ask_tcp, bridge_config, endpoint, in_the_lab, inside, link_names, on_a_host,
+    run, serve_tcp, until,
+};
+
+fn ip_inside(sandbox: &Sandbox, arguments: &str) -> String {
+    netns::within(sandbox.netns(), || run("ip", arguments)).unwrap()
+}
+
+#[test]
+fn connecting_gives_address_route_and_mac() {
+    on_a_host(|| {
+        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let pool = Pool::new(&bridge, 0).unwrap();
+        let mut sandbox = pool.take().unwrap();
+        assert_eq!(ip_inside(&sandbox, "-4 -o addr show dev eth0"), "");
+        let ip = [172, 17, 0, 9].into();
+        sandbox.connect(&endpoint(ip)).unwrap();
+        let address = ip_inside(&sandbox, "-4 -o addr show dev eth0");
+        assert!(
+            address.contains("172.17.0.9/16 brd 172.17.255.255"),
+            "{address}"
+        );
+        let link = ip_inside(&sandbox, "-o link show dev eth0");
+        assert!(
+            link.contains(&mac_for(ip).to_string()) && link.contains("UP"),
+            "{link}"
+        );
+        let routes = ip_inside(&sandbox, "route");
+        assert!(
+            routes.starts_with("default via 172.17.0.1 dev eth0"),
+            "{routes}"
+        );
+        let settings = netns::within(sandbox.netns(), || {
+            ["ip_unprivileged_port_start", "ping_group_range"]
+                .map(|name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap())
+        });
+        assert_eq!(settings.unwrap(), ["0\n", "0\t2147483647\n"]);
+    });
+}
+
+#[test]
+fn an_isolated_sandbox_has_loopback_only() {
+    on_a_host(|| {
+        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let pool = Pool::new(
+            &bridge,
+            PoolSize {
+                attached: 0,
+                isolated: 1,
+            },
+        )
+        .unwrap();
+        let mut sandbox = pool.take_isolated().unwrap();
+        assert!(sandbox.host_interface().is_none());
+        assert!(sandbox.connect(&endpoint([172, 17, 0, 9].into())).is_err());
+        let links = netns::within(sandbox.netns(), link_names).unwrap();
+        assert_eq!(links, ["lo"]);
+        assert!(ip_inside(&sandbox, "-o addr").contains("127.0.0.1/8"));
+    });
+}
+
+#[test]
+fn the_pool_fills_and_empties_and_fills() {
+    on_a_host(|| {
+        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let pool = Pool::new(
+            &bridge,
+            PoolSize {
+                attached: 3,
+                isolated: 2,
+            },
+        )
+        .unwrap();
+        let filled = || until(|| (pool.ready() == (3, 2)).then_some(())).unwrap();
+        filled();
+        let taken: Vec<_> = (0..5).map(|_| pool.take().unwrap()).collect();
+        let isolated: Vec<_> = (0..3).map(|_| pool.take_isolated().unwrap()).collect();
+        filled();
+        let ports = || {
+            link_names()
+                .iter()
+                .filter(|name| name.starts_with("veth"))
+                .count()
+        };
+        assert_eq!(ports(), 8);
+        drop((taken, isolated));
+        until(|| (ports() == 3).then_some(())).expect("dropped sandboxes must go");
+        drop(pool);
+        until(|| (ports() == 0).then_some(())).expect("a dropped pool's sandboxes must go");
+    });
+}
+
+#[test]
+fn a_namespace_in_use_is_found_again() {
+    in_the_lab(|lab| {
+        let web = lab.container();
+        let known = web.sandbox.host_interface().unwrap().clone();
+        let found = find_host_interface(web.sandbox.netns()).unwrap();
+        assert_eq!(found, Some(known.clone()));
+        let copy = web.sandbox.netns().try_clone_to_owned().unwrap();
+        let adopted = lab.network.pool.adopt(copy).unwrap();
+        assert_eq!(adopted.host_interface(), Some(&known));
+        let isolated = lab.network.pool.take_isolated().unwrap();
+        assert_eq!(find_host_interface(isolated.netns()).unwrap(), None);
+        let namespace = isolated.into_fd();
+        assert_eq!(find_host_interface(namespace.as_fd()).unwrap(), None);
+    });
+}
+
+#[test]
+fn counters_tell_what_the_container_received() {
+    in_the_lab(|lab| {
+        let web = lab.container();
+        let server = inside(&web, || serve_tcp((ANY, 80).into()));
+        ask_tcp((web.ip, 80).into(), PATIENCE).unwrap();
+        server.join().unwrap().unwrap();
+        let index = web.sandbox.host_interface().unwrap().index;
+        let mut reader = CounterReader::open().unwrap();
+        let seen = reader.read(index).unwrap().unwrap().from_peer();
+        let own = ip_inside(&web.sandbox, "-s -s -o link show dev eth0");
+        let words: Vec<_> = own.split_whitespace().collect();
+        let after = |word: &str| words.iter().position(|w| *w == word).unwrap();
+        let received: u64 = words[after("RX:")..]
+            .iter()
+            .find_map(|word| word.parse().ok())
+            .unwrap();
+        assert_eq!(seen.rx_bytes, received, "{own}");
+        assert!(seen.rx_packets >= 3 && seen.tx_packets >= 3);
+        assert_eq!(reader.read(99_999).unwrap(), None);
+    });
+}
+
+#[test]
+fn the_engine_may_die_at_any_moment() {
+    on_a_host(|| {
+        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let pool = Pool::new(&bridge, 2).unwrap();
+        until(|| (pool.ready().0 == 2).then_some(())).unwrap();
+        let sandbox = pool.take().unwrap();
+        let port = sandbox.host_interface().unwrap().name.clone();
+        // what kill -9 does: all descriptors close, no destructor of ours removes a link
+        drop(sandbox.into_fd());
+        until(|| (!link_names().contains(&port)).then_some(())).expect("the kernel cleans up");
+        std::thread::sleep(Duration::from_millis(1));
+    });
+}

@@ -1,0 +1,209 @@
+//! One more process in a container that runs.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use oci::runtime::Process;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
+use sys::process::{CloneOptions, Cloned};
+
+use crate::cgroup::{Cgroup, CgroupError};
+use crate::channel;
+use crate::init::{self, StageError, process, stdio};
+use crate::order::Fds;
+use crate::prepare::{end, in_pid_namespace, pair, receive_report};
+use crate::report::{Failure, FailureKind, Report};
+
+/// The container to run in.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecTarget<'a> {
+    /// Its init process.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its cgroup.
+    pub cgroup: &'a Cgroup,
+    /// The user as `name[:group]`, to be looked up inside the container; takes the place of the
+    /// process's numbers.
+    pub user: Option<&'a str>,
+}
+
+/// A process that was started in a container.
+#[derive(Debug)]
+pub struct ExecChild {
+    /// Its id in the caller's pid namespace.
+    pub pid: i32,
+    /// Its handle.
+    pub pidfd: OwnedFd,
+    /// The terminal's master end, if it has a terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// A process that cannot be started. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The container's init has ended.
+    #[error("the container is not running")]
+    NotRunning,
+    /// The container's pid namespace.
+    #[error("enter the container's pid namespace")]
+    Namespace(#[source] io::Error),
+    /// The socket to the process.
+    #[error("talk to the new process")]
+    Channel(#[source] io::Error),
+    /// The process.
+    #[error("clone a process into the container")]
+    Clone(#[source] io::Error),
+    /// The cgroup.
+    #[error("add the process to the container's cgroup")]
+    Cgroup(#[source] CgroupError),
+    /// A step inside the process; texts are those that Docker's clients know.
+    #[error("{0}")]
+    Stage(Failure),
+}
+
+impl ExecError {
+    /// The kind of the failure.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::NotRunning => FailureKind::NotRunning,
+            Self::Stage(failure) => failure.kind,
+            Self::Namespace(_) | Self::Channel(_) | Self::Clone(_) | Self::Cgroup(_) => {
+                FailureKind::Other
+            }
+        }
+    }
+}
+
+/// Takes back a process that did not become its program.
+struct Guard(Option<Cloned>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = self.0.take() {
+            let _status = end(&child.pidfd);
+        }
+    }
+}
+
+/// Starts a process in a container; returns once its program runs.
+///
+/// The caller must have one thread only: its children's pid namespace changes for a moment.
+///
+/// # Errors
+///
+/// The step that failed.
+pub fn exec(target: &ExecTarget<'_>, process: &Process, fds: Fds) -> Result<ExecChild, ExecError> {
+    let (socket, child_socket) = pair().map_err(ExecError::Channel)?;
+    let born_in = target.cgroup.v2_dir();
+    let options = CloneOptions {
+        namespaces: UnshareFlags::empty(),
+        cgroup: born_in.as_ref().map(OwnedFd::as_fd),
+    };
+    let clone = || {
+        sys::process::clone(options, || {
+            stage(target, process, fds, child_socket.as_fd())
+        })
+    };
+    let child = in_pid_namespace(target.pidfd, clone).map_err(namespace_error)?;
+    let child = child.map_err(clone_error)?;
+    drop(child_socket);
+    let pid = child.pid;
+    let mut guard = Guard(Some(child));
+    if born_in.is_none() {
+        target.cgroup.attach(pid).map_err(ExecError::Cgroup)?;
+    }
+    let told = channel::tell(socket.as_fd(), channel::CGROUP_READY);
+    let console = wait_until_running(socket.as_fd())?;
+    told.map_err(ExecError::Channel)?;
+    let child = guard.0.take().ok_or(ExecError::NotRunning)?;
+    Ok(ExecChild {
+        pid,
+        pidfd: child.pidfd,
+        console,
+    })
+}
+
+fn namespace_error(error: io::Error) -> ExecError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::SRCH) => ExecError::NotRunning,
+        _ => ExecError::Namespace(error),
+    }
+}
+
+/// clone(2) says ENOMEM for a pid namespace whose init has ended.
+fn clone_error(error: io::Error) -> ExecError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOMEM | Errno::SRCH) => ExecError::NotRunning,
+        _ => ExecError::Clone(error),
+    }
+}
+
+/// Waits until the socket's other end is closed by execve(2); gives the terminal that came before.
+fn wait_until_running(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, ExecError> {
+    let mut console = None;
+    while let Some((report, fds)) = receive_report(socket).map_err(ExecError::Channel)? {
+        match report {
+            Report::Failed(failure) => return Err(ExecError::Stage(failure)),
+            Report::Ready => console = fds.into_iter().next(),
+        }
+    }
+    Ok(console)
+}
+
+/// Runs in the new process.
+fn stage(target: &ExecTarget<'_>, process: &Process, fds: Fds, socket: BorrowedFd<'_>) -> u8 {
+    match run(target, process, fds, socket) {
+        Ok(()) => 0,
+        Err(error) => {
+            init::report(socket, &Report::Failed(error.failure()), &[]);
+            1
+        }
+    }
+}
+
+fn run(
+    target: &ExecTarget<'_>,
+    process: &Process,
+    fds: Fds,
+    socket: BorrowedFd<'_>,
+) -> Result<(), StageError> {
+    process::hide().map_err(StageError::Detach)?;
+    rustix::process::setsid().map_err(|error| StageError::Detach(error.into()))?;
+    let filter = process::read_filter(fds.seccomp, None)?;
+    // while the host's procfs can be trusted to be one
+    let early = process::prepare(process)?;
+    if !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)? {
+        return Ok(());
+    }
+    join(target.pidfd).map_err(StageError::Join)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(c"/", flags, Mode::empty())
+        .map_err(|error| StageError::Join(error.into()))?;
+    let mut process = process.clone();
+    if let Some(text) = target.user {
+        let umask = process.user.umask;
+        process.user = crate::user::resolve(root.as_fd(), text).map_err(StageError::User)?;
+        process.user.umask = umask;
+    }
+    init::process::resolve_user(root.as_fd(), &mut process.user)?;
+    let streams = if process.terminal {
+        let pty = init::open_console(root.as_fd(), &process)?;
+        init::report(socket, &Report::Ready, &[pty.master.as_fd()]);
+        stdio::Source::Terminal(pty.slave)
+    } else {
+        stdio::Source::Files([fds.stdin, fds.stdout, fds.stderr])
+    };
+    process::become_user(&process, early, filter, streams)?.go()
+}
+
+/// Joins all namespaces of the container but that of pids, which the process was born in.
+fn join(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    let all = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    Ok(move_into_thread_name_spaces(pidfd, all)?)
+}

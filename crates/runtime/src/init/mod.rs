@@ -1,0 +1,248 @@
+//! The init stage: the one process between a container's order and its program.
+//!
+//! It is cloned by [`crate::prepare()`] and runs in a copy of its parent's memory. Everything that
+//! asks the host something comes first, then the container's root is entered for good, then the
+//! container is furnished from inside, then privileges go away step by step.
+
+mod command;
+mod console;
+mod error;
+mod identity;
+mod launch;
+mod namespaces;
+pub(crate) mod process;
+mod reaper;
+pub(crate) mod stdio;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use oci::runtime::{NamespaceKind, Spec};
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
+use sys::mount::{Depth, MountChange};
+
+use crate::channel;
+use crate::order::Order;
+use crate::report::Report;
+use crate::rootfs;
+
+pub(crate) use console::open_in as open_console;
+pub(crate) use error::StageError;
+pub(crate) use launch::Launch;
+
+/// An order on its way to the init stage, with what its descriptors are, in their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Envelope<T> {
+    pub(crate) order: T,
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    pub(crate) netns: bool,
+    pub(crate) seccomp: bool,
+}
+
+/// The descriptors by their roles.
+#[derive(Debug)]
+struct Received {
+    stdio: [Option<OwnedFd>; 3],
+    netns: Option<OwnedFd>,
+    seccomp: Option<OwnedFd>,
+    sources: VecDeque<OwnedFd>,
+}
+
+/// Runs the stage; gives the process's exit code, for the case that it does not become a program.
+pub(crate) fn stage(socket: BorrowedFd<'_>) -> u8 {
+    match run(socket) {
+        Ok(()) => 0,
+        Err(error) => {
+            report(socket, &Report::Failed(error.failure()), &[]);
+            1
+        }
+    }
+}
+
+/// Tells the parent; when the parent is gone there is nobody left to tell.
+pub(crate) fn report(socket: BorrowedFd<'_>, report: &Report, fds: &[BorrowedFd<'_>]) {
+    if let Ok(bytes) = serde_json::to_vec(report) {
+        let _gone = channel::send(socket, &bytes, fds);
+    }
+}
+
+fn run(socket: BorrowedFd<'_>) -> Result<(), StageError> {
+    be_alone(socket)?;
+    let Some((bytes, fds)) = channel::receive(socket).map_err(StageError::Channel)? else {
+        return Ok(());
+    };
+    let mut envelope: Envelope<Order> = serde_json::from_slice(&bytes).map_err(StageError::Parse)?;
+    drop(bytes);
+    let received = sort(&envelope, fds);
+    let Some(ready) = set_up(&mut envelope.order, received, socket)? else {
+        return Ok(());
+    };
+    let master = ready.master.as_ref().map(|fd| [fd.as_fd()]);
+    let fds = master.as_ref().map_or(&[][..], |fds| &fds[..]);
+    report(socket, &Report::Ready, fds);
+    if !channel::wait_for(socket, channel::START).map_err(StageError::Channel)? {
+        return Ok(());
+    }
+    drop(ready.master);
+    if envelope.order.init {
+        return reaper::run(ready.launch, socket);
+    }
+    ready.launch.go()
+}
+
+/// Cuts what ties the copy to its parent: descriptors, session, mounts.
+fn be_alone(socket: BorrowedFd<'_>) -> Result<(), StageError> {
+    process::hide().map_err(StageError::Detach)?;
+    rustix::process::setsid().map_err(|error| StageError::Detach(error.into()))?;
+    stdio::cover_by_null().map_err(StageError::Detach)?;
+    sys::process::close_all_but(socket).map_err(StageError::Detach)?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    // mounts that the host makes from now on still arrive here, and none of ours leaves
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change(c"/", slave).map_err(|error| StageError::Detach(error.into()))
+}
+
+fn sort(envelope: &Envelope<Order>, fds: Vec<OwnedFd>) -> Received {
+    let mut fds = VecDeque::from(fds);
+    let mut next = |is_there: bool| if is_there { fds.pop_front() } else { None };
+    Received {
+        stdio: [
+            next(envelope.stdin),
+            next(envelope.stdout),
+            next(envelope.stderr),
+        ],
+        netns: next(envelope.netns),
+        seccomp: next(envelope.seccomp),
+        sources: fds,
+    }
+}
+
+/// A stage that has only to become its program.
+struct Ready {
+    launch: Launch,
+    /// The terminal's end for the parent.
+    master: Option<OwnedFd>,
+}
+
+/// Does everything up to execve(2); `None` when the parent has gone away.
+fn set_up(
+    order: &mut Order,
+    mut received: Received,
+    socket: BorrowedFd<'_>,
+) -> Result<Option<Ready>, StageError> {
+    let spec = &order.spec;
+    let filter = process::read_filter(received.seccomp.take(), spec.linux.seccomp.as_ref())?;
+    // while the host's procfs can be trusted to be one
+    let early = process::prepare(&spec.process)?;
+    namespaces::enter(&spec.linux.namespaces, received.netns.as_ref())?;
+    namespaces::name(spec)?;
+    let own_view = is_new(spec, NamespaceKind::Cgroup);
+    if !own_view
+        && !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)?
+    {
+        return Ok(None);
+    }
+    let hierarchies = list_hierarchies(spec, own_view)?;
+    let root = rootfs::enter(&order.rootfs).map_err(|error| StageError::Enter(Box::new(error)))?;
+    // by the image's own files, before a mount covers them
+    process::resolve_user(root.as_fd(), &mut order.spec.process.user)?;
+    let spec = &order.spec;
+    if own_view {
+        // the namespace's root is the cgroup that its maker is in
+        if !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)? {
+            return Ok(None);
+        }
+        sys::process::unshare(UnshareFlags::NEWCGROUP).map_err(|source| StageError::Namespace {
+            kind: NamespaceKind::Cgroup,
+            source,
+        })?;
+    }
+    let terminal = furnish(spec, root.as_fd(), &mut received.sources, &hierarchies)?;
+    let (master, slave) = terminal.map_or((None, None), |pty| (Some(pty.master), Some(pty.slave)));
+    let stdio = match slave {
+        Some(slave) => stdio::Source::Terminal(slave),
+        None => stdio::Source::Files(received.stdio),
+    };
+    let launch = process::become_user(&spec.process, early, filter, stdio)?;
+    Ok(Some(Ready { launch, master }))
+}
+
+fn is_new(spec: &Spec, kind: NamespaceKind) -> bool {
+    let namespaces = &spec.linux.namespaces;
+    namespaces
+        .iter()
+        .any(|namespace| namespace.kind == kind && namespace.path.is_none())
+}
+
+/// Lists the v1 hierarchies if a mount wants to show them.
+fn list_hierarchies(spec: &Spec, own_view: bool) -> Result<Vec<rootfs::Hierarchy>, StageError> {
+    let is_cgroup = |kind: Option<&str>| matches!(kind, Some("cgroup" | "cgroup2"));
+    if !spec
+        .mounts
+        .iter()
+        .any(|mount| is_cgroup(mount.kind.as_deref()))
+    {
+        return Ok(Vec::new());
+    }
+    let view = if own_view {
+        rootfs::View::Namespace
+    } else {
+        rootfs::View::Host
+    };
+    rootfs::hierarchies(view).map_err(StageError::Hierarchies)
+}
+
+/// Mounts, makes and covers everything inside the new root.
+fn furnish(
+    spec: &Spec,
+    root: BorrowedFd<'_>,
+    sources: &mut VecDeque<OwnedFd>,
+    hierarchies: &[rootfs::Hierarchy],
+) -> Result<Option<console::Pty>, StageError> {
+    let mounted = rootfs::mount_all(root, &spec.mounts, sources, hierarchies)
+        .map_err(|error| StageError::Mount(Box::new(error)))?;
+    let mut terminal = None;
+    if !mounted.foreign_dev {
+        let dev = rootfs::make_devices(root, &spec.linux.devices).map_err(StageError::Devices)?;
+        if spec.process.terminal {
+            let pty = console::open(root, mounted.devpts.as_ref(), &spec.process)?;
+            console::mount(&pty, dev.as_fd())?;
+            terminal = Some(pty);
+        }
+    } else if spec.process.terminal {
+        terminal = Some(console::open(root, mounted.devpts.as_ref(), &spec.process)?);
+    }
+    let proc = mounted.proc.as_ref().map(OwnedFd::as_fd);
+    rootfs::write_sysctls(proc, &spec.linux.sysctl).map_err(StageError::Sysctl)?;
+    process::make_cwd(root, &spec.process.cwd)?;
+    seal(spec, root, mounted.readonly_dev.as_ref())?;
+    rootfs::protect(root, &spec.linux.masked_paths, &spec.linux.readonly_paths)
+        .map_err(StageError::Protect)?;
+    Ok(terminal)
+}
+
+/// Makes read-only what is to be so, and sets how the root's mounts spread.
+fn seal(spec: &Spec, root: BorrowedFd<'_>, dev: Option<&OwnedFd>) -> Result<(), StageError> {
+    let readonly = MountChange::setting(rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY);
+    if let Some(dev) = dev {
+        sys::mount::set_attributes(dev.as_fd(), &readonly, Depth::One).map_err(StageError::Seal)?;
+    }
+    if spec.root.readonly {
+        sys::mount::set_attributes(root, &readonly, Depth::One).map_err(StageError::Seal)?;
+    }
+    let Some(name) = spec.linux.rootfs_propagation.as_deref() else {
+        return Ok(());
+    };
+    let (flags, depth) = rootfs::options::propagation(name)
+        .ok_or_else(|| StageError::Propagation(name.to_owned()))?;
+    // the mounts made here are private already
+    if flags == MountPropagationFlags::PRIVATE {
+        return Ok(());
+    }
+    let change = MountChange::propagating(flags);
+    sys::mount::set_attributes(root, &change, depth).map_err(StageError::Seal)
+}

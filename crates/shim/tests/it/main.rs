@@ -1,0 +1,15 @@
+//! Runs the real `gorae-shim` with real containers of a busybox root file system. Needs root.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod init;
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod stdio;

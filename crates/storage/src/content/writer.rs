@@ -1,0 +1,145 @@
+//! A blob on its way into the store.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::Digest;
+use sha2::{Digest as _, Sha256};
+
+use super::{ContentError, Folders};
+use crate::fsutil;
+
+/// The digest of bytes in memory.
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::from_sha256(&Sha256::digest(bytes).into())
+}
+
+/// Takes a blob's bytes, hashing them as they come; dropped without a commit, it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    folders: Arc<Folders>,
+    file: File,
+    path: PathBuf,
+    hash: Sha256,
+    written: u64,
+    expected: Option<(Digest, u64)>,
+    renamed: bool,
+}
+
+impl BlobWriter {
+    pub(super) fn new(
+        folders: Arc<Folders>,
+        expected: Option<(Digest, u64)>,
+    ) -> Result<Self, ContentError> {
+        let create = "create the temporary blob file in";
+        let name = fsutil::temp::unique_name("blob")
+            .map_err(ContentError::io(create, &folders.temporary))?;
+        let path = folders.temporary.join(name);
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)
+            .map_err(ContentError::io(create, &folders.temporary))?;
+        Ok(Self {
+            folders,
+            file,
+            path,
+            hash: Sha256::new(),
+            written: 0,
+            expected,
+            renamed: false,
+        })
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The temporary file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Verifies the content, makes it durable and puts it in its place.
+    ///
+    /// # Errors
+    ///
+    /// Another digest or length than expected, or a disk that fails; nothing is left then.
+    pub fn commit(mut self) -> Result<(Digest, u64), ContentError> {
+        let sum = std::mem::take(&mut self.hash).finalize();
+        let actual = Digest::from_sha256(&sum.into());
+        self.verify(&actual)?;
+        let target = self.folders.blobs.join(actual.hex());
+        self.file
+            .sync_data()
+            .map_err(ContentError::io("sync blob", &self.path))?;
+        std::fs::rename(&self.path, &target)
+            .map_err(ContentError::io("rename blob to", &target))?;
+        self.renamed = true;
+        fsutil::sync_dir(&self.folders.blobs)
+            .map_err(ContentError::io("sync folder", &self.folders.blobs))?;
+        Ok((actual, self.written))
+    }
+
+    fn verify(&self, actual: &Digest) -> Result<(), ContentError> {
+        let Some((digest, size)) = &self.expected else {
+            return Ok(());
+        };
+        if *size != self.written {
+            return Err(ContentError::SizeMismatch {
+                digest: digest.clone(),
+                expected: *size,
+                actual: self.written,
+            });
+        }
+        if digest != actual {
+            return Err(ContentError::DigestMismatch {
+                expected: digest.clone(),
+                actual: actual.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a stream that is longer than its descriptor says, before it fills the disk.
+    fn check_room(&self, more: usize) -> io::Result<()> {
+        match &self.expected {
+            Some((digest, size)) if self.written + more as u64 > *size => {
+                let text = format!("blob {digest} is longer than the {size} bytes expected");
+                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check_room(bytes.len())?;
+        let taken = self.file.write(bytes)?;
+        self.hash.update(&bytes[..taken]);
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if !self.renamed
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "temporary blob stays until the next start");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The folder of an engine: its layout, its lock, and what a crash may have left.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use crate::container::ContainerStore;
+use crate::content::BlobStore;
+use crate::fsutil::{self, ensure_dir};
+use crate::layers::LayerStore;
+use crate::volume::VolumeStore;
+
+/// The store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses the folder.
+    #[error("{} is in use by another engine", root.display())]
+    Busy {
+        /// The folder.
+        root: PathBuf,
+    },
+    /// A system call failed.
+    #[error("{step} {}", path.display())]
+    Io {
+        /// What was done.
+        step: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            step,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// An engine's folder (`--root`), locked for as long as a clone of this value lives.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    content: BlobStore,
+    layers: LayerStore,
+    containers: ContainerStore,
+    volumes: VolumeStore,
+    /// Holds the lock (flock(2)); close-on-exec, so that no shim inherits it.
+    _lock: OwnedFd,
+}
+
+impl Store {
+    /// Opens a folder, making it when it is not there, and removes what a crash left.
+    ///
+    /// # Errors
+    ///
+    /// Another engine uses the folder, or the disk fails.
+    pub fn open(root: &Path) -> Result<Self, OpenError> {
+        make_root(root)?;
+        let lock = lock(root)?;
+        let dir = |name: &str| -> Result<PathBuf, OpenError> {
+            let path = root.join(name);
+            ensure_dir(&path, 0o700).map_err(OpenError::io("make folder", &path))?;
+            Ok(path)
+        };
+        let content = dir("content")?;
+        dir("content/blobs")?;
+        let blobs = dir("content/blobs/sha256")?;
+        write_layout(&content)?;
+        let temporary = dir("tmp")?;
+        clean(&temporary)?;
+        let layers = LayerStore::open(dir("snapshots")?, temporary.clone())
+            .map_err(OpenError::io("read layers in", &root.join("snapshots")))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                content: BlobStore::new(blobs, temporary.clone()),
+                layers,
+                containers: ContainerStore::new(dir("containers")?, temporary.clone()),
+                volumes: VolumeStore::new(dir("volumes")?, temporary),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The blobs.
+    #[must_use]
+    pub fn content(&self) -> &BlobStore {
+        &self.inner.content
+    }
+
+    /// The unpacked layers.
+    #[must_use]
+    pub fn layers(&self) -> &LayerStore {
+        &self.inner.layers
+    }
+
+    /// The containers' folders.
+    #[must_use]
+    pub fn containers(&self) -> &ContainerStore {
+        &self.inner.containers
+    }
+
+    /// The named volumes.
+    #[must_use]
+    pub fn volumes(&self) -> &VolumeStore {
+        &self.inner.volumes
+    }
+}
+
+fn make_root(root: &Path) -> Result<(), OpenError> {
+    if let Some(parent) = root.parent() {
+        std::fs::create_dir_all(parent).map_err(OpenError::io("make folder", parent))?;
+    }
+    ensure_dir(root, 0o700).map_err(OpenError::io("make folder", root))
+}
+
+fn lock(root: &Path) -> Result<OwnedFd, OpenError> {
+    let fd = fsutil::open_dir(root).map_err(OpenError::io("open folder", root))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(fd),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Busy {
+            root: root.to_owned(),
+        }),
+        Err(error) => Err(OpenError::io("lock folder", root)(error.into())),
+    }
+}
+
+/// Removes what writers of an earlier process did not finish.
+///
+/// Something that cannot be removed must not keep the engine from starting.
+fn clean(temporary: &Path) -> Result<(), OpenError> {
+    let failed = || OpenError::io("clean folder", temporary);
+    let dir = fsutil::open_dir(temporary).map_err(failed())?;
+    for (name, _) in fsutil::remove::list(dir.as_fd()).map_err(failed())? {
+        if let Err(error) = fsutil::remove::remove_at(dir.as_fd(), &name) {
+            tracing::warn!(?name, folder = %temporary.display(), %error, "a leftover stays");
+        }
+    }
+    Ok(())
+}
+
+/// Writes the two files that make `content` an OCI image layout (image-layout.md).
+fn write_layout(content: &Path) -> Result<(), OpenError> {
+    let files: [(&str, &str); 2] = [
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+        ("index.json", r#"{"schemaVersion":2,"manifests":[]}"#),
+    ];
+    for (name, text) in files {
+        let path = content.join(name);
+        if path.exists() {
+            continue;
+        }
+        let temporary = content.join(format!(".{name}"));
+        let write = || -> io::Result<()> {
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)
+        };
+        write().map_err(OpenError::io("write", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Integration tests of the store: real file systems, real overlay mounts, hostile archives.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod containers;
+#[cfg(test)]
+mod content;
+#[cfg(test)]
+mod copy_up;
+#[cfg(test)]
+mod fidelity;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod layers;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod support;
