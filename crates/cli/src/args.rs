@@ -37,29 +37,53 @@ pub(crate) struct Flag {
 
 impl Flag {
     pub(crate) const fn switch(long: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, kind: Kind::Switch, value: "", help, hidden: false }
+        Self {
+            long,
+            short: None,
+            kind: Kind::Switch,
+            value: "",
+            help,
+            hidden: false,
+        }
     }
 
     pub(crate) const fn switch_on(long: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::SwitchOn, ..Self::switch(long, help) }
+        Self {
+            kind: Kind::SwitchOn,
+            ..Self::switch(long, help)
+        }
     }
 
     pub(crate) const fn one(long: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::One, value, ..Self::switch(long, help) }
+        Self {
+            kind: Kind::One,
+            value,
+            ..Self::switch(long, help)
+        }
     }
 
     pub(crate) const fn many(long: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { kind: Kind::Many, value, ..Self::switch(long, help) }
+        Self {
+            kind: Kind::Many,
+            value,
+            ..Self::switch(long, help)
+        }
     }
 
     /// The same flag with a short name.
     pub(crate) const fn short(self, short: char) -> Self {
-        Self { short: Some(short), ..self }
+        Self {
+            short: Some(short),
+            ..self
+        }
     }
 
     /// The same flag, left out of the help.
     pub(crate) const fn hidden(self) -> Self {
-        Self { hidden: true, ..self }
+        Self {
+            hidden: true,
+            ..self
+        }
     }
 
     /// The flag as error messages name it.
@@ -71,7 +95,10 @@ impl Flag {
     }
 
     fn to_arg(self) -> Arg {
-        let mut arg = Arg::new(self.long).long(self.long).help(self.help).hide(self.hidden);
+        let mut arg = Arg::new(self.long)
+            .long(self.long)
+            .help(self.help)
+            .hide(self.hidden);
         if let Some(short) = self.short {
             arg = arg.short(short);
         }
@@ -82,8 +109,14 @@ impl Flag {
                 .require_equals(true)
                 .default_missing_value("true")
                 .hide_possible_values(true),
-            Kind::One => arg.action(ArgAction::Set).allow_hyphen_values(true).value_name(self.value),
-            Kind::Many => arg.action(ArgAction::Append).allow_hyphen_values(true).value_name(self.value),
+            Kind::One => arg
+                .action(ArgAction::Set)
+                .allow_hyphen_values(true)
+                .value_name(self.value),
+            Kind::Many => arg
+                .action(ArgAction::Append)
+                .allow_hyphen_values(true)
+                .value_name(self.value),
         }
     }
 }
@@ -101,16 +134,28 @@ impl Operands {
     pub(crate) const NONE: Self = Self::between(0, 0);
 
     pub(crate) const fn between(least: usize, most: usize) -> Self {
-        Self { least, most, verbatim: false }
+        Self {
+            least,
+            most,
+            verbatim: false,
+        }
     }
 
     pub(crate) const fn at_least(least: usize) -> Self {
-        Self { least, most: usize::MAX, verbatim: false }
+        Self {
+            least,
+            most: usize::MAX,
+            verbatim: false,
+        }
     }
 
     /// At least this many; all behind the first are taken as they stand.
     pub(crate) const fn verbatim(least: usize) -> Self {
-        Self { least, most: usize::MAX, verbatim: true }
+        Self {
+            least,
+            most: usize::MAX,
+            verbatim: true,
+        }
     }
 }
 
@@ -137,7 +182,10 @@ impl Verb {
 
     /// The verb as clap knows it.
     pub(crate) fn to_command(&self, name: &'static str) -> Command {
-        let operands = Arg::new("operands").num_args(0..).hide(true).value_parser(clap::value_parser!(String));
+        let operands = Arg::new("operands")
+            .num_args(0..)
+            .hide(true)
+            .value_parser(clap::value_parser!(String));
         Command::new(name)
             .about(self.about)
             .disable_help_flag(true)
@@ -145,8 +193,17 @@ impl Verb {
             .args_override_self(true)
             .no_binary_name(true)
             .args(self.flags().map(|flag| flag.to_arg()))
-            .arg(Arg::new("help").long("help").help("Print usage").action(ArgAction::SetTrue))
-            .arg(operands.trailing_var_arg(self.operands.verbatim).action(ArgAction::Append))
+            .arg(
+                Arg::new("help")
+                    .long("help")
+                    .help("Print usage")
+                    .action(ArgAction::SetTrue),
+            )
+            .arg(
+                operands
+                    .trailing_var_arg(self.operands.verbatim)
+                    .action(ArgAction::Append),
+            )
     }
 }
 
@@ -185,9 +242,18 @@ impl Call {
         if matches.get_flag("help") {
             return Ok(Reading::Help);
         }
-        let operands: Vec<String> =
-            matches.remove_many("operands").map(Iterator::collect).unwrap_or_default();
-        let call = Self { verb, path: path.to_owned(), globals, client, operands, matches };
+        let operands: Vec<String> = matches
+            .remove_many("operands")
+            .map(Iterator::collect)
+            .unwrap_or_default();
+        let call = Self {
+            verb,
+            path: path.to_owned(),
+            globals,
+            client,
+            operands,
+            matches,
+        };
         for flag in verb.flags() {
             if matches!(flag.kind, Kind::Switch | Kind::SwitchOn)
                 && let Some(text) = call.text(flag.long)
@@ -216,11 +282,19 @@ impl Call {
         } else if given > most && least == 0 {
             format!("requires at most {most} {}", plural(most))
         } else {
-            format!("requires at least {least} and at most {most} {}", plural(most))
+            format!(
+                "requires at least {least} and at most {most} {}",
+                plural(most)
+            )
         };
         let path = &self.path;
         let message = format!("gorae: 'gorae {path}' {wish}");
-        Err(Failure::Usage { message, usage: usage_line(self.verb, path), path: path.clone(), code: 1 })
+        Err(Failure::Usage {
+            message,
+            usage: usage_line(self.verb, path),
+            path: path.clone(),
+            code: 1,
+        })
     }
 
     /// Whether the flag was given at all.
@@ -240,7 +314,10 @@ impl Call {
 
     /// All values of the flag.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
-        self.matches.get_many::<String>(name).map(|all| all.map(String::as_str).collect()).unwrap_or_default()
+        self.matches
+            .get_many::<String>(name)
+            .map(|all| all.map(String::as_str).collect())
+            .unwrap_or_default()
     }
 
     /// Whether the switch is on.
@@ -255,7 +332,9 @@ impl Call {
 
     /// The flag's value as an integer.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
         match text.parse() {
             Ok(number) => Ok(Some(number)),
             Err(_) => {
@@ -271,8 +350,12 @@ impl Call {
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, Failure> {
-        let Some(text) = self.text(name) else { return Ok(None) };
-        parse(text).map(Some).map_err(|why| self.invalid(name, text, &why))
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        parse(text)
+            .map(Some)
+            .map_err(|why| self.invalid(name, text, &why))
     }
 
     /// The flag's values as `parse` reads each.
@@ -289,8 +372,16 @@ impl Call {
 
     /// A flag whose value is wrong.
     pub(crate) fn invalid(&self, name: &str, text: &str, why: &str) -> Failure {
-        let shown = self.verb.flags().find(|flag| flag.long == name).map_or_else(String::new, Flag::shown);
-        usage(self.verb, &self.path, &format!("invalid argument {text:?} for \"{shown}\" flag: {why}"))
+        let shown = self
+            .verb
+            .flags()
+            .find(|flag| flag.long == name)
+            .map_or_else(String::new, Flag::shown);
+        usage(
+            self.verb,
+            &self.path,
+            &format!("invalid argument {text:?} for \"{shown}\" flag: {why}"),
+        )
     }
 }
 
@@ -325,18 +416,35 @@ fn unreadable(verb: &Verb, error: &clap::Error, words: &[OsString]) -> String {
     };
     match error.kind() {
         ErrorKind::UnknownArgument => match argument.strip_prefix("--") {
-            Some(name) => format!("unknown flag: --{}", name.split('=').next().unwrap_or_default()),
+            Some(name) => format!(
+                "unknown flag: --{}",
+                name.split('=').next().unwrap_or_default()
+            ),
             None => {
-                let letter = argument.trim_start_matches('-').chars().next().unwrap_or('-');
-                format!("unknown shorthand flag: '{letter}' in {}", cluster(words, letter))
+                let letter = argument
+                    .trim_start_matches('-')
+                    .chars()
+                    .next()
+                    .unwrap_or('-');
+                format!(
+                    "unknown shorthand flag: '{letter}' in {}",
+                    cluster(words, letter)
+                )
             }
         },
         ErrorKind::InvalidValue | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
             // clap shows the flag as `--name <value>` or `-e, --env <list>`
             let name = argument.split("--").nth(1).unwrap_or_default();
             let name = name.split([' ', '=', '[']).next().unwrap_or_default();
-            let last = words.last().and_then(|word| word.to_str()).unwrap_or_default();
-            match verb.flags().find(|flag| flag.long == name).and_then(|flag| flag.short) {
+            let last = words
+                .last()
+                .and_then(|word| word.to_str())
+                .unwrap_or_default();
+            match verb
+                .flags()
+                .find(|flag| flag.long == name)
+                .and_then(|flag| flag.short)
+            {
                 Some(short) if !last.starts_with("--") && last.ends_with(short) => {
                     format!("flag needs an argument: '{short}' in {last}")
                 }
@@ -344,7 +452,13 @@ fn unreadable(verb: &Verb, error: &clap::Error, words: &[OsString]) -> String {
             }
         }
         ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned(),
     }
 }
 
@@ -354,8 +468,11 @@ fn cluster(words: &[OsString], letter: char) -> String {
         .iter()
         .filter_map(|word| word.to_str())
         .find(|word| word.starts_with('-') && !word.starts_with("--") && word.contains(letter))
-        .map_or_else(|| format!("-{letter}"), |word| {
-            let at = word.find(letter).unwrap_or(1);
-            format!("-{}", &word[at..])
-        })
+        .map_or_else(
+            || format!("-{letter}"),
+            |word| {
+                let at = word.find(letter).unwrap_or(1);
+                format!("-{}", &word[at..])
+            },
+        )
 }

@@ -11,7 +11,8 @@ pub(crate) fn path(globals: &Globals) -> anyhow::Result<PathBuf> {
     if let Some(folder) = &globals.config {
         return Ok(folder.join("config.json"));
     }
-    DockerConfig::default_path().context("cannot find the client's configuration: set HOME or DOCKER_CONFIG")
+    DockerConfig::default_path()
+        .context("cannot find the client's configuration: set HOME or DOCKER_CONFIG")
 }
 
 /// The configuration, empty where there is none.
@@ -21,7 +22,9 @@ pub(crate) fn load(globals: &Globals) -> anyhow::Result<DockerConfig> {
 
 /// The header that carries the credentials of a registry, where there are any.
 pub(crate) async fn header(globals: &Globals, domain: &str) -> anyhow::Result<Option<String>> {
-    let Ok(path) = path(globals) else { return Ok(None) };
+    let Ok(path) = path(globals) else {
+        return Ok(None);
+    };
     if !path.exists() {
         return Ok(None);
     }

@@ -18,7 +18,9 @@ const LOG_TAIL: usize = 5;
 
 /// Connects to the engine; starts one if it is our own that is missing.
 pub(crate) async fn ready(client: &Client, globals: &Globals) -> anyhow::Result<()> {
-    let Err(error) = client.connect().await else { return Ok(()) };
+    let Err(error) = client.connect().await else {
+        return Ok(());
+    };
     let (endpoint, own) = globals::endpoint(globals)?;
     if !own {
         return Err(unreachable_engine(&endpoint, &error).into());
@@ -35,7 +37,8 @@ pub(crate) async fn ready(client: &Client, globals: &Globals) -> anyhow::Result<
 }
 
 fn unreachable_engine(endpoint: &Endpoint, error: &ClientError) -> Failure {
-    let why = std::error::Error::source(error).map_or_else(String::new, |source| format!(" ({source})"));
+    let why =
+        std::error::Error::source(error).map_or_else(String::new, |source| format!(" ({source})"));
     Failure::message(format!(
         "Cannot connect to the engine at {endpoint}{why}. Is it running?\n\nStart it with 'gorae daemon -H {endpoint}', or leave out -H, GORAE_HOST and DOCKER_HOST to use Gorae's own."
     ))
@@ -44,7 +47,10 @@ fn unreachable_engine(endpoint: &Endpoint, error: &ClientError) -> Failure {
 async fn start(client: &Client, globals: &Globals) -> anyhow::Result<()> {
     let run = globals::run_dir();
     let log = run.join("engine.log");
-    complain(format!("gorae: no engine is running; starting one in the background (log: {})", log.display()));
+    complain(format!(
+        "gorae: no engine is running; starting one in the background (log: {})",
+        log.display()
+    ));
     let mut child = spawn(&run, &log, globals)?;
     let begun = Instant::now();
     let mut pause = Duration::from_millis(2);
@@ -61,7 +67,10 @@ async fn start(client: &Client, globals: &Globals) -> anyhow::Result<()> {
             if client.connect().await.is_ok() {
                 return Ok(());
             }
-            let message = format!("the engine ended at once ({status})\n{}\n\nTry 'gorae daemon' in the foreground.", tail(&log));
+            let message = format!(
+                "the engine ended at once ({status})\n{}\n\nTry 'gorae daemon' in the foreground.",
+                tail(&log)
+            );
             return Err(Failure::message(message).into());
         }
         tokio::time::sleep(pause).await;
@@ -81,7 +90,9 @@ fn spawn(run: &Path, log: &Path, globals: &Globals) -> anyhow::Result<Child> {
         .append(true)
         .open(log)
         .with_context(|| format!("cannot open {}", log.display()))?;
-    let errors = out.try_clone().with_context(|| format!("cannot open {}", log.display()))?;
+    let errors = out
+        .try_clone()
+        .with_context(|| format!("cannot open {}", log.display()))?;
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let mut command = Command::new(program);
     command.args(["daemon", "--detached", "--run"]).arg(run);
@@ -91,7 +102,11 @@ fn spawn(run: &Path, log: &Path, globals: &Globals) -> anyhow::Result<Child> {
     if globals.debug {
         command.args(["--log-level", "debug"]);
     }
-    command.stdin(Stdio::null()).stdout(out).stderr(errors).current_dir("/");
+    command
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(errors)
+        .current_dir("/");
     command.spawn().context("cannot start the engine")
 }
 

@@ -7,7 +7,11 @@ use api::Filters;
 /// The filters of a command line.
 pub(crate) fn from_flags(call: &Call) -> Result<Filters, Failure> {
     let mut filters = Filters::default();
-    for text in call.list("filter").into_iter().filter(|text| !text.is_empty()) {
+    for text in call
+        .list("filter")
+        .into_iter()
+        .filter(|text| !text.is_empty())
+    {
         let Some((key, value)) = text.split_once('=') else {
             return Err(call.invalid("filter", text, "invalid filter (expected name=value)"));
         };

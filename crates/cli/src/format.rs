@@ -39,7 +39,10 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(listing: &Listing) -> Self {
-        Self { go_type: listing.go_type, ..Self::default() }
+        Self {
+            go_type: listing.go_type,
+            ..Self::default()
+        }
     }
 
     /// Adds a field.
@@ -50,7 +53,10 @@ impl Row {
 
     /// Adds the labels, as the field `Labels` and for `.Label "key"`.
     pub(crate) fn with_labels(mut self, labels: BTreeMap<String, String>) -> Self {
-        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let shown: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         self.labels = labels;
         self.with("Labels", shown.join(","))
     }
@@ -58,13 +64,20 @@ impl Row {
 
 impl Root for Row {
     fn value(&self) -> Value {
-        let fields = self.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let fields = self
+            .fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
         Value::Object(fields.collect())
     }
 
     fn method(&self, name: &str, arguments: &[Value]) -> Option<Value> {
-        let ("Label", [Value::String(key)]) = (name, arguments) else { return None };
-        Some(Value::String(self.labels.get(key).cloned().unwrap_or_default()))
+        let ("Label", [Value::String(key)]) = (name, arguments) else {
+            return None;
+        };
+        Some(Value::String(
+            self.labels.get(key).cloned().unwrap_or_default(),
+        ))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -77,13 +90,21 @@ struct Headers(&'static Listing);
 
 impl Root for Headers {
     fn value(&self) -> Value {
-        let titles = self.0.headers.iter().map(|(name, title)| ((*name).to_owned(), Value::from(*title)));
+        let titles = self
+            .0
+            .headers
+            .iter()
+            .map(|(name, title)| ((*name).to_owned(), Value::from(*title)));
         Value::Object(titles.collect::<Map<_, _>>())
     }
 
     fn method(&self, name: &str, arguments: &[Value]) -> Option<Value> {
-        let ("Label", [Value::String(key)]) = (name, arguments) else { return None };
-        Some(Value::String(key.rsplit('.').next().unwrap_or_default().to_owned()))
+        let ("Label", [Value::String(key)]) = (name, arguments) else {
+            return None;
+        };
+        Some(Value::String(
+            key.rsplit('.').next().unwrap_or_default().to_owned(),
+        ))
     }
 
     fn absent(&self, _name: &str) -> Option<Value> {
@@ -102,7 +123,11 @@ pub(crate) struct Format {
 
 impl Format {
     /// Reads `--format`; `quiet` is the template that `-q` stands for.
-    pub(crate) fn read(listing: &Listing, text: Option<&str>, quiet: Option<&str>) -> Result<Self, Failure> {
+    pub(crate) fn read(
+        listing: &Listing,
+        text: Option<&str>,
+        quiet: Option<&str>,
+    ) -> Result<Self, Failure> {
         let text = text.unwrap_or_default().trim();
         let (source, table) = match text {
             "" | "table" => match quiet {
@@ -110,7 +135,10 @@ impl Format {
                 None => (listing.table, true),
             },
             "json" => ("{{json .}}", false),
-            _ => match text.strip_prefix("table ").or(text.strip_prefix("table{{").map(|_| &text[5..])) {
+            _ => match text
+                .strip_prefix("table ")
+                .or(text.strip_prefix("table{{").map(|_| &text[5..]))
+            {
                 Some(rest) => (rest.trim(), true),
                 None => (text, false),
             },
@@ -118,7 +146,11 @@ impl Format {
         let source = source.replace("\\t", "\t").replace("\\n", "\n");
         let template = Template::parse(&source)
             .map_err(|error| Failure::message(format!("failed to parse template: {error}")))?;
-        Ok(Self { template, source, table })
+        Ok(Self {
+            template,
+            source,
+            table,
+        })
     }
 
     /// Whether the template mentions a field, which may be costly to fill.
@@ -127,26 +159,39 @@ impl Format {
     }
 
     /// The whole list.
-    pub(crate) fn render(&self, listing: &'static Listing, rows: &[Row]) -> Result<String, Failure> {
+    pub(crate) fn render(
+        &self,
+        listing: &'static Listing,
+        rows: &[Row],
+    ) -> Result<String, Failure> {
         let mut out = String::new();
         if self.table {
-            out.push_str(&self.template.render(&Headers(listing)).map_err(execution)?);
+            out.push_str(
+                &self
+                    .template
+                    .render(&Headers(listing))
+                    .map_err(|error| execution(&error))?,
+            );
             out.push('\n');
         }
         for row in rows {
             out.push_str(&self.row(row)?);
             out.push('\n');
         }
-        Ok(if self.table { tabwriter::align(&out) } else { out })
+        Ok(if self.table {
+            tabwriter::align(&out)
+        } else {
+            out
+        })
     }
 
     /// One row, for lists that do not end.
     pub(crate) fn row(&self, row: &dyn Root) -> Result<String, Failure> {
-        self.template.render(row).map_err(execution)
+        self.template.render(row).map_err(|error| execution(&error))
     }
 }
 
-fn execution(error: TemplateError) -> Failure {
+fn execution(error: &TemplateError) -> Failure {
     Failure::message(format!("failed to execute template: {error}"))
 }
 
@@ -175,13 +220,22 @@ mod tests {
         headers: &[("ID", "THING ID"), ("Name", "NAME")],
         table: "table {{.ID}}\t{{.Name}}",
     };
-    static SHOWN: Listing = Listing { table: "{{.ID}}\t{{.Name}}", ..LISTING };
+    static SHOWN: Listing = Listing {
+        table: "{{.ID}}\t{{.Name}}",
+        ..LISTING
+    };
 
     fn rows() -> Vec<Row> {
         let labels = BTreeMap::from([("a.b".to_owned(), "c".to_owned())]);
         vec![
-            Row::new(&SHOWN).with("ID", "1").with("Name", "x").with_labels(labels),
-            Row::new(&SHOWN).with("ID", "2").with("Name", "y").with_labels(BTreeMap::new()),
+            Row::new(&SHOWN)
+                .with("ID", "1")
+                .with("Name", "x")
+                .with_labels(labels),
+            Row::new(&SHOWN)
+                .with("ID", "2")
+                .with("Name", "y")
+                .with_labels(BTreeMap::new()),
         ]
     }
 
@@ -195,7 +249,11 @@ mod tests {
         check(None, None, "THING ID   NAME\n1          x\n2          y\n");
         check(None, Some("{{.ID}}"), "1\n2\n");
         check(Some("{{.Name}}"), Some("{{.ID}}"), "x\ny\n");
-        check(Some("table {{.Name}}\\t{{.Label \"a.b\"}}"), None, "NAME      b\nx         c\ny         \n");
+        check(
+            Some("table {{.Name}}\\t{{.Label \"a.b\"}}"),
+            None,
+            "NAME      b\nx         c\ny         \n",
+        );
         check(
             Some("json"),
             None,
@@ -206,8 +264,14 @@ mod tests {
     #[test]
     fn failures() {
         let error = Format::read(&SHOWN, Some("{{"), None).unwrap_err();
-        assert_eq!(error.to_string(), "failed to parse template: template: :1: unclosed action");
-        let error = Format::read(&SHOWN, Some("{{.Foo}}"), None).unwrap().render(&SHOWN, &rows()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to parse template: template: :1: unclosed action"
+        );
+        let error = Format::read(&SHOWN, Some("{{.Foo}}"), None)
+            .unwrap()
+            .render(&SHOWN, &rows())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.TestContext"

@@ -28,10 +28,18 @@ pub(crate) struct Split {
 
 /// Takes the options in front of the verb off a command line.
 pub(crate) fn split(words: impl IntoIterator<Item = OsString>) -> Result<Split, Failure> {
-    let mut out = Split { globals: Globals::default(), help: false, version: false, words: Vec::new() };
+    let mut out = Split {
+        globals: Globals::default(),
+        help: false,
+        version: false,
+        words: Vec::new(),
+    };
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
-        let Some(text) = word.to_str().filter(|text| text.starts_with('-') && text.len() > 1) else {
+        let Some(text) = word
+            .to_str()
+            .filter(|text| text.starts_with('-') && text.len() > 1)
+        else {
             out.words.push(word);
             out.words.extend(words);
             break;
@@ -54,7 +62,9 @@ pub(crate) fn split(words: impl IntoIterator<Item = OsString>) -> Result<Split, 
             "-v" | "--version" => out.version = true,
             short if short.starts_with("-H") => out.globals.host = Some(text[2..].to_owned()),
             _ => {
-                let message = format!("unknown flag: {name}\n\nUsage:  gorae [OPTIONS] COMMAND [ARG...]\n\nRun 'gorae --help' for more information");
+                let message = format!(
+                    "unknown flag: {name}\n\nUsage:  gorae [OPTIONS] COMMAND [ARG...]\n\nRun 'gorae --help' for more information"
+                );
                 return Err(Failure::with_code(message, 125));
             }
         }
@@ -67,14 +77,20 @@ const RUN: &str = "/run/gorae";
 
 /// Where the engine's run-time files lie.
 pub(crate) fn run_dir() -> PathBuf {
-    std::env::var_os("GORAE_RUN").filter(|dir| !dir.is_empty()).map_or_else(|| PathBuf::from(RUN), PathBuf::from)
+    std::env::var_os("GORAE_RUN")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| PathBuf::from(RUN), PathBuf::from)
 }
 
 /// Where the engine listens, and whether that is its own place, where the command line may start one.
 pub(crate) fn endpoint(globals: &Globals) -> Result<(Endpoint, bool), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let own = Endpoint::Unix(run_dir().join("gorae.sock"));
-    let given = globals.host.clone().or_else(|| variable("GORAE_HOST")).or_else(|| variable("DOCKER_HOST"));
+    let given = globals
+        .host
+        .clone()
+        .or_else(|| variable("GORAE_HOST"))
+        .or_else(|| variable("DOCKER_HOST"));
     match given {
         None => Ok((own, true)),
         Some(text) => {
@@ -105,7 +121,12 @@ mod tests {
         };
         check("ps -a", None, false, "ps -a");
         check("-H unix:///x ps -H y", Some("unix:///x"), false, "ps -H y");
-        check("--host=tcp://1.2.3.4:5 -D ps", Some("tcp://1.2.3.4:5"), true, "ps");
+        check(
+            "--host=tcp://1.2.3.4:5 -D ps",
+            Some("tcp://1.2.3.4:5"),
+            true,
+            "ps",
+        );
         check("-Hunix:///x ps", Some("unix:///x"), false, "ps");
         check("", None, false, "");
         assert!(split(words("--help run")).unwrap().help);

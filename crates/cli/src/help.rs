@@ -49,8 +49,14 @@ fn options(mut flags: Vec<&Flag>, width: usize) -> String {
 
 /// `  -e, --env list`.
 fn head(flag: &Flag) -> String {
-    let short = flag.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-    let value = if flag.value.is_empty() { String::new() } else { format!(" {}", flag.value) };
+    let short = flag
+        .short
+        .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let value = if flag.value.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", flag.value)
+    };
     format!("  {short}--{}{value}", flag.long)
 }
 
@@ -86,13 +92,21 @@ fn table(title: &str, rows: &[(&str, &str)]) -> String {
 }
 
 fn rows(entries: &'static [Entry]) -> Vec<(&'static str, &'static str)> {
-    entries.iter().map(|entry| (entry.name, entry.verb.about)).collect()
+    entries
+        .iter()
+        .map(|entry| (entry.name, entry.verb.about))
+        .collect()
 }
 
 /// `gorae` and `gorae --help`.
 pub(crate) fn root() -> anyhow::Result<()> {
-    let groups: Vec<(&str, &str)> = tree::GROUPS.iter().map(|group| (group.name, group.about)).collect();
-    let mut out = String::from("Usage:  gorae [OPTIONS] COMMAND\n\nA container platform in one small engine\n");
+    let groups: Vec<(&str, &str)> = tree::GROUPS
+        .iter()
+        .map(|group| (group.name, group.about))
+        .collect();
+    let mut out = String::from(
+        "Usage:  gorae [OPTIONS] COMMAND\n\nA container platform in one small engine\n",
+    );
     out.push_str(&table("Common Commands", &rows(tree::COMMON)));
     out.push_str(&table("Management Commands", &groups));
     out.push_str(&table("Commands", &rows(tree::COMMANDS)));
@@ -121,7 +135,10 @@ pub(crate) fn root() -> anyhow::Result<()> {
 pub(crate) fn group(group: &'static Group) -> anyhow::Result<()> {
     let mut out = format!("Usage:  gorae {} COMMAND\n\n{}\n", group.name, group.about);
     out.push_str(&table("Commands", &rows(group.entries)));
-    out.push_str(&format!("\nRun 'gorae {} COMMAND --help' for more information on a command.\n", group.name));
+    out.push_str(&format!(
+        "\nRun 'gorae {} COMMAND --help' for more information on a command.\n",
+        group.name
+    ));
     output::raw(out.as_bytes())?;
     Ok(())
 }
@@ -132,11 +149,19 @@ pub(crate) fn unknown(path: &str, group: Option<&'static Group>) -> Failure {
     let names: Vec<&str> = match group {
         Some(group) => group.entries.iter().map(|entry| entry.name).collect(),
         None => {
-            let verbs = tree::COMMON.iter().chain(tree::COMMANDS).map(|entry| entry.name);
-            verbs.chain(tree::GROUPS.iter().map(|group| group.name)).collect()
+            let verbs = tree::COMMON
+                .iter()
+                .chain(tree::COMMANDS)
+                .map(|entry| entry.name);
+            verbs
+                .chain(tree::GROUPS.iter().map(|group| group.name))
+                .collect()
         }
     };
-    let near: Vec<&str> = names.into_iter().filter(|name| distance(word, name) <= 2).collect();
+    let near: Vec<&str> = names
+        .into_iter()
+        .filter(|name| distance(word, name) <= 2)
+        .collect();
     let mut message = format!("gorae: unknown command: gorae {path}\n");
     if !near.is_empty() {
         message.push_str(&format!("\nDid you mean this?\n\t{}\n", near.join("\n\t")));
@@ -155,7 +180,9 @@ fn distance(a: &str, b: &str) -> usize {
         row[0] = i + 1;
         for (j, y) in b.iter().enumerate() {
             let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != *y)).min(above + 1).min(row[j] + 1);
+            row[j + 1] = (diagonal + usize::from(x != *y))
+                .min(above + 1)
+                .min(row[j] + 1);
             diagonal = above;
         }
     }
@@ -177,6 +204,9 @@ mod tests {
         assert_eq!(distance("rnu", "run"), 2);
         assert_eq!(distance("ps", "ps"), 0);
         let message = unknown("contaner", None).to_string();
-        assert!(message.contains("Did you mean this?\n\tcontainer"), "{message}");
+        assert!(
+            message.contains("Did you mean this?\n\tcontainer"),
+            "{message}"
+        );
     }
 }

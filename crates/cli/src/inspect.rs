@@ -8,10 +8,37 @@ use serde_json::Value;
 
 /// Fields that the engine leaves out where they are not set; a template may still ask for them.
 const OPTIONAL: &[&str] = &[
-    "Health", "Healthcheck", "StopTimeout", "StopSignal", "Shell", "ExposedPorts", "NetworkDisabled", "MacAddress",
-    "ArgsEscaped", "Init", "Mounts", "Tmpfs", "Sysctls", "StorageOpt", "Annotations", "Runtime", "SizeRw",
-    "SizeRootFs", "ImageManifestDescriptor", "CreatedAt", "UsageData", "Status", "ClusterVolume", "Variant",
-    "OsVersion", "Created", "Descriptor", "Services", "Peers", "KernelMemory", "KernelMemoryTCP",
+    "Health",
+    "Healthcheck",
+    "StopTimeout",
+    "StopSignal",
+    "Shell",
+    "ExposedPorts",
+    "NetworkDisabled",
+    "MacAddress",
+    "ArgsEscaped",
+    "Init",
+    "Mounts",
+    "Tmpfs",
+    "Sysctls",
+    "StorageOpt",
+    "Annotations",
+    "Runtime",
+    "SizeRw",
+    "SizeRootFs",
+    "ImageManifestDescriptor",
+    "CreatedAt",
+    "UsageData",
+    "Status",
+    "ClusterVolume",
+    "Variant",
+    "OsVersion",
+    "Created",
+    "Descriptor",
+    "Services",
+    "Peers",
+    "KernelMemory",
+    "KernelMemoryTCP",
 ];
 
 /// An object that lacks what is not set.
@@ -46,9 +73,11 @@ impl Shown {
             Some("json") => Ok(Self::Lines),
             Some(source) => {
                 let source = source.replace("\\t", "\t").replace("\\n", "\n");
-                Template::parse(&source).map(Self::Template).map_err(|error| {
-                    Failure::with_code(format!("template parsing error: {error}"), 64)
-                })
+                Template::parse(&source)
+                    .map(Self::Template)
+                    .map_err(|error| {
+                        Failure::with_code(format!("template parsing error: {error}"), 64)
+                    })
             }
         }
     }
@@ -72,7 +101,10 @@ impl Shown {
                         Ok(text) => output::line(text)?,
                         Err(error) => {
                             output::line("")?;
-                            return Err(Failure::message(format!("template parsing error: {error}")).into());
+                            return Err(Failure::message(format!(
+                                "template parsing error: {error}"
+                            ))
+                            .into());
                         }
                     }
                 }
@@ -84,7 +116,9 @@ impl Shown {
 
 /// What stands for `--format` of a single object such as `info`: nothing for the plain text.
 pub(crate) fn one(text: Option<&str>, object: &Value) -> anyhow::Result<Option<()>> {
-    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     if text == "json" {
         output::line(object.to_string())?;
         return Ok(Some(()));
@@ -100,4 +134,5 @@ pub(crate) fn one(text: Option<&str>, object: &Value) -> anyhow::Result<Option<(
 }
 
 /// The flag of these commands.
-pub(crate) const FORMAT: crate::args::Flag = crate::args::Flag::one("format", "string", format::HELP_ONE).short('f');
+pub(crate) const FORMAT: crate::args::Flag =
+    crate::args::Flag::one("format", "string", format::HELP_ONE).short('f');

@@ -49,7 +49,11 @@ fn start() -> anyhow::Result<u8> {
         output::line(format!("Gorae version {}", env!("CARGO_PKG_VERSION")))?;
         return Ok(0);
     }
-    let words: Vec<String> = split.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = split
+        .words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let (path, found) = match tree::find(&words) {
         tree::Found::Verb { path, entry, used } => (path, (entry, used)),
         tree::Found::Group(group) => return help::group(group).map(|()| 0),
@@ -70,7 +74,9 @@ fn start() -> anyhow::Result<u8> {
     if let Some(blocking) = entry.blocking {
         return blocking(&call);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let result = runtime.block_on((entry.verb.run)(&call));
     // a task that still reads the terminal must not hold the exit up
     runtime.shutdown_background();

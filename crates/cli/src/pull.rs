@@ -44,11 +44,17 @@ pub(crate) async fn show(mut lines: Lines, place: Place) -> anyhow::Result<()> {
     while let Some(message) = lines.next::<Progress>().await? {
         if let Some(detail) = &message.error_detail {
             screen.finish();
-            return Err(Failure::message(format!("Error response from daemon: {}", detail.message)).into());
+            return Err(Failure::message(format!(
+                "Error response from daemon: {}",
+                detail.message
+            ))
+            .into());
         }
         if !message.error.is_empty() {
             screen.finish();
-            return Err(Failure::message(format!("Error response from daemon: {}", message.error)).into());
+            return Err(
+                Failure::message(format!("Error response from daemon: {}", message.error)).into(),
+            );
         }
         screen.show(&message)?;
     }
@@ -68,7 +74,10 @@ impl Screen {
             Place::Errors if terminal::stderr_is_terminal() => ProgressDrawTarget::stderr(),
             _ => return Self::Plain(place),
         };
-        Self::Bars(Bars { all: MultiProgress::with_draw_target(target), by_id: HashMap::new() })
+        Self::Bars(Bars {
+            all: MultiProgress::with_draw_target(target),
+            by_id: HashMap::new(),
+        })
     }
 
     fn show(&mut self, message: &Progress) -> anyhow::Result<()> {
@@ -90,11 +99,18 @@ impl Screen {
 
 /// A message as a line; those that only move a bar are left out.
 fn plain(message: &Progress, place: Place) -> anyhow::Result<()> {
-    let moving = message.progress_detail.as_ref().is_some_and(|detail| detail.current > 0 || detail.total > 0);
+    let moving = message
+        .progress_detail
+        .as_ref()
+        .is_some_and(|detail| detail.current > 0 || detail.total > 0);
     if moving {
         return Ok(());
     }
-    let mut text = if message.stream.is_empty() { label(message) } else { message.stream.clone() };
+    let mut text = if message.stream.is_empty() {
+        label(message)
+    } else {
+        message.stream.clone()
+    };
     if message.stream.is_empty() {
         if message.status.is_empty() {
             return Ok(());
@@ -109,7 +125,11 @@ fn plain(message: &Progress, place: Place) -> anyhow::Result<()> {
 }
 
 fn label(message: &Progress) -> String {
-    if message.id.is_empty() { message.status.clone() } else { format!("{}: {}", message.id, message.status) }
+    if message.id.is_empty() {
+        message.status.clone()
+    } else {
+        format!("{}: {}", message.id, message.status)
+    }
 }
 
 /// One bar a layer.
@@ -152,7 +172,11 @@ fn figures(bar: &ProgressBar, detail: &ProgressDetail, changed: bool) {
     let current = u64::try_from(detail.current).unwrap_or(0);
     let total = u64::try_from(detail.total).unwrap_or(0);
     if changed {
-        bar.set_style(if total > 0 && detail.units.is_empty() { moving() } else { waiting() });
+        bar.set_style(if total > 0 && detail.units.is_empty() {
+            moving()
+        } else {
+            waiting()
+        });
         bar.disable_steady_tick();
         if total == 0 {
             bar.enable_steady_tick(Duration::from_millis(120));

@@ -21,9 +21,11 @@ pub(crate) struct Wanted {
 
 /// Reads a reference.
 pub(crate) fn wanted(text: &str) -> Result<Wanted, Failure> {
-    let reference: Reference = text.parse().map_err(|error: oci::reference::ParseReferenceError| {
-        Failure::message(error.to_string())
-    })?;
+    let reference: Reference =
+        text.parse()
+            .map_err(|error: oci::reference::ParseReferenceError| {
+                Failure::message(error.to_string())
+            })?;
     let defaulted = reference.tag().is_none() && reference.digest().is_none();
     let reference = reference.or_latest();
     let tag = match reference.digest() {
@@ -47,11 +49,26 @@ mod tests {
     #[test]
     fn parts() {
         let busybox = wanted("busybox").unwrap();
-        assert_eq!((busybox.name.as_str(), busybox.tag.as_str(), busybox.defaulted), ("busybox", "latest", true));
+        assert_eq!(
+            (
+                busybox.name.as_str(),
+                busybox.tag.as_str(),
+                busybox.defaulted
+            ),
+            ("busybox", "latest", true)
+        );
         assert_eq!(busybox.full, "docker.io/library/busybox:latest");
         let local = wanted("localhost:5000/a/b:1").unwrap();
-        assert_eq!((local.name.as_str(), local.tag.as_str(), local.defaulted), ("localhost:5000/a/b", "1", false));
+        assert_eq!(
+            (local.name.as_str(), local.tag.as_str(), local.defaulted),
+            ("localhost:5000/a/b", "1", false)
+        );
         assert_eq!(local.domain, "localhost:5000");
-        assert!(wanted("UPPER").unwrap_err().to_string().contains("must be lowercase"));
+        assert!(
+            wanted("UPPER")
+                .unwrap_err()
+                .to_string()
+                .contains("must be lowercase")
+        );
     }
 }

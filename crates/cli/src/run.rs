@@ -49,7 +49,9 @@ impl Manner {
             )
             .into());
         }
-        RawMode::enter().map(Some).context("cannot put the terminal into raw mode")
+        RawMode::enter()
+            .map(Some)
+            .context("cannot put the terminal into raw mode")
     }
 
     fn detach(&self) -> Option<DetachKeys> {
@@ -58,13 +60,21 @@ impl Manner {
 }
 
 /// Runs a container in the foreground; gives its exit status.
-pub(crate) async fn foreground(call: &Call, creation: &Creation, manner: &Manner) -> anyhow::Result<u8> {
+pub(crate) async fn foreground(
+    call: &Call,
+    creation: &Creation,
+    manner: &Manner,
+) -> anyhow::Result<u8> {
     if manner.tty && manner.stdin && !terminal::stdin_is_terminal() {
         manner.take_terminal()?;
     }
     pull_always(call, creation).await?;
     let signals = Signals::listen(manner.proxy, manner.tty)?;
-    match with_image(call, creation, || fused(call, creation, manner, false).hijack()).await {
+    match with_image(call, creation, || {
+        fused(call, creation, manner, false).hijack()
+    })
+    .await
+    {
         Ok(stream) => watch_fused(call, creation, manner, signals, stream).await,
         Err(error) if unknown_endpoint(&error) => classic(call, creation, manner, signals).await,
         Err(error) => Err(engine_failed(&error)),
@@ -72,21 +82,30 @@ pub(crate) async fn foreground(call: &Call, creation: &Creation, manner: &Manner
 }
 
 /// Starts a container in the background and prints its id.
-pub(crate) async fn background(call: &Call, creation: &Creation, manner: &Manner) -> anyhow::Result<u8> {
+pub(crate) async fn background(
+    call: &Call,
+    creation: &Creation,
+    manner: &Manner,
+) -> anyhow::Result<u8> {
     pull_always(call, creation).await?;
-    let created: CreateResponse =
-        match with_image(call, creation, || fused(call, creation, manner, true).fetch()).await {
-            Ok(created) => {
-                note(creation, &created)?;
-                created
-            }
-            Err(error) if unknown_endpoint(&error) => {
-                let created = create(call, creation).await?;
-                start(&call.client, &created.id).await.map_err(|error| engine_failed(&error))?;
-                created
-            }
-            Err(error) => return Err(engine_failed(&error)),
-        };
+    let created: CreateResponse = match with_image(call, creation, || {
+        fused(call, creation, manner, true).fetch()
+    })
+    .await
+    {
+        Ok(created) => {
+            note(creation, &created)?;
+            created
+        }
+        Err(error) if unknown_endpoint(&error) => {
+            let created = create(call, creation).await?;
+            start(&call.client, &created.id)
+                .await
+                .map_err(|error| engine_failed(&error))?;
+            created
+        }
+        Err(error) => return Err(engine_failed(&error)),
+    };
     output::line(&created.id)?;
     Ok(0)
 }
@@ -126,7 +145,8 @@ fn note(creation: &Creation, created: &CreateResponse) -> anyhow::Result<()> {
         complain(format!("WARNING: {warning}"));
     }
     if let Some(path) = &creation.cidfile {
-        fs::write(path, &created.id).with_context(|| format!("failed to write the container ID to {path}"))?;
+        fs::write(path, &created.id)
+            .with_context(|| format!("failed to write the container ID to {path}"))?;
     }
     Ok(())
 }
@@ -136,7 +156,11 @@ fn wanted(creation: &Creation) -> Result<Wanted, Failure> {
 }
 
 fn place(creation: &Creation) -> Place {
-    if creation.quiet { Place::Nowhere } else { Place::Errors }
+    if creation.quiet {
+        Place::Nowhere
+    } else {
+        Place::Errors
+    }
 }
 
 /// Pulls the image first if `--pull always` says so.
@@ -145,11 +169,22 @@ pub(crate) async fn pull_always(call: &Call, creation: &Creation) -> anyhow::Res
         return Ok(());
     }
     let wanted = wanted(creation)?;
-    pull::pull(&call.client, &call.globals, &wanted, creation.platform.as_deref(), place(creation)).await
+    pull::pull(
+        &call.client,
+        &call.globals,
+        &wanted,
+        creation.platform.as_deref(),
+        place(creation),
+    )
+    .await
 }
 
 /// Sends a request; if the image is missing, pulls it and sends the request again.
-async fn with_image<T, F>(call: &Call, creation: &Creation, send: impl Fn() -> F) -> anyhow::Result<T>
+async fn with_image<T, F>(
+    call: &Call,
+    creation: &Creation,
+    send: impl Fn() -> F,
+) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, ClientError>>,
 {
@@ -158,9 +193,21 @@ where
         result => return Ok(result?),
     };
     // an id that is not here is in no registry either
-    let Ok(wanted) = wanted(creation) else { return Err(missing.into()) };
-    complain(format!("Unable to find image '{}' locally", wanted.familiar));
-    pull::pull(&call.client, &call.globals, &wanted, creation.platform.as_deref(), place(creation)).await?;
+    let Ok(wanted) = wanted(creation) else {
+        return Err(missing.into());
+    };
+    complain(format!(
+        "Unable to find image '{}' locally",
+        wanted.familiar
+    ));
+    pull::pull(
+        &call.client,
+        &call.globals,
+        &wanted,
+        creation.platform.as_deref(),
+        place(creation),
+    )
+    .await?;
     Ok(send().await?)
 }
 
@@ -171,8 +218,14 @@ fn lacks_image(error: &ClientError) -> bool {
 /// Whether the engine is one that does not know our own endpoint.
 fn unknown_endpoint(error: &anyhow::Error) -> bool {
     match error.downcast_ref() {
-        Some(ClientError::Response { status: 404, message }) => {
-            matches!(message.as_str(), "page not found" | "404 page not found" | "Not Found")
+        Some(ClientError::Response {
+            status: 404,
+            message,
+        }) => {
+            matches!(
+                message.as_str(),
+                "page not found" | "404 page not found" | "Not Found"
+            )
         }
         _ => false,
     }
@@ -185,7 +238,10 @@ pub(crate) fn engine_failed(error: &anyhow::Error) -> anyhow::Error {
         _ => {
             let text = crate::failure::chain(error);
             let code = start_code(&text);
-            Failure::with_code(format!("gorae: {text}\n\nRun 'gorae run --help' for more information"), code)
+            Failure::with_code(
+                format!("gorae: {text}\n\nRun 'gorae run --help' for more information"),
+                code,
+            )
         }
     };
     failure.into()
@@ -197,7 +253,9 @@ pub(crate) fn start_code(message: &str) -> u8 {
     let of_program = has("exec: ") || has("exec format error");
     if has("executable file not found") || of_program && has("no such file or directory") {
         127
-    } else if of_program && (has("permission denied") || has("is a directory") || has("exec format error")) {
+    } else if of_program
+        && (has("permission denied") || has("is a directory") || has("exec format error"))
+    {
         126
     } else {
         ENGINE_FAILED
@@ -243,7 +301,10 @@ async fn watch_fused(
         .run(|message: &Bytes| {
             let control: Control = serde_json::from_slice(message).unwrap_or_default();
             if let Some(id) = control.id {
-                let created = CreateResponse { id: id.clone(), warnings: control.warnings.unwrap_or_default() };
+                let created = CreateResponse {
+                    id: id.clone(),
+                    warnings: control.warnings.unwrap_or_default(),
+                };
                 noted = note(creation, &created);
                 // the session holds the receiver
                 told.send_replace(Some(Target::Container(id)));
@@ -259,8 +320,12 @@ async fn watch_fused(
             Ok(0)
         }
         Ended::Failed(text) => {
-            let text = text.strip_prefix("Error response from daemon: ").unwrap_or(&text);
-            Err(engine_failed(&anyhow::anyhow!("Error response from daemon: {text}")))
+            let text = text
+                .strip_prefix("Error response from daemon: ")
+                .unwrap_or(&text);
+            Err(engine_failed(&anyhow::anyhow!(
+                "Error response from daemon: {text}"
+            )))
         }
         Ended::Closed => Err(engine_failed(&anyhow::anyhow!(
             "the engine closed the connection before the container ended; see 'gorae ps -a'"
@@ -270,7 +335,9 @@ async fn watch_fused(
             if let Some(error) = control.error.filter(|error| !error.message.is_empty()) {
                 complain(format!("Error waiting for container: {}", error.message));
             }
-            Ok(exit_code(control.status_code.unwrap_or(i64::from(ENGINE_FAILED))))
+            Ok(exit_code(
+                control.status_code.unwrap_or(i64::from(ENGINE_FAILED)),
+            ))
         }
     }
 }
@@ -281,22 +348,47 @@ pub(crate) fn exit_code(status: i64) -> u8 {
 }
 
 /// The way of Docker's own client, for engines that have no endpoint of ours.
-async fn classic(call: &Call, creation: &Creation, manner: &Manner, signals: Signals) -> anyhow::Result<u8> {
-    let id = create(call, creation).await.map_err(|error| engine_failed(&error))?.id;
+async fn classic(
+    call: &Call,
+    creation: &Creation,
+    manner: &Manner,
+    signals: Signals,
+) -> anyhow::Result<u8> {
+    let id = create(call, creation)
+        .await
+        .map_err(|error| engine_failed(&error))?
+        .id;
     let client = &call.client;
-    let removes = creation.request.host_config.as_ref().is_some_and(|host| host.auto_remove);
+    let removes = creation
+        .request
+        .host_config
+        .as_ref()
+        .is_some_and(|host| host.auto_remove);
     let stream = if manner.attaches() {
-        Some(attach(client, &id, manner, false).await.map_err(|error| engine_failed(&error.into()))?)
+        Some(
+            attach(client, &id, manner, false)
+                .await
+                .map_err(|error| engine_failed(&error.into()))?,
+        )
     } else {
         None
     };
     let condition = if removes { "removed" } else { "next-exit" };
-    let waited = wait(client, &id, condition).await.map_err(|error| engine_failed(&error.into()))?;
+    let waited = wait(client, &id, condition)
+        .await
+        .map_err(|error| engine_failed(&error.into()))?;
     if let Err(error) = start(client, &id).await {
         if removes {
             // the engine removes a container that it could not start only where it tried to run it
             let path = format!("/containers/{}", encode_component(&id));
-            drop(client.delete(&path).query("force", "1").query("v", "1").run().await);
+            drop(
+                client
+                    .delete(&path)
+                    .query("force", "1")
+                    .query("v", "1")
+                    .run()
+                    .await,
+            );
         }
         return Err(engine_failed(&error));
     }
@@ -338,10 +430,10 @@ pub(crate) async fn converse(
     };
     let ended = session.run(|_message| false).await;
     drop(raw);
-    if let Ended::Failed(text) = &*ended.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))? {
-        return Err(Failure::message(text.clone()).into());
+    match ended? {
+        Ended::Failed(text) => Err(Failure::message(text).into()),
+        ended => Ok(ended),
     }
-    ended
 }
 
 /// Attaches to a container's streams.
@@ -365,11 +457,18 @@ pub(crate) async fn attach(
 
 /// Starts a container.
 pub(crate) async fn start(client: &Client, id: &str) -> anyhow::Result<()> {
-    Ok(client.post(&format!("/containers/{}/start", encode_component(id))).run().await?)
+    Ok(client
+        .post(&format!("/containers/{}/start", encode_component(id)))
+        .run()
+        .await?)
 }
 
 /// Begins to wait for a container; the answer comes when it ended.
-pub(crate) async fn wait(client: &Client, id: &str, condition: &str) -> Result<Response, ClientError> {
+pub(crate) async fn wait(
+    client: &Client,
+    id: &str,
+    condition: &str,
+) -> Result<Response, ClientError> {
     client
         .post(&format!("/containers/{}/wait", encode_component(id)))
         .query("condition", condition)
@@ -394,7 +493,10 @@ mod tests {
     #[test]
     fn codes_of_failed_starts() {
         let check = |message: &str, code: u8| assert_eq!(start_code(message), code, "{message}");
-        check("OCI runtime create failed: exec: \"nosuch\": executable file not found in $PATH", 127);
+        check(
+            "OCI runtime create failed: exec: \"nosuch\": executable file not found in $PATH",
+            127,
+        );
         check("exec: \"/x\": stat /x: no such file or directory", 127);
         check("exec: \"/etc\": is a directory: permission denied", 126);
         check("exec: \"/x\": permission denied", 126);

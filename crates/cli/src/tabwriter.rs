@@ -13,15 +13,27 @@ pub(crate) fn align(text: &str) -> String {
 
 /// The same with another least width.
 pub(crate) fn align_with(text: &str, least: usize) -> String {
-    let mut lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
-    let open_end = if text.ends_with('\n') { lines.pop() } else { None };
+    let mut lines: Vec<Vec<&str>> = text
+        .split('\n')
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let open_end = if text.ends_with('\n') {
+        lines.pop()
+    } else {
+        None
+    };
     let mut widths: Vec<Vec<usize>> = lines.iter().map(|line| vec![0; line.len() - 1]).collect();
     let columns = widths.iter().map(Vec::len).max().unwrap_or(0);
     for column in 0..columns {
         let mut start = 0;
         while start < lines.len() {
-            let run = lines[start..].iter().take_while(|line| line.len() > column + 1).count();
-            let cells = lines[start..start + run].iter().map(|line| line[column].chars().count());
+            let run = lines[start..]
+                .iter()
+                .take_while(|line| line.len() > column + 1)
+                .count();
+            let cells = lines[start..start + run]
+                .iter()
+                .map(|line| line[column].chars().count());
             let widest = cells.max().unwrap_or(0);
             let width = (widest + PADDING).max(least);
             for line in &mut widths[start..start + run] {
@@ -35,7 +47,10 @@ pub(crate) fn align_with(text: &str, least: usize) -> String {
     for (index, (line, widths)) in lines.iter().zip(&widths).enumerate() {
         for (cell, width) in line.iter().zip(widths) {
             out.push_str(cell);
-            out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
+            out.extend(std::iter::repeat_n(
+                ' ',
+                width.saturating_sub(cell.chars().count()),
+            ));
         }
         out.push_str(line.last().copied().unwrap_or_default());
         if index + 1 < count || open_end.is_some() {
@@ -58,11 +73,20 @@ mod tests {
         check("", "");
         check("a\n", "a\n");
         check("ID\tNAME\n1\tx\n", "ID        NAME\n1         x\n");
-        check("CONTAINER ID\tB\n1\t2\n", "CONTAINER ID   B\n1              2\n");
+        check(
+            "CONTAINER ID\tB\n1\t2\n",
+            "CONTAINER ID   B\n1              2\n",
+        );
         check("a\tb\tc\n", "a         b         c\n");
-        check("일이삼사오육칠팔구십\tx\n1\ty\n", "일이삼사오육칠팔구십   x\n1            y\n");
+        check(
+            "일이삼사오육칠팔구십\tx\n1\ty\n",
+            "일이삼사오육칠팔구십   x\n1            y\n",
+        );
         // a line without the cell ends the column
-        check("aaaaaaaaaaaa\tb\n\nc\td\n", "aaaaaaaaaaaa   b\n\nc         d\n");
+        check(
+            "aaaaaaaaaaaa\tb\n\nc\td\n",
+            "aaaaaaaaaaaa   b\n\nc         d\n",
+        );
         check("a\tb", "a         b");
     }
 }

@@ -55,7 +55,7 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // a terminal that was hung up has no modes to restore
-        drop(termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before));
+        let _hung_up = termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }
 
@@ -81,6 +81,6 @@ impl Silence {
 impl Drop for Silence {
     fn drop(&mut self) {
         // a terminal that was hung up has no modes to restore
-        drop(termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before));
+        let _hung_up = termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }

@@ -14,11 +14,23 @@ pub(crate) struct Entry {
 }
 
 const fn entry(name: &'static str, verb: &'static Verb) -> Entry {
-    Entry { name, aliases: &[], verb, blocking: None }
+    Entry {
+        name,
+        aliases: &[],
+        verb,
+        blocking: None,
+    }
 }
 
-const fn aliased(name: &'static str, aliases: &'static [&'static str], verb: &'static Verb) -> Entry {
-    Entry { aliases, ..entry(name, verb) }
+const fn aliased(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    verb: &'static Verb,
+) -> Entry {
+    Entry {
+        aliases,
+        ..entry(name, verb)
+    }
 }
 
 /// A word with verbs below it.
@@ -46,7 +58,10 @@ pub(crate) static COMMANDS: &[Entry] = &[
     entry("attach", &c::attach::VERB),
     entry("completion", &c::completion::VERB),
     entry("create", &c::create::VERB),
-    Entry { blocking: Some(c::daemon::run), ..entry("daemon", &c::daemon::VERB) },
+    Entry {
+        blocking: Some(c::daemon::run),
+        ..entry("daemon", &c::daemon::VERB)
+    },
     entry("events", &c::events::VERB),
     entry("history", &c::history::VERB),
     entry("import", &c::import::VERB),
@@ -146,14 +161,24 @@ pub(crate) static GROUPS: &[Group] = &[
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A verb, the words that name it, and how many they are.
-    Verb { path: String, entry: Entry, used: usize },
+    Verb {
+        path: String,
+        entry: Entry,
+        used: usize,
+    },
     Group(&'static Group),
     Nothing,
-    Unknown { path: String, group: Option<&'static Group> },
+    Unknown {
+        path: String,
+        group: Option<&'static Group>,
+    },
 }
 
 fn by_name(entries: &[Entry], name: &str) -> Option<Entry> {
-    entries.iter().find(|entry| entry.name == name || entry.aliases.contains(&name)).copied()
+    entries
+        .iter()
+        .find(|entry| entry.name == name || entry.aliases.contains(&name))
+        .copied()
 }
 
 /// Follows the words as far as they name something.
@@ -163,16 +188,30 @@ pub(crate) fn find(words: &[String]) -> Found {
         [] => Found::Nothing,
         [first, rest @ ..] => {
             if let Some(entry) = by_name(COMMON, first).or_else(|| by_name(COMMANDS, first)) {
-                return Found::Verb { path: (*first).to_owned(), entry, used: 1 };
+                return Found::Verb {
+                    path: (*first).to_owned(),
+                    entry,
+                    used: 1,
+                };
             }
             let Some(group) = GROUPS.iter().find(|group| group.name == *first) else {
-                return Found::Unknown { path: (*first).to_owned(), group: None };
+                return Found::Unknown {
+                    path: (*first).to_owned(),
+                    group: None,
+                };
             };
             match rest.first() {
                 None | Some(&("--help" | "-h" | "help")) => Found::Group(group),
                 Some(second) => match by_name(group.entries, second) {
-                    Some(entry) => Found::Verb { path: format!("{first} {second}"), entry, used: 2 },
-                    None => Found::Unknown { path: format!("{first} {second}"), group: Some(group) },
+                    Some(entry) => Found::Verb {
+                        path: format!("{first} {second}"),
+                        entry,
+                        used: 2,
+                    },
+                    None => Found::Unknown {
+                        path: format!("{first} {second}"),
+                        group: Some(group),
+                    },
                 },
             }
         }

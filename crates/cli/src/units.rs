@@ -28,10 +28,17 @@ fn significant(value: f64, digits: usize) -> String {
 }
 
 fn trim_zeros(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a size in words keeps four digits at most")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a size in words keeps four digits at most"
+)]
 fn float(bytes: i64) -> f64 {
     bytes as f64
 }
@@ -43,18 +50,30 @@ pub(crate) fn size(bytes: i64) -> String {
 
 /// A size in decimal units, as `info` and `df` show it.
 pub(crate) fn size_with_digits(bytes: i64, digits: usize) -> String {
-    human(float(bytes), 1000.0, digits, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"])
+    human(
+        float(bytes),
+        1000.0,
+        digits,
+        &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"],
+    )
 }
 
 /// A size in binary units, as `stats` and `info` show memory.
 pub(crate) fn binary_size(bytes: i64) -> String {
-    human(float(bytes), 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"])
+    human(
+        float(bytes),
+        1024.0,
+        4,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"],
+    )
 }
 
 /// Reads a size with binary units: `512m`, `1.5g`, `64k`, `10MiB`.
 pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
-    let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
+    let end = text
+        .rfind(|c: char| c.is_ascii_digit() || c == '.')
+        .map_or(0, |at| at + 1);
     let (number, suffix) = text.split_at(end);
     // "1 m" is allowed, as Docker allows it
     let number = number.strip_suffix(' ').unwrap_or(number);
@@ -64,7 +83,10 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
         return Err(invalid());
     }
     let suffix = suffix.to_ascii_lowercase();
-    let letter = suffix.strip_suffix("ib").or(suffix.strip_suffix('b')).unwrap_or(&suffix);
+    let letter = suffix
+        .strip_suffix("ib")
+        .or(suffix.strip_suffix('b'))
+        .unwrap_or(&suffix);
     let power = match letter {
         "" if suffix == "ib" => return Err(invalid()),
         "" => 0,
@@ -79,7 +101,10 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
     if bytes >= 9.2e18 {
         return Err(invalid());
     }
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the range of i64 above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the range of i64 above"
+    )]
     Ok(bytes as i64)
 }
 
@@ -94,7 +119,10 @@ pub(crate) fn parse_cpus(text: &str) -> Result<i64, String> {
         if !well_formed || fraction.len() > 18 || whole.len() > 12 {
             return None;
         }
-        Some((digits.parse().ok()?, 10i128.pow(u32::try_from(fraction.len()).ok()?)))
+        Some((
+            digits.parse().ok()?,
+            10i128.pow(u32::try_from(fraction.len()).ok()?),
+        ))
     };
     let (negative, positive) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -102,7 +130,10 @@ pub(crate) fn parse_cpus(text: &str) -> Result<i64, String> {
     };
     let (numerator, denominator) = match positive.split_once('/') {
         Some((a, b)) => {
-            let (a, b) = (decimal(a).ok_or_else(invalid)?, decimal(b).ok_or_else(invalid)?);
+            let (a, b) = (
+                decimal(a).ok_or_else(invalid)?,
+                decimal(b).ok_or_else(invalid)?,
+            );
             (a.0 * b.1, a.1 * b.0)
         }
         None => decimal(positive).ok_or_else(invalid)?,
@@ -133,10 +164,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
     }
     let mut total = 0.0_f64;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let number: f64 = number.parse().map_err(|_| invalid())?;
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let nanoseconds = match unit {
             "ns" => 1.0,
@@ -154,7 +189,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
     if total > 9.2e18 {
         return Err(invalid());
     }
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the range of i64 above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the range of i64 above"
+    )]
     let total = total.round() as i64;
     Ok(if negative { -total } else { total })
 }
@@ -191,6 +229,49 @@ pub(crate) fn go_time(unix: i64) -> String {
     }
 }
 
+/// A moment as the engine takes it (Unix seconds with a fraction): a duration ago, RFC 3339 in any length, or Unix seconds.
+pub(crate) fn moment(text: &str) -> Result<String, String> {
+    let shown =
+        |time: jiff::Timestamp| format!("{}.{:09}", time.as_second(), time.subsec_nanosecond());
+    if let Ok(nanoseconds) = parse_duration(text)
+        && text != "0"
+    {
+        let ago = jiff::SignedDuration::from_nanos(nanoseconds);
+        let time = jiff::Timestamp::now()
+            .checked_sub(ago)
+            .map_err(|_| format!("{text} is too long ago"))?;
+        return Ok(shown(time));
+    }
+    let digits = text
+        .split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    if digits && text.matches('.').count() <= 1 {
+        return Ok(text.to_owned());
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(shown(time));
+    }
+    // without a zone the time is the user's own; static programs know UTC alone
+    let local = match text.matches(':').count() {
+        0 if text.contains('T') => format!("{text}:00:00"),
+        1 => format!("{text}:00"),
+        _ => text.to_owned(),
+    };
+    let civil = local.parse::<jiff::civil::DateTime>().or_else(|_| {
+        local
+            .trim_end_matches('Z')
+            .parse::<jiff::civil::Date>()
+            .map(|date| date.to_datetime(jiff::civil::Time::midnight()))
+    });
+    let zoned = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
+    match zoned {
+        Ok(zoned) => Ok(shown(zoned.timestamp())),
+        Err(_) => Err(format!(
+            "failed to parse value as time or duration: {text:?}"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,8 +301,13 @@ mod tests {
         check("10 MB", 10 << 20);
         check("7", 7);
         check("7b", 7);
-        for bad in ["", "xx", "-1", "5x", "m", "1..5m", "1e5", "99999999p", "5ib"] {
-            assert_eq!(parse_size(bad), Err(format!("invalid size: '{bad}'")), "{bad}");
+        check("1e5", 100_000);
+        for bad in ["", "xx", "-1", "5x", "m", "1..5m", "99999999p", "5ib"] {
+            assert_eq!(
+                parse_size(bad),
+                Err(format!("invalid size: '{bad}'")),
+                "{bad}"
+            );
         }
     }
 
@@ -243,7 +329,11 @@ mod tests {
     #[test]
     fn durations_that_are_read() {
         let check = |text: &str, expect: Result<i64, &str>| {
-            assert_eq!(parse_duration(text), expect.map_err(str::to_owned), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                expect.map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("1m30s", Ok(90_000_000_000));
         check("500ms", Ok(500_000_000));
@@ -276,5 +366,20 @@ mod tests {
         ] {
             assert_eq!(human_duration(seconds), expect, "{seconds}");
         }
+    }
+
+    #[test]
+    fn moments() {
+        let check =
+            |text: &str, expect: &str| assert_eq!(moment(text).as_deref(), Ok(expect), "{text}");
+        check("1700000000", "1700000000");
+        check("1700000000.5", "1700000000.5");
+        check("0", "0");
+        check("2013-01-02T13:23:37Z", "1357133017.000000000");
+        check("2013-01-02T13:23:37.5+01:00", "1357129417.500000000");
+        check("2013-01-02T13:23", "1357132980.000000000");
+        check("2013-01-02", "1357084800.000000000");
+        assert!(moment("10m").unwrap().contains('.'));
+        assert!(moment("yesterday").is_err());
     }
 }

@@ -67,7 +67,7 @@ impl From<InvalidParameter> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(status = self.status.as_u16(), message = %self.message, "a request failed");
         } else {
             tracing::debug!(status = self.status.as_u16(), message = %self.message, "a request was refused");

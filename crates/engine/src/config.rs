@@ -18,7 +18,7 @@ pub struct Config {
     pub bip: Option<(Ipv4Addr, u8)>,
     /// Address for published ports that name none.
     pub publish_address: Ipv4Addr,
-    /// The cgroup below which containers get theirs, with a leading slash.
+    /// The cgroup below which each engine makes one, and in that one for each container.
     pub cgroup_parent: PathBuf,
     /// Registries that may be reached over plain http or with an unknown certificate.
     pub insecure_registries: Vec<String>,

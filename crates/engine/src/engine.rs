@@ -46,12 +46,16 @@ impl Engine {
         make_private(&config.run.join("containers"))?;
         let db = Db::open(&config.root.join("gorae.db"))?;
         let launcher = shim::Launcher::new(&config.shim).step(|| "prepare the shim's program")?;
+        let id = crate::system::engine_id(&db).await?;
+        // two engines of one machine must not take each other's cgroups for orphans
+        let cgroup_parent = config.cgroup_parent.join(id.get(..8).unwrap_or(&id));
+        let config = Config { cgroup_parent, ..config };
         let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
         let (records, published) = crate::recover::records(&db)?;
         let networks = Networks::open(&config, &db, published).await?;
         let client = crate::image::client(&config)?;
         let engine = Arc::new(Self {
-            id: crate::system::engine_id(&db).await?,
+            id,
             images: Images::load(&db)?,
             volumes: Volumes::load(&db)?,
             containers: Containers::default(),
@@ -74,6 +78,9 @@ impl Engine {
     pub fn close(&self) {
         self.warmer.stop();
         self.networks.close();
+        if self.containers.all().iter().all(|container| !container.status().is_alive()) {
+            self.remove_cgroup_parent();
+        }
     }
 
     /// The events so far and from now on.

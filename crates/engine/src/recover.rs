@@ -4,6 +4,7 @@
 //! database. What none of them accounts for is removed.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -37,6 +38,8 @@ impl Engine {
             self.recover_one(&container).await;
         }
         self.end_strangers().await?;
+        self.sweep_cgroups();
+        self.restore_layers().await?;
         self.remove_orphans().await?;
         self.collect().await;
         Ok(())
@@ -114,6 +117,64 @@ impl Engine {
             drop(ask(&self.run_dir(&id), &Request::Kill { signal: 9, exec: None }).await);
             let path = folder.join(&name);
             std::fs::remove_dir_all(&path).step(|| format!("remove folder {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the cgroups that shims left which were killed.
+    fn sweep_cgroups(&self) {
+        let alive = |name: &OsStr| {
+            let container = name.to_str().and_then(|name| self.containers.get(name).ok());
+            container.is_some_and(|container| container.status().is_alive())
+        };
+        let swept = runtime::cgroup::Hierarchies::detect()
+            .and_then(|hierarchies| runtime::cgroup::sweep(&hierarchies, &self.config.cgroup_parent, &alive));
+        match swept {
+            Ok(stay) if stay.is_empty() => {}
+            Ok(stay) => tracing::warn!(?stay, "cgroups stay: something that no container accounts for runs in them"),
+            Err(error) => tracing::error!(error = crate::error::chain(&error), "cgroups could not be swept"),
+        }
+    }
+
+    /// Removes the engine's own cgroup when nothing runs in it.
+    pub(crate) fn remove_cgroup_parent(&self) {
+        let removed = runtime::cgroup::Hierarchies::detect()
+            .and_then(|hierarchies| runtime::cgroup::Cgroup::open(&hierarchies, &self.config.cgroup_parent)?.delete());
+        if let Err(error) = removed {
+            tracing::debug!(error = crate::error::chain(&error), "the engine's cgroup stays");
+        }
+    }
+
+    /// Unpacks the layers again that a power failure may have damaged; their blobs are whole.
+    async fn restore_layers(self: &Arc<Self>) -> Result<()> {
+        if self.store.layers().lost().is_empty() {
+            return Ok(());
+        }
+        let engine = Arc::clone(self);
+        self.blocking(move || {
+            for image in engine.images.all() {
+                if let Err(error) = engine.restore_image(&image) {
+                    tracing::error!(image = %image.id, %error, "layers of an image are lost: pull it again");
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn restore_image(&self, image: &crate::image::Image) -> Result<()> {
+        let mut parent = None;
+        for layer in &image.record.layers {
+            if !self.store.layers().exists(&layer.chain) {
+                let step = || format!("unpack layer {} again", layer.blob);
+                let blob = self.store.content().open(&layer.blob).step(step)?;
+                let options = storage::ApplyOptions {
+                    expected_diff_id: Some(layer.diff_id.clone()),
+                    ..storage::ApplyOptions::default()
+                };
+                self.store.layers().apply(blob, &options).step(step)?.commit(parent).step(step)?;
+            }
+            parent = Some(&layer.chain);
         }
         Ok(())
     }

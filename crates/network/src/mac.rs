@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 
 /// The text is not an Ethernet address.
@@ -80,6 +83,20 @@ impl FromStr for MacAddress {
             return Err(invalid());
         }
         Ok(Self(octets))
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = ParseMacError;
+
+    fn try_from(text: String) -> Result<Self, ParseMacError> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(mac: MacAddress) -> Self {
+        mac.to_string()
     }
 }
 

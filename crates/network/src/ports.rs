@@ -96,7 +96,7 @@ pub enum PortError {
     /// Another container of ours has it.
     #[error("Bind for {address} failed: port is already allocated")]
     Allocated {
-        /// The host's address and port.
+        /// The address and port that is taken.
         address: SocketAddr,
     },
     /// The host does not give it to us.
@@ -173,9 +173,7 @@ impl Ports {
         let mut lease = self.empty_lease();
         for mapping in mappings {
             let address = SocketAddr::new(mapping.host_ip, mapping.host_port);
-            if !lock(&self.table).take(&mapping) {
-                return Err(PortError::Allocated { address });
-            }
+            lock(&self.table).take(&mapping)?;
             match hold::bind(mapping.protocol, address) {
                 Ok(socket) => lease.held.extend(socket),
                 Err(error) => tracing::warn!(%mapping, %error, "cannot hold a published port"),
@@ -238,9 +236,7 @@ impl Ports {
                 host_port: port,
                 container,
             };
-            if !lock(&self.table).take(&mapping) {
-                return Err(PortError::Allocated { address });
-            }
+            lock(&self.table).take(&mapping)?;
             // in the lease from here on, so that a failure below gives it back
             lease.mappings.push(mapping);
             let held = hold::bind(protocol, address).map_err(|source| PortError::Bind {
@@ -283,22 +279,25 @@ impl Drop for PortLease {
 }
 
 impl Table {
-    /// Marks the port as taken, unless it is on this address or one that includes it.
-    fn take(&mut self, mapping: &PortMapping) -> bool {
+    /// Marks the port as taken, unless it is on this address or one that includes it or is included:
+    /// Docker's message names the address that is taken, not the one that is wanted.
+    fn take(&mut self, mapping: &PortMapping) -> Result<(), PortError> {
         let taken = self
             .taken
             .entry((mapping.protocol, mapping.host_port))
             .or_default();
         let wanted = mapping.host_ip;
-        let clash = |held: &IpAddr| {
+        let clash = |held: &&IpAddr| {
             held.is_ipv4() == wanted.is_ipv4()
-                && (*held == wanted || held.is_unspecified() || wanted.is_unspecified())
+                && (**held == wanted || held.is_unspecified() || wanted.is_unspecified())
         };
-        let free = !taken.iter().any(clash);
-        if free {
-            taken.push(wanted);
+        if let Some(held) = taken.iter().find(clash) {
+            return Err(PortError::Allocated {
+                address: SocketAddr::new(*held, mapping.host_port),
+            });
         }
-        free
+        taken.push(wanted);
+        Ok(())
     }
 
     fn release(&mut self, mapping: &PortMapping) {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use sys::netns::{self, Family};
 
 use crate::bridge::Bridge;
@@ -34,7 +35,7 @@ pub struct Endpoint {
 }
 
 /// The host's end of a sandbox's veth pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInterface {
     /// The link's index on the host.
     pub index: u32,
@@ -161,20 +162,23 @@ pub fn find_host_interface(
     host_end(&mut host, link.as_ref())
 }
 
+/// Finds the other end of a link among the host's: one that says the same of this end.
 fn host_end(
     host: &mut Socket,
     inside: Option<&Link>,
 ) -> Result<Option<HostInterface>, SandboxError> {
-    let Some(index) = inside.and_then(|link| link.peer) else {
+    let Some((inside, index)) = inside.and_then(|link| link.peer.map(|peer| (link, peer))) else {
         return Ok(None);
     };
     let link = route::link_by_index(host, index).map_err(SandboxError::Inside)?;
-    Ok(link
-        .filter(|link| link.kind == "veth")
-        .map(|link| HostInterface {
-            index: link.index,
-            name: link.name,
-        }))
+    let ours = |link: &Link| {
+        link.kind == "veth" && link.peer == Some(inside.index) && is_port_name(&link.name)
+    };
+    let end = |link: Link| HostInterface {
+        index: link.index,
+        name: link.name,
+    };
+    Ok(link.filter(ours).map(end))
 }
 
 fn look_inside(namespace: BorrowedFd<'_>) -> Result<(Socket, Option<Link>), SandboxError> {

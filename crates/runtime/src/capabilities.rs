@@ -149,7 +149,7 @@ pub fn number(name: &str) -> Option<u32> {
     u32::try_from(at).ok()
 }
 
-/// Tells Docker's default set by full names, without those that this process lacks itself.
+/// Tells Docker's default set by full names.
 pub fn default_set() -> Vec<String> {
     DEFAULT.iter().map(|name| full(name)).collect()
 }

@@ -23,9 +23,6 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup.
     pub cgroup: &'a Cgroup,
-    /// The user as `name[:group]`, to be looked up inside the container; takes the place of the
-    /// process's numbers.
-    pub user: Option<&'a str>,
 }
 
 /// A process that was started in a container.
@@ -182,12 +179,7 @@ fn run(
     let root = rustix::fs::open(c"/", flags, Mode::empty())
         .map_err(|error| StageError::Join(error.into()))?;
     let mut process = process.clone();
-    if let Some(text) = target.user {
-        let umask = process.user.umask;
-        process.user = crate::user::resolve(root.as_fd(), text).map_err(StageError::User)?;
-        process.user.umask = umask;
-    }
-    init::process::resolve_user(root.as_fd(), &mut process.user)?;
+    process::resolve_user(root.as_fd(), &mut process.user)?;
     let streams = if process.terminal {
         let pty = init::open_console(root.as_fd(), &process)?;
         init::report(socket, &Report::Ready, &[pty.master.as_fd()]);

@@ -25,7 +25,10 @@ pub(crate) static VERB: Verb = Verb {
 async fn run(call: &Call) -> anyhow::Result<u8> {
     connect::ready(&call.client, &call.globals).await?;
     let client = &call.client;
-    let inspect: Inspect = client.get(&container_path(&call.operands[0], "/json")).fetch().await?;
+    let inspect: Inspect = client
+        .get(&container_path(&call.operands[0], "/json"))
+        .fetch()
+        .await?;
     let state = inspect.state.unwrap_or_default();
     let refused = if !state.running {
         "cannot attach to a stopped container, start it first"
@@ -40,14 +43,18 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         return Err(Failure::message(refused).into());
     }
     let config = inspect.config.unwrap_or_default();
-    let keys_text = call.text("detach-keys").filter(|keys| !keys.is_empty()).map(str::to_owned);
+    let keys_text = call
+        .text("detach-keys")
+        .filter(|keys| !keys.is_empty())
+        .map(str::to_owned);
     let manner = Manner {
         tty: config.tty,
         stdin: !call.on("no-stdin") && config.open_stdin,
         stdout: true,
         stderr: true,
         proxy: call.still_on("sig-proxy") && !config.tty,
-        keys: DetachKeys::parse(keys_text.as_deref().unwrap_or_default()).map_err(Failure::message)?,
+        keys: DetachKeys::parse(keys_text.as_deref().unwrap_or_default())
+            .map_err(Failure::message)?,
         keys_text,
     };
     let signals = Signals::listen(manner.proxy, manner.tty)?;

@@ -11,7 +11,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "bash|zsh|fish",
     operands: Operands::between(1, 1),
     flags: &[],
-    examples: &[("completion bash > /etc/bash_completion.d/gorae", "Complete words in every new bash")],
+    examples: &[(
+        "completion bash > /etc/bash_completion.d/gorae",
+        "Complete words in every new bash",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -21,7 +24,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         "zsh" => Shell::Zsh,
         "fish" => Shell::Fish,
         other => {
-            return Err(Failure::message(format!("unknown shell: {other}\n\nChoose bash, zsh or fish.")).into());
+            return Err(Failure::message(format!(
+                "unknown shell: {other}\n\nChoose bash, zsh or fish."
+            ))
+            .into());
         }
     };
     let mut script = Vec::new();
@@ -34,8 +40,13 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
 fn whole() -> Command {
     let verbs = tree::COMMON.iter().chain(tree::COMMANDS);
     let groups = tree::GROUPS.iter().map(|group| {
-        let entries = group.entries.iter().map(|entry| entry.verb.to_command(entry.name));
-        Command::new(group.name).about(group.about).subcommands(entries)
+        let entries = group
+            .entries
+            .iter()
+            .map(|entry| entry.verb.to_command(entry.name));
+        Command::new(group.name)
+            .about(group.about)
+            .subcommands(entries)
     });
     Command::new("gorae")
         .about("A container platform in one small engine")

@@ -8,7 +8,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     operands: Operands::verbatim(1),
     flags: &[create::flags::FLAGS],
-    examples: &[("create --name job busybox sleep 60", "Make a container that 'gorae start job' runs")],
+    examples: &[(
+        "create --name job busybox sleep 60",
+        "Make a container that 'gorae start job' runs",
+    )],
     run: |call| Box::pin(run(call)),
 };
 

@@ -20,8 +20,14 @@ pub(crate) static VERB: Verb = Verb {
         Flag::one("until", "string", "Stream events until this timestamp"),
     ]],
     examples: &[
-        ("events --filter container=web", "Watch what happens to one container"),
-        ("events --since 1h --until 0s --format json", "Show the last hour as JSON"),
+        (
+            "events --filter container=web",
+            "Watch what happens to one container",
+        ),
+        (
+            "events --since 1h --until 0s --format json",
+            "Show the last hour as JSON",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -37,19 +43,30 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .transpose()
         .map_err(|error| Failure::with_code(format!("Error parsing format: {error}"), 64))?;
     let time = |flag: &str| -> Result<Option<String>, Failure> {
-        call.text(flag).map(moment).transpose().map_err(Failure::message)
+        call.text(flag)
+            .map(moment)
+            .transpose()
+            .map_err(Failure::message)
     };
     let (since, until) = (time("since")?, time("until")?);
     let filters = filter::from_flags(call)?;
     connect::ready(&call.client, &call.globals).await?;
-    let request = call.client.get("/events").query_opt("since", since).query_opt("until", until);
-    let mut lines = request.query_opt("filters", filter::parameter(&filters)).send().await?.lines();
+    let request = call
+        .client
+        .get("/events")
+        .query_opt("since", since)
+        .query_opt("until", until);
+    let mut lines = request
+        .query_opt("filters", filter::parameter(&filters))
+        .send()
+        .await?
+        .lines();
     while let Some(event) = lines.next::<Message>().await? {
         let text = match &template {
             None => plain(&event),
-            Some(template) => template
-                .render(&value(&event))
-                .map_err(|error| Failure::message(format!("failed to execute template: {error}")))?,
+            Some(template) => template.render(&value(&event)).map_err(|error| {
+                Failure::message(format!("failed to execute template: {error}"))
+            })?,
         };
         output::line(text)?;
     }
@@ -76,11 +93,17 @@ fn plain(event: &Message) -> String {
     } else {
         jiff::Timestamp::from_nanosecond(i128::from(event.time_nano))
     };
-    let time = time.map_or_else(|_| event.time.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%S.%9f+00:00").to_string());
+    let time = time.map_or_else(
+        |_| event.time.to_string(),
+        |time| time.strftime("%Y-%m-%dT%H:%M:%S.%9f+00:00").to_string(),
+    );
     let mut text = format!("{time} {} {} {}", event.kind, event.action, event.actor.id);
     let attributes = event.actor.attributes.clone().unwrap_or_default();
     if !attributes.is_empty() {
-        let pairs: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> = attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         text.push_str(&format!(" ({})", pairs.join(", ")));
     }
     text

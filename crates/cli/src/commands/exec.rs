@@ -21,16 +21,33 @@ pub(crate) static VERB: Verb = Verb {
         Flag::switch("detach", "Detached mode: run command in the background").short('d'),
         DETACH_KEYS,
         Flag::many("env", "list", "Set environment variables").short('e'),
-        Flag::many("env-file", "list", "Read in a file of environment variables"),
+        Flag::many(
+            "env-file",
+            "list",
+            "Read in a file of environment variables",
+        ),
         Flag::switch("interactive", "Keep STDIN open even if not attached").short('i'),
         Flag::switch("privileged", "Give extended privileges to the command"),
         Flag::switch("tty", "Allocate a pseudo-TTY").short('t'),
-        Flag::one("user", "string", "Username or UID (format: \"<name|uid>[:<group|gid>]\")").short('u'),
-        Flag::one("workdir", "string", "Working directory inside the container").short('w'),
+        Flag::one(
+            "user",
+            "string",
+            "Username or UID (format: \"<name|uid>[:<group|gid>]\")",
+        )
+        .short('u'),
+        Flag::one(
+            "workdir",
+            "string",
+            "Working directory inside the container",
+        )
+        .short('w'),
     ]],
     examples: &[
         ("exec -it web sh", "Open a shell in a running container"),
-        ("exec -u root -e DEBUG=1 web ./check", "Run a command as another user with a variable more"),
+        (
+            "exec -u root -e DEBUG=1 web ./check",
+            "Run a command as another user with a variable more",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -55,7 +72,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let path = container_path(&call.operands[0], "/exec");
     let created: CreateResponse = call.client.post(&path).json(&request).fetch().await?;
     let start_path = format!("/exec/{}/start", encode_component(&created.id));
-    let start = StartRequest { detach: detached, tty: request.tty, console_size: request.console_size };
+    let start = StartRequest {
+        detach: detached,
+        tty: request.tty,
+        console_size: request.console_size,
+    };
     let start = call.client.post(&start_path).json(&start);
     if detached {
         start.run().await.map_err(failed)?;
@@ -111,7 +132,9 @@ fn read(call: &Call) -> Result<CreateRequest, Failure> {
 /// A command that could not be started: the status tells a missing program from one that cannot run.
 fn failed(error: ClientError) -> anyhow::Error {
     match &error {
-        ClientError::Response { message, .. } if start_code(message) != 125 => start_failed(message).into(),
+        ClientError::Response { message, .. } if start_code(message) != 125 => {
+            start_failed(message).into()
+        }
         _ => error.into(),
     }
 }

@@ -17,7 +17,10 @@ pub(crate) static VERB: Verb = Verb {
         Flag::switch("no-trunc", "Don't truncate output"),
         Flag::switch("quiet", "Only show image IDs").short('q'),
     ]],
-    examples: &[("history --no-trunc busybox", "See how an image was made, with whole commands")],
+    examples: &[(
+        "history --no-trunc busybox",
+        "See how an image was made, with whole commands",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -43,7 +46,11 @@ static EXACT: Listing = Listing {
 async fn run(call: &Call) -> anyhow::Result<u8> {
     let human = call.still_on("human");
     let listing = if human { &LISTING } else { &EXACT };
-    let format = Format::read(listing, call.text("format"), call.on("quiet").then_some("{{.ID}}"))?;
+    let format = Format::read(
+        listing,
+        call.text("format"),
+        call.on("quiet").then_some("{{.ID}}"),
+    )?;
     connect::ready(&call.client, &call.globals).await?;
     let path = format!("/images/{}/history", encode_component(&call.operands[0]));
     let items: Vec<HistoryItem> = call.client.get(&path).fetch().await?;
@@ -60,13 +67,27 @@ fn row(item: &HistoryItem, full: bool, human: bool) -> Row {
     } else {
         (short_id(&item.id), ellipsis(&created_by, 45))
     };
-    let since = if item.created <= 0 { "N/A".to_owned() } else { units::ago(item.created) };
+    let since = if item.created <= 0 {
+        "N/A".to_owned()
+    } else {
+        units::ago(item.created)
+    };
     Row::new(&LISTING)
         .with("ID", id)
-        .with("CreatedSince", if human { since } else { rfc3339(item.created) })
+        .with(
+            "CreatedSince",
+            if human { since } else { rfc3339(item.created) },
+        )
         .with("CreatedAt", rfc3339(item.created))
         .with("CreatedBy", created_by)
-        .with("Size", if human { units::size(item.size) } else { item.size.to_string() })
+        .with(
+            "Size",
+            if human {
+                units::size(item.size)
+            } else {
+                item.size.to_string()
+            },
+        )
         .with("Comment", item.comment.as_str())
 }
 

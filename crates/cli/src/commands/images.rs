@@ -20,7 +20,10 @@ pub(crate) static VERB: Verb = Verb {
     ]],
     examples: &[
         ("images", "List images"),
-        ("images --filter dangling=true -q", "Show ids of images without a name"),
+        (
+            "images --filter dangling=true -q",
+            "Show ids of images without a name",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -70,7 +73,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .await?;
     let full = call.on("no-trunc");
     let by_digest = digests || format.mentions("Digest");
-    let mut rows: Vec<Row> = images.iter().flat_map(|image| rows(listing, image, by_digest, full)).collect();
+    let mut rows: Vec<Row> = images
+        .iter()
+        .flat_map(|image| rows(listing, image, by_digest, full))
+        .collect();
     if quiet.is_some() && call.text("format").is_none() {
         // an image with several names is one id
         let mut lines = Vec::new();
@@ -100,14 +106,23 @@ pub(crate) fn rows(listing: &Listing, image: &Summary, by_digest: bool, full: bo
         .filter_map(|text| text.split_once('@'))
         .filter(|(repository, _)| *repository != NONE)
         .collect();
-    let named: Vec<(&str, &str)> =
-        tags.iter().filter_map(|text| text.rsplit_once(':')).filter(|(repository, _)| *repository != NONE).collect();
+    let named: Vec<(&str, &str)> = tags
+        .iter()
+        .filter_map(|text| text.rsplit_once(':'))
+        .filter(|(repository, _)| *repository != NONE)
+        .collect();
     let mut out = Vec::new();
     for (repository, tag) in &named {
-        let own: Vec<&str> =
-            digests.iter().filter(|(name, _)| name == repository).map(|(_, digest)| *digest).collect();
+        let own: Vec<&str> = digests
+            .iter()
+            .filter(|(name, _)| name == repository)
+            .map(|(_, digest)| *digest)
+            .collect();
         if by_digest && !own.is_empty() {
-            out.extend(own.into_iter().map(|digest| row(listing, image, repository, tag, digest, full)));
+            out.extend(
+                own.into_iter()
+                    .map(|digest| row(listing, image, repository, tag, digest, full)),
+            );
         } else {
             out.push(row(listing, image, repository, tag, NONE, full));
         }
@@ -124,23 +139,69 @@ pub(crate) fn rows(listing: &Listing, image: &Summary, by_digest: bool, full: bo
     out
 }
 
-fn row(listing: &Listing, image: &Summary, repository: &str, tag: &str, digest: &str, full: bool) -> Row {
-    let id = if full { image.id.as_str() } else { short_id(&image.id) };
-    let optional = |size: i64| if size < 0 { "N/A".to_owned() } else { units::size(size) };
-    let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
-    let containers = if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() };
+fn row(
+    listing: &Listing,
+    image: &Summary,
+    repository: &str,
+    tag: &str,
+    digest: &str,
+    full: bool,
+) -> Row {
+    let id = if full {
+        image.id.as_str()
+    } else {
+        short_id(&image.id)
+    };
+    let optional = |size: i64| {
+        if size < 0 {
+            "N/A".to_owned()
+        } else {
+            units::size(size)
+        }
+    };
+    let unique = if image.shared_size < 0 {
+        -1
+    } else {
+        image.size - image.shared_size
+    };
+    let containers = if image.containers < 0 {
+        "N/A".to_owned()
+    } else {
+        image.containers.to_string()
+    };
     Row::new(listing)
         .with("ID", id)
         .with("Repository", repository)
         .with("Tag", tag)
         .with("Digest", digest)
-        .with("CreatedSince", if image.created > 0 { units::ago(image.created) } else { "N/A".to_owned() })
-        .with("CreatedAt", if image.created > 0 { units::go_time(image.created) } else { "N/A".to_owned() })
+        .with(
+            "CreatedSince",
+            if image.created > 0 {
+                units::ago(image.created)
+            } else {
+                "N/A".to_owned()
+            },
+        )
+        .with(
+            "CreatedAt",
+            if image.created > 0 {
+                units::go_time(image.created)
+            } else {
+                "N/A".to_owned()
+            },
+        )
         .with("Size", units::size(image.size))
         .with("VirtualSize", units::size(image.size))
         .with("Containers", containers)
         .with("SharedSize", optional(image.shared_size))
-        .with("UniqueSize", if unique < 0 { "N/A".to_owned() } else { units::size_with_digits(unique, 4) })
+        .with(
+            "UniqueSize",
+            if unique < 0 {
+                "N/A".to_owned()
+            } else {
+                units::size_with_digits(unique, 4)
+            },
+        )
 }
 
 #[cfg(test)]
@@ -149,17 +210,38 @@ mod tests {
 
     fn check(tags: &[&str], digests: &[&str], by_digest: bool, expect: &str) {
         let owned = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect());
-        let image = Summary { repo_tags: owned(tags), repo_digests: owned(digests), ..Summary::default() };
-        let format = Format::read(&LISTING, Some("{{.Repository}} {{.Tag}} {{.Digest}}"), None).unwrap();
-        let shown = format.render(&LISTING, &rows(&LISTING, &image, by_digest, false)).unwrap();
-        assert_eq!(shown.trim_end().replace('\n', ", "), expect, "{tags:?} {digests:?}");
+        let image = Summary {
+            repo_tags: owned(tags),
+            repo_digests: owned(digests),
+            ..Summary::default()
+        };
+        let format =
+            Format::read(&LISTING, Some("{{.Repository}} {{.Tag}} {{.Digest}}"), None).unwrap();
+        let shown = format
+            .render(&LISTING, &rows(&LISTING, &image, by_digest, false))
+            .unwrap();
+        assert_eq!(
+            shown.trim_end().replace('\n', ", "),
+            expect,
+            "{tags:?} {digests:?}"
+        );
     }
 
     #[test]
     fn names() {
         check(&["a:1"], &[], false, "a 1 <none>");
-        check(&["a:1", "b:2"], &["a@sha256:0"], false, "a 1 <none>, b 2 <none>");
-        check(&["a:1", "b:2"], &["a@sha256:0"], true, "a 1 sha256:0, b 2 <none>");
+        check(
+            &["a:1", "b:2"],
+            &["a@sha256:0"],
+            false,
+            "a 1 <none>, b 2 <none>",
+        );
+        check(
+            &["a:1", "b:2"],
+            &["a@sha256:0"],
+            true,
+            "a 1 sha256:0, b 2 <none>",
+        );
         check(&[], &["a@sha256:0"], false, "a <none> <none>");
         check(&[], &["a@sha256:0"], true, "a <none> sha256:0");
         check(&[], &[], true, "<none> <none> <none>");

@@ -15,11 +15,23 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
     operands: Operands::between(1, 2),
     flags: &[&[
-        Flag::many("change", "list", "Apply Dockerfile instruction to the created image").short('c'),
+        Flag::many(
+            "change",
+            "list",
+            "Apply Dockerfile instruction to the created image",
+        )
+        .short('c'),
         Flag::one("message", "string", "Set commit message for imported image").short('m'),
-        Flag::one("platform", "string", "Set platform if server is multi-platform capable"),
+        Flag::one(
+            "platform",
+            "string",
+            "Set platform if server is multi-platform capable",
+        ),
     ]],
-    examples: &[("import -c 'CMD [\"sh\"]' rootfs.tar base:1", "Make an image of a root file system")],
+    examples: &[(
+        "import -c 'CMD [\"sh\"]' rootfs.tar base:1",
+        "Make an image of a root file system",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -28,7 +40,9 @@ const CHUNK: usize = 256 << 10;
 async fn run(call: &Call) -> anyhow::Result<u8> {
     let source = call.operands[0].as_str();
     let mut request = call.client.post("/images/create");
-    let url = ["http://", "https://", "ftp://"].iter().any(|scheme| source.starts_with(scheme));
+    let url = ["http://", "https://", "ftp://"]
+        .iter()
+        .any(|scheme| source.starts_with(scheme));
     request = request.query("fromSrc", if url { source } else { "-" });
     if let Some(name) = call.operands.get(1) {
         let wanted = registry::wanted(name)?;
@@ -40,7 +54,9 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     for change in call.list("change") {
         request = request.query("changes", change);
     }
-    request = request.query_opt("message", call.text("message")).query_opt("platform", call.text("platform"));
+    request = request
+        .query_opt("message", call.text("message"))
+        .query_opt("platform", call.text("platform"));
     let reader = if url { None } else { Some(open(source)?) };
     connect::ready(&call.client, &call.globals).await?;
     if let Some(reader) = reader {
@@ -56,7 +72,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
 fn open(source: &str) -> anyhow::Result<Box<dyn Read + Send>> {
     if source == "-" {
         if terminal::stdin_is_terminal() {
-            return Err(Failure::message("standard input is a terminal: pipe a tar archive into the command").into());
+            return Err(Failure::message(
+                "standard input is a terminal: pipe a tar archive into the command",
+            )
+            .into());
         }
         return Ok(Box::new(io::stdin()));
     }

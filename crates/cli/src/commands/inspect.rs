@@ -7,13 +7,18 @@ use crate::{connect, failure};
 use api::client::{ClientError, encode_component};
 use serde_json::Value;
 
-const SIZE: Flag = Flag::switch("size", "Display total file sizes if the type is container").short('s');
+const SIZE: Flag =
+    Flag::switch("size", "Display total file sizes if the type is container").short('s');
 
 pub(crate) static VERB: Verb = Verb {
     about: "Return low-level information on Docker objects",
     usage: "[OPTIONS] NAME|ID [NAME|ID...]",
     operands: Operands::at_least(1),
-    flags: &[&[FORMAT, SIZE, Flag::one("type", "string", "Only inspect objects of the given type")]],
+    flags: &[&[
+        FORMAT,
+        SIZE,
+        Flag::one("type", "string", "Only inspect objects of the given type"),
+    ]],
     examples: &[
         ("inspect web", "Show all that is known of a container"),
         (
@@ -29,7 +34,10 @@ pub(crate) static CONTAINER: Verb = Verb {
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     operands: Operands::at_least(1),
     flags: &[&[FORMAT, SIZE]],
-    examples: &[("container inspect -f '{{.State.Status}}' web", "Show a container's state")],
+    examples: &[(
+        "container inspect -f '{{.State.Status}}' web",
+        "Show a container's state",
+    )],
     run: |call| Box::pin(of_kinds(call, &["container"])),
 };
 
@@ -38,7 +46,10 @@ pub(crate) static IMAGE: Verb = Verb {
     usage: "[OPTIONS] IMAGE [IMAGE...]",
     operands: Operands::at_least(1),
     flags: &[&[FORMAT]],
-    examples: &[("image inspect -f '{{json .Config.Env}}' busybox", "Show an image's variables")],
+    examples: &[(
+        "image inspect -f '{{json .Config.Env}}' busybox",
+        "Show an image's variables",
+    )],
     run: |call| Box::pin(of_kinds(call, &["image"])),
 };
 
@@ -46,8 +57,14 @@ pub(crate) static NETWORK: Verb = Verb {
     about: "Display detailed information on one or more networks",
     usage: "[OPTIONS] NETWORK [NETWORK...]",
     operands: Operands::at_least(1),
-    flags: &[&[FORMAT, Flag::switch("verbose", "Verbose output for diagnostics").short('v')]],
-    examples: &[("network inspect bridge", "Show the default network and who is in it")],
+    flags: &[&[
+        FORMAT,
+        Flag::switch("verbose", "Verbose output for diagnostics").short('v'),
+    ]],
+    examples: &[(
+        "network inspect bridge",
+        "Show the default network and who is in it",
+    )],
     run: |call| Box::pin(of_kinds(call, &["network"])),
 };
 
@@ -56,7 +73,10 @@ pub(crate) static VOLUME: Verb = Verb {
     usage: "[OPTIONS] VOLUME [VOLUME...]",
     operands: Operands::at_least(1),
     flags: &[&[FORMAT]],
-    examples: &[("volume inspect -f '{{.Mountpoint}}' data", "Show where a volume's files lie")],
+    examples: &[(
+        "volume inspect -f '{{.Mountpoint}}' data",
+        "Show where a volume's files lie",
+    )],
     run: |call| Box::pin(of_kinds(call, &["volume"])),
 };
 
@@ -114,5 +134,9 @@ async fn one(call: &Call, name: &str, kind: &str) -> Result<Value, ClientError> 
         "network" => format!("/networks/{name}"),
         _ => format!("/volumes/{name}"),
     };
-    call.client.get(&path).query_flag("size", sized).fetch().await
+    call.client
+        .get(&path)
+        .query_flag("size", sized)
+        .fetch()
+        .await
 }

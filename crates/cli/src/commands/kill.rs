@@ -7,10 +7,11 @@ pub(crate) static VERB: Verb = Verb {
     about: "Kill one or more running containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     operands: Operands::at_least(1),
-    flags: &[&[
-        Flag::one("signal", "string", "Signal to send to the container").short('s'),
-    ]],
-    examples: &[("kill -s HUP web", "Make a program read its configuration again")],
+    flags: &[&[Flag::one("signal", "string", "Signal to send to the container").short('s')]],
+    examples: &[(
+        "kill -s HUP web",
+        "Make a program read its configuration again",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -19,7 +20,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     each(call, move |client, name| {
         let signal = signal.clone();
         async move {
-            client.post(&container_path(&name, "/kill")).query_opt("signal", signal).run().await?;
+            client
+                .post(&container_path(&name, "/kill"))
+                .query_opt("signal", signal)
+                .run()
+                .await?;
             Ok(name)
         }
     })

@@ -15,13 +15,27 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] [SERVER]",
     operands: Operands::between(0, 1),
     flags: &[&[
-        Flag::one("password", "string", "Password or Personal Access Token (PAT)").short('p'),
-        Flag::switch("password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+        Flag::one(
+            "password",
+            "string",
+            "Password or Personal Access Token (PAT)",
+        )
+        .short('p'),
+        Flag::switch(
+            "password-stdin",
+            "Take the Password or Personal Access Token (PAT) from stdin",
+        ),
         Flag::one("username", "string", "Username").short('u'),
     ]],
     examples: &[
-        ("login registry.example.org", "Log in, asked for name and password"),
-        ("login -u me --password-stdin registry.example.org < token", "Log in from a script"),
+        (
+            "login registry.example.org",
+            "Log in, asked for name and password",
+        ),
+        (
+            "login -u me --password-stdin registry.example.org < token",
+            "Log in from a script",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -58,7 +72,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
             auth::path(&call.globals)?.display()
         ));
     }
-    output::line(if answer.status.is_empty() { "Login Succeeded" } else { &answer.status })?;
+    output::line(if answer.status.is_empty() {
+        "Login Succeeded"
+    } else {
+        &answer.status
+    })?;
     Ok(0)
 }
 
@@ -68,7 +86,9 @@ fn ask(call: &Call, server: &str) -> anyhow::Result<(String, String)> {
     if call.given("password") {
         complain("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
         if call.on("password-stdin") {
-            return Err(Failure::message("--password and --password-stdin are mutually exclusive").into());
+            return Err(
+                Failure::message("--password and --password-stdin are mutually exclusive").into(),
+            );
         }
     }
     if call.on("password-stdin") {
@@ -76,8 +96,12 @@ fn ask(call: &Call, server: &str) -> anyhow::Result<(String, String)> {
             return Err(Failure::message("Must provide --username with --password-stdin").into());
         }
         let mut text = String::new();
-        io::stdin().take(SECRET_MAX).read_to_string(&mut text).context("cannot read the password")?;
-        text.trim_end_matches(['\r', '\n']).clone_into(&mut password);
+        io::stdin()
+            .take(SECRET_MAX)
+            .read_to_string(&mut text)
+            .context("cannot read the password")?;
+        text.trim_end_matches(['\r', '\n'])
+            .clone_into(&mut password);
     }
     if (username.is_empty() || password.is_empty()) && !terminal::stdin_is_terminal() {
         return Err(Failure::message(
@@ -105,6 +129,10 @@ fn ask(call: &Call, server: &str) -> anyhow::Result<(String, String)> {
 fn read_line(question: &str) -> anyhow::Result<String> {
     output::raw(question.as_bytes())?;
     let mut line = String::new();
-    io::stdin().lock().take(SECRET_MAX).read_line(&mut line).context("cannot read the terminal")?;
+    io::stdin()
+        .lock()
+        .take(SECRET_MAX)
+        .read_line(&mut line)
+        .context("cannot read the terminal")?;
     Ok(line.trim().to_owned())
 }

@@ -8,7 +8,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[SERVER]",
     operands: Operands::between(0, 1),
     flags: &[],
-    examples: &[("logout registry.example.org", "Forget a registry's credentials")],
+    examples: &[(
+        "logout registry.example.org",
+        "Forget a registry's credentials",
+    )],
     run: |call| Box::pin(run(call)),
 };
 

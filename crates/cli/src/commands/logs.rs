@@ -25,7 +25,12 @@ pub(crate) static VERB: Verb = Verb {
             "string",
             "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
         ),
-        Flag::one("tail", "string", "Number of lines to show from the end of the logs (default \"all\")").short('n'),
+        Flag::one(
+            "tail",
+            "string",
+            "Number of lines to show from the end of the logs (default \"all\")",
+        )
+        .short('n'),
         Flag::switch("timestamps", "Show timestamps").short('t'),
         Flag::one(
             "until",
@@ -34,17 +39,25 @@ pub(crate) static VERB: Verb = Verb {
         ),
     ]],
     examples: &[
-        ("logs -f --tail 20 web", "Show the last 20 lines, and what comes"),
-        ("logs --since 10m -t web", "Show the last ten minutes with their times"),
+        (
+            "logs -f --tail 20 web",
+            "Show the last 20 lines, and what comes",
+        ),
+        (
+            "logs --since 10m -t web",
+            "Show the last ten minutes with their times",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let since = call.text("since").map(|text| crate::units::moment(text)).transpose();
-    let since = since.map_err(|why| Failure::message(format!("invalid value for \"since\": {why}")))?;
-    let until = call.text("until").map(|text| crate::units::moment(text)).transpose();
-    let until = until.map_err(|why| Failure::message(format!("invalid value for \"until\": {why}")))?;
+    let since = call.text("since").map(crate::units::moment).transpose();
+    let since =
+        since.map_err(|why| Failure::message(format!("invalid value for \"since\": {why}")))?;
+    let until = call.text("until").map(crate::units::moment).transpose();
+    let until =
+        until.map_err(|why| Failure::message(format!("invalid value for \"until\": {why}")))?;
     connect::ready(&call.client, &call.globals).await?;
     let name = &call.operands[0];
     let request = call
@@ -67,11 +80,19 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         }
         _ => framed_by_inspect(call, name).await?,
     };
-    if framed { frames(answer).await } else { raw(answer).await }
+    if framed {
+        frames(answer).await
+    } else {
+        raw(answer).await
+    }
 }
 
 async fn framed_by_inspect(call: &Call, name: &str) -> anyhow::Result<bool> {
-    let inspect: Inspect = call.client.get(&container_path(name, "/json")).fetch().await?;
+    let inspect: Inspect = call
+        .client
+        .get(&container_path(name, "/json"))
+        .fetch()
+        .await?;
     Ok(!inspect.config.is_some_and(|config| config.tty))
 }
 
@@ -98,15 +119,24 @@ async fn frames(mut answer: Response) -> anyhow::Result<u8> {
         }
     };
     let show = async {
-        let mut frames = Frames::new(Chunks { receiver, current: Bytes::new() });
+        let mut frames = Frames::new(Chunks {
+            receiver,
+            current: Bytes::new(),
+        });
         while let Some(frame) = frames.next().await? {
             match frame.kind {
                 StreamKind::Stderr => output::raw_error(&frame.data)?,
                 StreamKind::SystemError => {
                     let text = String::from_utf8_lossy(&frame.data).into_owned();
-                    return Err(Failure::message(format!("Error response from daemon: {}", text.trim_end())).into());
+                    return Err(Failure::message(format!(
+                        "Error response from daemon: {}",
+                        text.trim_end()
+                    ))
+                    .into());
                 }
-                StreamKind::Stdin | StreamKind::Stdout | StreamKind::Control => output::raw(&frame.data)?,
+                StreamKind::Stdin | StreamKind::Stdout | StreamKind::Control => {
+                    output::raw(&frame.data)?;
+                }
             }
         }
         anyhow::Ok(())

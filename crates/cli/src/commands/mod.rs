@@ -48,24 +48,28 @@ use std::collections::VecDeque;
 use tokio::task::JoinHandle;
 
 /// The flag that filters a list.
-pub(crate) const FILTER: Flag =
-    Flag::many("filter", "filter", "Filter output based on conditions provided").short('f');
+pub(crate) const FILTER: Flag = Flag::many(
+    "filter",
+    "filter",
+    "Filter output based on conditions provided",
+)
+.short('f');
 
 /// The flag of a list's form.
 pub(crate) const FORMAT: Flag = Flag::one("format", "string", crate::format::HELP);
 
 /// The flag that other keys detach by.
-pub(crate) const DETACH_KEYS: Flag =
-    Flag::one("detach-keys", "string", "Override the key sequence for detaching a container");
+pub(crate) const DETACH_KEYS: Flag = Flag::one(
+    "detach-keys",
+    "string",
+    "Override the key sequence for detaching a container",
+);
 
 /// How many objects are worked on at the same time.
 const AT_ONCE: usize = 16;
 
 /// Does the same to each operand, several at a time; prints what each gives, in their order, and goes on after failures.
-pub(crate) async fn each<F>(
-    call: &Call,
-    act: impl Fn(Client, String) -> F,
-) -> anyhow::Result<u8>
+pub(crate) async fn each<F>(call: &Call, act: impl Fn(Client, String) -> F) -> anyhow::Result<u8>
 where
     F: Future<Output = anyhow::Result<String>> + Send + 'static,
 {
@@ -79,7 +83,9 @@ where
         {
             running.push_back(tokio::spawn(act(call.client.clone(), name.clone())));
         }
-        let Some(next) = running.pop_front() else { return Ok(code) };
+        let Some(next) = running.pop_front() else {
+            return Ok(code);
+        };
         match next.await? {
             Ok(text) if text.is_empty() => {}
             Ok(text) => output::line(text)?,

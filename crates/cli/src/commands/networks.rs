@@ -37,10 +37,17 @@ static LISTING: Listing = Listing {
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let format = Format::read(&LISTING, call.text("format"), call.on("quiet").then_some("{{.ID}}"))?;
+    let format = Format::read(
+        &LISTING,
+        call.text("format"),
+        call.on("quiet").then_some("{{.ID}}"),
+    )?;
     let filters = filter::from_flags(call)?;
     connect::ready(&call.client, &call.globals).await?;
-    let request = call.client.get("/networks").query_opt("filters", filter::parameter(&filters));
+    let request = call
+        .client
+        .get("/networks")
+        .query_opt("filters", filter::parameter(&filters));
     let mut networks: Vec<Network> = request.fetch().await?;
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     let full = call.on("no-trunc");
@@ -50,7 +57,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
 }
 
 fn row(network: &Network, full: bool) -> Row {
-    let id = if full { network.id.as_str() } else { short_id(&network.id) };
+    let id = if full {
+        network.id.as_str()
+    } else {
+        short_id(&network.id)
+    };
     Row::new(&LISTING)
         .with("ID", id)
         .with("Name", network.name.as_str())

@@ -16,15 +16,27 @@ pub(crate) static VERB: Verb = Verb {
         Flag::switch("all", "Show all containers (default shows just running)").short('a'),
         FILTER,
         FORMAT,
-        Flag::one("last", "int", "Show n last created containers (includes all states) (default -1)").short('n'),
-        Flag::switch("latest", "Show the latest created container (includes all states)").short('l'),
+        Flag::one(
+            "last",
+            "int",
+            "Show n last created containers (includes all states) (default -1)",
+        )
+        .short('n'),
+        Flag::switch(
+            "latest",
+            "Show the latest created container (includes all states)",
+        )
+        .short('l'),
         Flag::switch("no-trunc", "Don't truncate output"),
         Flag::switch("quiet", "Only display container IDs").short('q'),
         Flag::switch("size", "Display total file sizes").short('s'),
     ]],
     examples: &[
         ("ps -a --filter status=exited", "List containers that ended"),
-        ("ps --format 'table {{.Names}}\\t{{.Ports}}'", "Show names and ports only"),
+        (
+            "ps --format 'table {{.Names}}\\t{{.Ports}}'",
+            "Show names and ports only",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -62,16 +74,25 @@ static WITH_SIZE: Listing = Listing {
 const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\nstatus: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n";
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let listing = if call.on("size") { &WITH_SIZE } else { &LISTING };
+    let listing = if call.on("size") {
+        &WITH_SIZE
+    } else {
+        &LISTING
+    };
     let format = match call.text("format") {
         Some("raw") => Some(RAW),
         text => text,
     };
     let quiet = call.on("quiet").then_some("{{.ID}}");
     let format = Format::read(listing, format, quiet)?;
-    let last = if call.on("latest") { 1 } else { call.integer("last")?.unwrap_or(-1) };
+    let last = if call.on("latest") {
+        1
+    } else {
+        call.integer("last")?.unwrap_or(-1)
+    };
     let filters = filter::from_flags(call)?;
-    let sizes = call.on("size") || quiet.is_none() && format.mentions("Size") && call.text("format") != Some("json");
+    let sizes = call.on("size")
+        || quiet.is_none() && format.mentions("Size") && call.text("format") != Some("json");
     connect::ready(&call.client, &call.globals).await?;
     let containers: Vec<Summary> = call
         .client
@@ -83,18 +104,32 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .fetch()
         .await?;
     let full = call.on("no-trunc");
-    let rows: Vec<Row> = containers.iter().map(|container| row(listing, container, full)).collect();
+    let rows: Vec<Row> = containers
+        .iter()
+        .map(|container| row(listing, container, full))
+        .collect();
     output::raw(format.render(listing, &rows)?.as_bytes())?;
     Ok(0)
 }
 
 /// A container as a row of the list.
 pub(crate) fn row(listing: &Listing, container: &Summary, full: bool) -> Row {
-    let id = if full { container.id.as_str() } else { short_id(&container.id) };
-    let command = if full { container.command.clone() } else { ellipsis(&container.command, 20) };
+    let id = if full {
+        container.id.as_str()
+    } else {
+        short_id(&container.id)
+    };
+    let command = if full {
+        container.command.clone()
+    } else {
+        ellipsis(&container.command, 20)
+    };
     let names = container.names.clone().unwrap_or_default();
     let mounts = container.mounts.as_deref().unwrap_or_default();
-    let local = mounts.iter().filter(|mount| mount.driver == "local").count();
+    let local = mounts
+        .iter()
+        .filter(|mount| mount.driver == "local")
+        .count();
     let networks: Vec<&str> = container
         .network_settings
         .as_ref()
@@ -105,10 +140,16 @@ pub(crate) fn row(listing: &Listing, container: &Summary, full: bool) -> Row {
         .with("ID", id)
         .with("Names", own_names(&names, full).join(","))
         .with("Image", image(container, full))
-        .with("Command", serde_json::to_string(&command).unwrap_or_default())
+        .with(
+            "Command",
+            serde_json::to_string(&command).unwrap_or_default(),
+        )
         .with("CreatedAt", units::go_time(container.created))
         .with("RunningFor", units::ago(container.created))
-        .with("Ports", ports(container.ports.as_deref().unwrap_or_default()))
+        .with(
+            "Ports",
+            ports(container.ports.as_deref().unwrap_or_default()),
+        )
         .with("State", container.state.as_str())
         .with("Status", container.status.as_str())
         .with("Size", size(container))
@@ -116,7 +157,10 @@ pub(crate) fn row(listing: &Listing, container: &Summary, full: bool) -> Row {
         .with("LocalVolumes", local.to_string())
         .with("Networks", networks.join(","));
     row = match &container.image_manifest_descriptor {
-        Some(descriptor) => row.with("Platform", serde_json::to_value(&descriptor.platform).unwrap_or_default()),
+        Some(descriptor) => row.with(
+            "Platform",
+            serde_json::to_value(&descriptor.platform).unwrap_or_default(),
+        ),
         None => row.with("Platform", Value::Null),
     };
     row.with_labels(container.labels.clone().unwrap_or_default())
@@ -124,8 +168,13 @@ pub(crate) fn row(listing: &Listing, container: &Summary, full: bool) -> Row {
 
 /// Names without their slash; those that other containers gave by links are left out unless all is shown.
 fn own_names(names: &[String], full: bool) -> Vec<String> {
-    let plain = names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
-    plain.filter(|name| full || !name.contains('/')).map(str::to_owned).collect()
+    let plain = names
+        .iter()
+        .map(|name| name.strip_prefix('/').unwrap_or(name));
+    plain
+        .filter(|name| full || !name.contains('/'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The image as the user wrote it; an id is cut, and so is the digest behind a name with a tag.
@@ -141,7 +190,14 @@ fn image(container: &Summary, full: bool) -> String {
         return short_id(name).to_owned();
     }
     match name.split_once('@') {
-        Some((head, _digest)) if head.rsplit('/').next().is_some_and(|last| last.contains(':')) => head.to_owned(),
+        Some((head, _digest))
+            if head
+                .rsplit('/')
+                .next()
+                .is_some_and(|last| last.contains(':')) =>
+        {
+            head.to_owned()
+        }
         _ => name.to_owned(),
     }
 }
@@ -157,8 +213,16 @@ fn size(container: &Summary) -> String {
 
 fn mount_names(mounts: &[MountPoint], full: bool) -> String {
     let names = mounts.iter().map(|mount| {
-        let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
-        if full { name.clone() } else { ellipsis(name, 15) }
+        let name = if mount.name.is_empty() {
+            &mount.source
+        } else {
+            &mount.name
+        };
+        if full {
+            name.clone()
+        } else {
+            ellipsis(name, 15)
+        }
     });
     names.collect::<Vec<_>>().join(",")
 }
@@ -173,18 +237,39 @@ struct Place<'a> {
 /// Ports in Docker's short form, neighbours joined to ranges: `0.0.0.0:80-81->80-81/tcp, 90/udp`.
 fn ports(ports: &[Port]) -> String {
     let mut sorted: Vec<&Port> = ports.iter().collect();
-    sorted.sort_by_key(|port| (port.private_port, port.ip.clone(), port.public_port, port.kind.clone()));
+    sorted.sort_by_key(|port| {
+        (
+            port.private_port,
+            port.ip.clone(),
+            port.public_port,
+            port.kind.clone(),
+        )
+    });
     let mut runs: BTreeMap<Place<'_>, (u16, u16)> = BTreeMap::new();
     let mut mapped = Vec::new();
     let mut ranges = Vec::new();
     for port in sorted {
         if port.public_port != 0 && port.public_port != port.private_port {
-            let host = if port.ip.contains(':') { format!("[{}]", port.ip) } else { port.ip.clone() };
-            mapped.push(format!("{host}:{}->{}/{}", port.public_port, port.private_port, port.kind));
+            let host = if port.ip.contains(':') {
+                format!("[{}]", port.ip)
+            } else {
+                port.ip.clone()
+            };
+            mapped.push(format!(
+                "{host}:{}->{}/{}",
+                port.public_port, port.private_port, port.kind
+            ));
             continue;
         }
-        let ip = if port.public_port == 0 { "" } else { port.ip.as_str() };
-        let place = Place { ip, kind: &port.kind };
+        let ip = if port.public_port == 0 {
+            ""
+        } else {
+            port.ip.as_str()
+        };
+        let place = Place {
+            ip,
+            kind: &port.kind,
+        };
         match runs.get_mut(&place) {
             Some((_first, last)) if *last == port.private_port => {}
             Some((_first, last)) if port.private_port == *last + 1 => *last = port.private_port,
@@ -203,11 +288,19 @@ fn ports(ports: &[Port]) -> String {
 }
 
 fn range(place: &Place<'_>, (first, last): (u16, u16)) -> String {
-    let span = if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let span = if first == last {
+        first.to_string()
+    } else {
+        format!("{first}-{last}")
+    };
     if place.ip.is_empty() {
         return format!("{span}/{}", place.kind);
     }
-    let host = if place.ip.contains(':') { format!("[{}]", place.ip) } else { place.ip.to_owned() };
+    let host = if place.ip.contains(':') {
+        format!("[{}]", place.ip)
+    } else {
+        place.ip.to_owned()
+    };
     format!("{host}:{span}->{span}/{}", place.kind)
 }
 
@@ -216,7 +309,12 @@ mod tests {
     use super::*;
 
     fn port(ip: &str, private_port: u16, public_port: u16, kind: &str) -> Port {
-        Port { ip: ip.to_owned(), private_port, public_port, kind: kind.to_owned() }
+        Port {
+            ip: ip.to_owned(),
+            private_port,
+            public_port,
+            kind: kind.to_owned(),
+        }
     }
 
     #[test]
@@ -226,9 +324,20 @@ mod tests {
         check(&[port("", 80, 0, "tcp")], "80/tcp");
         check(&[port("0.0.0.0", 80, 8080, "tcp")], "0.0.0.0:8080->80/tcp");
         check(&[port("::", 80, 8080, "tcp")], "[::]:8080->80/tcp");
-        check(&[port("", 80, 0, "tcp"), port("", 81, 0, "tcp"), port("", 83, 0, "tcp")], "80-81/tcp, 83/tcp");
         check(
-            &[port("0.0.0.0", 80, 80, "tcp"), port("0.0.0.0", 81, 81, "tcp"), port("", 53, 0, "udp")],
+            &[
+                port("", 80, 0, "tcp"),
+                port("", 81, 0, "tcp"),
+                port("", 83, 0, "tcp"),
+            ],
+            "80-81/tcp, 83/tcp",
+        );
+        check(
+            &[
+                port("0.0.0.0", 80, 80, "tcp"),
+                port("0.0.0.0", 81, 81, "tcp"),
+                port("", 53, 0, "udp"),
+            ],
             "53/udp, 0.0.0.0:80-81->80-81/tcp",
         );
     }
@@ -247,7 +356,11 @@ mod tests {
         check("sha256:aabbccddeeff00112233", false, "aabbccddeeff");
         check("busybox:1@sha256:aa", false, "busybox:1");
         check("busybox@sha256:aa", false, "busybox@sha256:aa");
-        check("sha256:aabbccddeeff00112233", true, "sha256:aabbccddeeff00112233");
+        check(
+            "sha256:aabbccddeeff00112233",
+            true,
+            "sha256:aabbccddeeff00112233",
+        );
         check("", false, "<no image>");
     }
 }

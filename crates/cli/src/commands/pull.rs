@@ -12,12 +12,19 @@ pub(crate) static VERB: Verb = Verb {
     flags: &[&[
         Flag::switch("all-tags", "Download all tagged images in the repository").short('a'),
         Flag::switch_on("disable-content-trust", "Skip image verification").hidden(),
-        Flag::one("platform", "string", "Set platform if server is multi-platform capable"),
+        Flag::one(
+            "platform",
+            "string",
+            "Set platform if server is multi-platform capable",
+        ),
         Flag::switch("quiet", "Suppress verbose output").short('q'),
     ]],
     examples: &[
         ("pull busybox:1.37", "Fetch an image from Docker Hub"),
-        ("pull --platform linux/arm64 localhost:5000/app", "Fetch it for another machine from a registry here"),
+        (
+            "pull --platform linux/arm64 localhost:5000/app",
+            "Fetch it for another machine from a registry here",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -36,7 +43,14 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     }
     connect::ready(&call.client, &call.globals).await?;
     let place = if quiet { Place::Nowhere } else { Place::Output };
-    pull::pull(&call.client, &call.globals, &wanted, call.text("platform"), place).await?;
+    pull::pull(
+        &call.client,
+        &call.globals,
+        &wanted,
+        call.text("platform"),
+        place,
+    )
+    .await?;
     output::line(&wanted.full)?;
     Ok(0)
 }

@@ -20,6 +20,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         return Err(Failure::message("Error: Neither old nor new names may be empty").into());
     }
     connect::ready(&call.client, &call.globals).await?;
-    call.client.post(&container_path(old, "/rename")).query("name", new).run().await?;
+    call.client
+        .post(&container_path(old, "/rename"))
+        .query("name", new)
+        .run()
+        .await?;
     Ok(0)
 }

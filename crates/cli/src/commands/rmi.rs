@@ -14,7 +14,10 @@ pub(crate) static VERB: Verb = Verb {
         Flag::switch("force", "Force removal of the image").short('f'),
         Flag::switch("no-prune", "Do not delete untagged parents"),
     ]],
-    examples: &[("rmi busybox:1.36", "Remove a name, and the image if that was its last")],
+    examples: &[(
+        "rmi busybox:1.36",
+        "Remove a name, and the image if that was its last",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -23,8 +26,14 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let mut code = 0;
     for name in &call.operands {
         let path = format!("/images/{}", encode_component(name));
-        let request = call.client.delete(&path).query_flag("force", call.on("force"));
-        let removed: Result<Vec<DeleteItem>, _> = request.query_flag("noprune", call.on("no-prune")).fetch().await;
+        let request = call
+            .client
+            .delete(&path)
+            .query_flag("force", call.on("force"));
+        let removed: Result<Vec<DeleteItem>, _> = request
+            .query_flag("noprune", call.on("no-prune"))
+            .fetch()
+            .await;
         match removed {
             Ok(items) => {
                 for item in items {

@@ -16,16 +16,32 @@ pub(crate) static VERB: Verb = Verb {
     flags: &[
         create::flags::FLAGS,
         &[
-            Flag::switch("detach", "Run container in background and print container ID").short('d'),
+            Flag::switch(
+                "detach",
+                "Run container in background and print container ID",
+            )
+            .short('d'),
             DETACH_KEYS,
             Flag::switch_on("sig-proxy", "Proxy received signals to the process"),
         ],
     ],
     examples: &[
-        ("run -it --rm busybox", "Run a shell, and remove the container at its end"),
-        ("run -d --name web -p 8080:80 nginx", "Run a server in the background at port 8080"),
-        ("run --rm -v \"$PWD\":/src -w /src rust cargo test", "Work on the files of this folder"),
-        ("run --rm -m 256m --cpus 0.5 busybox sh -c 'echo limited'", "Limit memory and processor time"),
+        (
+            "run -it --rm busybox",
+            "Run a shell, and remove the container at its end",
+        ),
+        (
+            "run -d --name web -p 8080:80 nginx",
+            "Run a server in the background at port 8080",
+        ),
+        (
+            "run --rm -v \"$PWD\":/src -w /src rust cargo test",
+            "Work on the files of this folder",
+        ),
+        (
+            "run --rm -m 256m --cpus 0.5 busybox sh -c 'echo limited'",
+            "Limit memory and processor time",
+        ),
     ],
     run: |call| Box::pin(run(call)),
 };
@@ -38,7 +54,9 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     {
         host.console_size = [u64::from(height), u64::from(width)];
     }
-    connect::ready(&call.client, &call.globals).await.map_err(|error| engine_failed(&error))?;
+    connect::ready(&call.client, &call.globals)
+        .await
+        .map_err(|error| engine_failed(&error))?;
     if call.on("detach") {
         run::background(call, &creation, &manner).await
     } else {
@@ -50,11 +68,20 @@ fn read(call: &Call) -> Result<(create::Creation, Manner), Failure> {
     let creation = create::from_flags(call)?;
     let config = &creation.request.config;
     if call.on("detach") && call.given("attach") {
-        return Err(Failure::message("conflicting options: cannot specify both --attach and --detach"));
+        return Err(Failure::message(
+            "conflicting options: cannot specify both --attach and --detach",
+        ));
     }
-    let keys_text = call.text("detach-keys").filter(|keys| !keys.is_empty()).map(str::to_owned);
-    let keys = DetachKeys::parse(keys_text.as_deref().unwrap_or_default())
-        .map_err(|why| Failure::message(format!("invalid detach keys ({}): {why}", call.text_or_empty("detach-keys"))))?;
+    let keys_text = call
+        .text("detach-keys")
+        .filter(|keys| !keys.is_empty())
+        .map(str::to_owned);
+    let keys = DetachKeys::parse(keys_text.as_deref().unwrap_or_default()).map_err(|why| {
+        Failure::message(format!(
+            "invalid detach keys ({}): {why}",
+            call.text_or_empty("detach-keys")
+        ))
+    })?;
     let manner = Manner {
         tty: config.tty,
         stdin: config.attach_stdin,

@@ -2,11 +2,11 @@
 
 use super::{DETACH_KEYS, container_path};
 use crate::args::{Call, Flag, Operands, Verb};
+use crate::connect;
 use crate::failure::{self, Failure};
 use crate::output::{self, complain};
 use crate::run::{self, Manner, start_code};
 use crate::stream::{DetachKeys, Ended, Signals};
-use crate::connect;
 use api::container::Inspect;
 
 pub(crate) static VERB: Verb = Verb {
@@ -18,7 +18,10 @@ pub(crate) static VERB: Verb = Verb {
         DETACH_KEYS,
         Flag::switch("interactive", "Attach container's STDIN").short('i'),
     ]],
-    examples: &[("start web", "Start a container again"), ("start -ai shell", "Start it and use it")],
+    examples: &[
+        ("start web", "Start a container again"),
+        ("start -ai shell", "Start it and use it"),
+    ],
     run: |call| Box::pin(run(call)),
 };
 
@@ -26,7 +29,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     connect::ready(&call.client, &call.globals).await?;
     if call.on("attach") || call.on("interactive") {
         if call.operands.len() > 1 {
-            return Err(Failure::message("you cannot start and attach multiple containers at once").into());
+            return Err(Failure::message(
+                "you cannot start and attach multiple containers at once",
+            )
+            .into());
         }
         return attached(call, &call.operands[0]).await;
     }
@@ -54,14 +60,18 @@ async fn attached(call: &Call, name: &str) -> anyhow::Result<u8> {
     let client = &call.client;
     let inspect: Inspect = client.get(&container_path(name, "/json")).fetch().await?;
     let config = inspect.config.unwrap_or_default();
-    let keys_text = call.text("detach-keys").filter(|keys| !keys.is_empty()).map(str::to_owned);
+    let keys_text = call
+        .text("detach-keys")
+        .filter(|keys| !keys.is_empty())
+        .map(str::to_owned);
     let manner = Manner {
         tty: config.tty,
         stdin: call.on("interactive") && config.open_stdin,
         stdout: true,
         stderr: true,
         proxy: !config.tty,
-        keys: DetachKeys::parse(keys_text.as_deref().unwrap_or_default()).map_err(Failure::message)?,
+        keys: DetachKeys::parse(keys_text.as_deref().unwrap_or_default())
+            .map_err(Failure::message)?,
         keys_text,
     };
     let signals = Signals::listen(manner.proxy, manner.tty)?;

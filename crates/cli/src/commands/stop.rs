@@ -9,8 +9,18 @@ pub(crate) static VERB: Verb = Verb {
     operands: Operands::at_least(1),
     flags: &[&[
         Flag::one("signal", "string", "Signal to send to the container").short('s'),
-        Flag::one("timeout", "int", "Seconds to wait before killing the container").short('t'),
-        Flag::one("time", "int", "Seconds to wait before killing the container").hidden(),
+        Flag::one(
+            "timeout",
+            "int",
+            "Seconds to wait before killing the container",
+        )
+        .short('t'),
+        Flag::one(
+            "time",
+            "int",
+            "Seconds to wait before killing the container",
+        )
+        .hidden(),
     ]],
     examples: &[("stop -t 2 web", "Give the program two seconds to end")],
     run: |call| Box::pin(run(call)),
@@ -18,12 +28,19 @@ pub(crate) static VERB: Verb = Verb {
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
     let signal = call.text("signal").map(str::to_owned);
-    let timeout = call.integer("timeout")?.or(call.integer("time")?).map(|seconds| seconds.to_string());
+    let timeout = call
+        .integer("timeout")?
+        .or(call.integer("time")?)
+        .map(|seconds| seconds.to_string());
     each(call, move |client, name| {
         let (signal, timeout) = (signal.clone(), timeout.clone());
         async move {
             let request = client.post(&container_path(&name, "/stop"));
-            request.query_opt("signal", signal).query_opt("t", timeout).run().await?;
+            request
+                .query_opt("signal", signal)
+                .query_opt("t", timeout)
+                .run()
+                .await?;
             Ok(name)
         }
     })

@@ -9,7 +9,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
     operands: Operands::between(2, 2),
     flags: &[],
-    examples: &[("tag app localhost:5000/team/app:1.2", "Give an image the name of a registry")],
+    examples: &[(
+        "tag app localhost:5000/team/app:1.2",
+        "Give an image the name of a registry",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -17,6 +20,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let target = registry::wanted(&call.operands[1])?;
     connect::ready(&call.client, &call.globals).await?;
     let path = format!("/images/{}/tag", encode_component(&call.operands[0]));
-    call.client.post(&path).query("repo", &target.name).query("tag", &target.tag).run().await?;
+    call.client
+        .post(&path)
+        .query("repo", &target.name)
+        .query("tag", &target.tag)
+        .run()
+        .await?;
     Ok(0)
 }

@@ -10,7 +10,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "CONTAINER [ps OPTIONS]",
     operands: Operands::verbatim(1),
     flags: &[],
-    examples: &[("top web", "List a container's processes"), ("top web -o pid,cmd", "Choose the columns")],
+    examples: &[
+        ("top web", "List a container's processes"),
+        ("top web -o pid,cmd", "Choose the columns"),
+    ],
     run: |call| Box::pin(run(call)),
 };
 
@@ -21,7 +24,10 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     connect::ready(&call.client, &call.globals).await?;
     let options = call.operands[1..].join(" ");
     let request = call.client.get(&container_path(&call.operands[0], "/top"));
-    let top: TopResponse = request.query_opt("ps_args", (!options.is_empty()).then_some(options)).fetch().await?;
+    let top: TopResponse = request
+        .query_opt("ps_args", (!options.is_empty()).then_some(options))
+        .fetch()
+        .await?;
     let mut table = top.titles.unwrap_or_default().join("\t");
     for process in top.processes.unwrap_or_default() {
         table.push('\n');

@@ -14,7 +14,10 @@ pub(crate) static VERB: Verb = Verb {
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
     each(call, |client, name| async move {
-        client.post(&container_path(&name, "/unpause")).run().await?;
+        client
+            .post(&container_path(&name, "/unpause"))
+            .run()
+            .await?;
         Ok(name)
     })
     .await

@@ -13,7 +13,10 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS]",
     operands: Operands::NONE,
     flags: &[&[FORMAT]],
-    examples: &[("version -f '{{.Server.Version}}'", "Show the engine's version alone")],
+    examples: &[(
+        "version -f '{{.Server.Version}}'",
+        "Show the engine's version alone",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -30,8 +33,15 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let mut text = String::from("Client: Gorae\n");
-    for (name, field) in [("Version", "Version"), ("API version", "ApiVersion"), ("OS/Arch", "OsArch")] {
-        text.push_str(&format!(" {name}:\t{}\n", client()[field].as_str().unwrap_or_default()));
+    for (name, field) in [
+        ("Version", "Version"),
+        ("API version", "ApiVersion"),
+        ("OS/Arch", "OsArch"),
+    ] {
+        text.push_str(&format!(
+            " {name}:\t{}\n",
+            client()[field].as_str().unwrap_or_default()
+        ));
     }
     match server {
         Ok(server) => {
@@ -62,14 +72,22 @@ fn client() -> Value {
 fn describe(server: &Version) -> String {
     let mut text = format!("Server: {}\n", server.platform.name).replace(": \n", ":\n");
     for component in &server.components {
-        text.push_str(&format!(" {}:\n  Version:\t{}\n", component.name, component.version));
+        text.push_str(&format!(
+            " {}:\n  Version:\t{}\n",
+            component.name, component.version
+        ));
         let details = &component.details;
         let detail = |name: &str| details.get(name).filter(|value| !value.is_empty());
         if let Some(version) = detail("ApiVersion") {
-            let least = detail("MinAPIVersion").map_or_else(String::new, |least| format!(" (minimum version {least})"));
+            let least = detail("MinAPIVersion")
+                .map_or_else(String::new, |least| format!(" (minimum version {least})"));
             text.push_str(&format!("  API version:\t{version}{least}\n"));
         }
-        for (shown, name) in [("Go version", "GoVersion"), ("Git commit", "GitCommit"), ("Built", "BuildTime")] {
+        for (shown, name) in [
+            ("Go version", "GoVersion"),
+            ("Git commit", "GitCommit"),
+            ("Built", "BuildTime"),
+        ] {
             if let Some(value) = detail(name) {
                 text.push_str(&format!("  {shown}:\t{value}\n"));
             }
@@ -77,7 +95,10 @@ fn describe(server: &Version) -> String {
         if let (Some(os), Some(arch)) = (detail("Os"), detail("Arch")) {
             text.push_str(&format!("  OS/Arch:\t{os}/{arch}\n"));
         }
-        for (shown, name) in [("Kernel", "KernelVersion"), ("Experimental", "Experimental")] {
+        for (shown, name) in [
+            ("Kernel", "KernelVersion"),
+            ("Experimental", "Experimental"),
+        ] {
             if let Some(value) = detail(name) {
                 text.push_str(&format!("  {shown}:\t{value}\n"));
             }

@@ -11,12 +11,20 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] [VOLUME]",
     operands: Operands::between(0, 1),
     flags: &[&[
-        Flag::one("driver", "string", "Specify volume driver name (default \"local\")").short('d'),
+        Flag::one(
+            "driver",
+            "string",
+            "Specify volume driver name (default \"local\")",
+        )
+        .short('d'),
         Flag::many("label", "list", "Set metadata for a volume"),
         Flag::one("name", "string", "Specify volume name").hidden(),
         Flag::many("opt", "map", "Set driver specific options").short('o'),
     ]],
-    examples: &[("volume create data", "Make a volume to mount with 'run -v data:/path'")],
+    examples: &[(
+        "volume create data",
+        "Make a volume to mount with 'run -v data:/path'",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -29,8 +37,13 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         (None, name) => name.unwrap_or_default().to_owned(),
     };
     let map = |flag: &str| -> BTreeMap<String, String> {
-        let pairs = call.list(flag).into_iter().map(|text| text.split_once('=').unwrap_or((text, "")));
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        let pairs = call
+            .list(flag)
+            .into_iter()
+            .map(|text| text.split_once('=').unwrap_or((text, "")));
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     };
     let request = CreateRequest {
         name,
@@ -40,7 +53,12 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         ..CreateRequest::default()
     };
     connect::ready(&call.client, &call.globals).await?;
-    let volume: Volume = call.client.post("/volumes/create").json(&request).fetch().await?;
+    let volume: Volume = call
+        .client
+        .post("/volumes/create")
+        .json(&request)
+        .fetch()
+        .await?;
     output::line(volume.name)?;
     Ok(0)
 }

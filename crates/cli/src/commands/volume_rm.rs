@@ -17,7 +17,11 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let force = call.on("force");
     each(call, move |client, name| async move {
         let path = format!("/volumes/{}", encode_component(&name));
-        client.delete(&path).query_flag("force", force).run().await?;
+        client
+            .delete(&path)
+            .query_flag("force", force)
+            .run()
+            .await?;
         Ok(name)
     })
     .await

@@ -11,8 +11,15 @@ pub(crate) static VERB: Verb = Verb {
     about: "List volumes",
     usage: "[OPTIONS]",
     operands: Operands::NONE,
-    flags: &[&[FILTER, FORMAT, Flag::switch("quiet", "Only display volume names").short('q')]],
-    examples: &[("volume ls -f dangling=true", "List volumes that no container uses")],
+    flags: &[&[
+        FILTER,
+        FORMAT,
+        Flag::switch("quiet", "Only display volume names").short('q'),
+    ]],
+    examples: &[(
+        "volume ls -f dangling=true",
+        "List volumes that no container uses",
+    )],
     run: |call| Box::pin(run(call)),
 };
 
@@ -34,10 +41,17 @@ pub(crate) static LISTING: Listing = Listing {
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let format = Format::read(&LISTING, call.text("format"), call.on("quiet").then_some("{{.Name}}"))?;
+    let format = Format::read(
+        &LISTING,
+        call.text("format"),
+        call.on("quiet").then_some("{{.Name}}"),
+    )?;
     let filters = filter::from_flags(call)?;
     connect::ready(&call.client, &call.globals).await?;
-    let request = call.client.get("/volumes").query_opt("filters", filter::parameter(&filters));
+    let request = call
+        .client
+        .get("/volumes")
+        .query_opt("filters", filter::parameter(&filters));
     let answer: ListResponse = request.fetch().await?;
     for warning in answer.warnings.unwrap_or_default() {
         complain(format!("WARNING: {warning}"));

@@ -15,7 +15,8 @@ pub(crate) static VERB: Verb = Verb {
 async fn run(call: &Call) -> anyhow::Result<u8> {
     each(call, |client, name| async move {
         let answer = client.post(&container_path(&name, "/wait"));
-        let answer: api::container::WaitResponse = answer.query("condition", "not-running").fetch().await?;
+        let answer: api::container::WaitResponse =
+            answer.query("condition", "not-running").fetch().await?;
         Ok(answer.status_code.to_string())
     })
     .await

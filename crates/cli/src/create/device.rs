@@ -6,9 +6,15 @@ use api::host_config::{DeviceMapping, DeviceRequest};
 
 /// The devices, and the requests for those that a CDI specification names.
 pub(super) fn read(call: &Call) -> Result<(Vec<DeviceMapping>, Vec<DeviceRequest>), Failure> {
-    let (named, plain): (Vec<&str>, Vec<&str>) =
-        call.list("device").into_iter().partition(|text| is_cdi(text));
-    let devices = plain.into_iter().map(device).collect::<Result<_, _>>().map_err(Failure::message)?;
+    let (named, plain): (Vec<&str>, Vec<&str>) = call
+        .list("device")
+        .into_iter()
+        .partition(|text| is_cdi(text));
+    let devices = plain
+        .into_iter()
+        .map(device)
+        .collect::<Result<_, _>>()
+        .map_err(Failure::message)?;
     let mut requests = Vec::new();
     if !named.is_empty() {
         requests.push(DeviceRequest {
@@ -22,8 +28,12 @@ pub(super) fn read(call: &Call) -> Result<(Vec<DeviceMapping>, Vec<DeviceRequest
 
 /// Whether the text is `vendor/class=name`.
 fn is_cdi(text: &str) -> bool {
-    let Some((kind, name)) = text.split_once('=') else { return false };
-    let Some((vendor, class)) = kind.split_once('/') else { return false };
+    let Some((kind, name)) = text.split_once('=') else {
+        return false;
+    };
+    let Some((vendor, class)) = kind.split_once('/') else {
+        return false;
+    };
     !vendor.is_empty() && !class.is_empty() && !class.contains('/') && !name.is_empty()
 }
 
@@ -67,16 +77,23 @@ fn device(text: &str) -> Result<DeviceMapping, String> {
 
 /// `c 1:3 rwm`.
 pub(super) fn cgroup_rule(text: &str) -> Result<String, String> {
-    let number = |text: &str| text == "*" || !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number =
+        |text: &str| text == "*" || !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let parts: Vec<&str> = text.split(' ').collect();
     let fits = match parts.as_slice() {
         [kind, numbers, access] => {
             matches!(*kind, "a" | "b" | "c")
-                && numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
+                && numbers
+                    .split_once(':')
+                    .is_some_and(|(major, minor)| number(major) && number(minor))
                 && (1..=3).contains(&access.len())
                 && access.chars().all(|c| "rwm".contains(c))
         }
         _ => false,
     };
-    if fits { Ok(text.to_owned()) } else { Err(format!("invalid device cgroup format '{text}'")) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("invalid device cgroup format '{text}'"))
+    }
 }

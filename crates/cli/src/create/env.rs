@@ -81,7 +81,11 @@ fn read_file(path: &str, missing: Missing) -> Result<Vec<String>, Failure> {
         Failure::message(format!("open {path}: {why}"))
     };
     let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(path)
+        .map_err(failed)?
+        .take(FILE_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::message(format!("env file {path} contains invalid utf8 bytes")))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -96,7 +100,9 @@ fn read_file(path: &str, missing: Missing) -> Result<Vec<String>, Failure> {
             None => (line, None),
         };
         if name.is_empty() {
-            return Err(Failure::message(format!("no variable name on line '{line}'")));
+            return Err(Failure::message(format!(
+                "no variable name on line '{line}'"
+            )));
         }
         if name.contains(char::is_whitespace) {
             let line_number = index + 1;

@@ -7,7 +7,9 @@ use api::container::HealthConfig;
 
 pub(super) fn from_flags(call: &Call) -> Result<Option<HealthConfig>, Failure> {
     let command = call.text_or_empty("health-cmd");
-    let span = |name: &str| -> Result<i64, Failure> { Ok(call.parsed(name, parse_duration)?.unwrap_or(0)) };
+    let span = |name: &str| -> Result<i64, Failure> {
+        Ok(call.parsed(name, parse_duration)?.unwrap_or(0))
+    };
     let check = HealthConfig {
         test: Vec::new(),
         interval: span("health-interval")?,
@@ -19,9 +21,14 @@ pub(super) fn from_flags(call: &Call) -> Result<Option<HealthConfig>, Failure> {
     let some = !command.is_empty() || check != HealthConfig::default();
     if call.on("no-healthcheck") {
         if some {
-            return Err(Failure::message("--no-healthcheck conflicts with --health-* options"));
+            return Err(Failure::message(
+                "--no-healthcheck conflicts with --health-* options",
+            ));
         }
-        return Ok(Some(HealthConfig { test: vec!["NONE".to_owned()], ..check }));
+        return Ok(Some(HealthConfig {
+            test: vec!["NONE".to_owned()],
+            ..check
+        }));
     }
     if !some {
         return Ok(None);
@@ -34,9 +41,15 @@ pub(super) fn from_flags(call: &Call) -> Result<Option<HealthConfig>, Failure> {
         ("start-interval", check.start_interval),
     ] {
         if value < 0 {
-            return Err(Failure::message(format!("--health-{name} cannot be negative")));
+            return Err(Failure::message(format!(
+                "--health-{name} cannot be negative"
+            )));
         }
     }
-    let test = if command.is_empty() { Vec::new() } else { vec!["CMD-SHELL".to_owned(), command] };
+    let test = if command.is_empty() {
+        Vec::new()
+    } else {
+        vec!["CMD-SHELL".to_owned(), command]
+    };
     Ok(Some(HealthConfig { test, ..check }))
 }

@@ -36,7 +36,9 @@ pub(super) fn resources(call: &Call) -> Result<Resources, Failure> {
         cpuset_cpus: call.text_or_empty("cpuset-cpus"),
         cpuset_mems: call.text_or_empty("cpuset-mems"),
         devices: Some(devices),
-        device_cgroup_rules: super::none_if_empty(call.parsed_list("device-cgroup-rule", device::cgroup_rule)?),
+        device_cgroup_rules: super::none_if_empty(
+            call.parsed_list("device-cgroup-rule", device::cgroup_rule)?,
+        ),
         device_requests: super::none_if_empty(device_requests),
         memory_reservation: memory(call, "memory-reservation")?,
         memory_swap: memory_swap(call)?,
@@ -55,7 +57,13 @@ pub(crate) fn memory(call: &Call, name: &str) -> Result<i64, Failure> {
 
 /// `--memory-swap`, where -1 stands for no limit.
 pub(crate) fn memory_swap(call: &Call) -> Result<i64, Failure> {
-    let parse = |text: &str| if text == "-1" { Ok(-1) } else { parse_size(text) };
+    let parse = |text: &str| {
+        if text == "-1" {
+            Ok(-1)
+        } else {
+            parse_size(text)
+        }
+    };
     Ok(call.parsed("memory-swap", parse)?.unwrap_or(0))
 }
 
@@ -63,7 +71,11 @@ pub(crate) fn memory_swap(call: &Call) -> Result<i64, Failure> {
 pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
     let (name, count) = match text.split_once(':') {
         None => (text, None),
-        Some(("", _)) => return Err("invalid restart policy format: no policy provided before colon".to_owned()),
+        Some(("", _)) => {
+            return Err(
+                "invalid restart policy format: no policy provided before colon".to_owned(),
+            );
+        }
         Some((name, count)) => (name, Some(count)),
     };
     let maximum_retry_count = match count {
@@ -72,16 +84,22 @@ pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
             "invalid restart policy format: maximum retry count must be an integer".to_owned()
         })?,
     };
-    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+    Ok(RestartPolicy {
+        name: name.to_owned(),
+        maximum_retry_count,
+    })
 }
 
 fn parse_u16(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    text.parse()
+        .map_err(|_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax"))
 }
 
 /// `path:value`, cut at the first colon.
 fn device_value(text: &str) -> Result<(String, &str), String> {
-    let (path, value) = text.split_once(':').ok_or_else(|| format!("bad format: {text}"))?;
+    let (path, value) = text
+        .split_once(':')
+        .ok_or_else(|| format!("bad format: {text}"))?;
     if !path.starts_with("/dev/") {
         return Err(format!("bad format for device path: {text}"));
     }
@@ -90,7 +108,9 @@ fn device_value(text: &str) -> Result<(String, &str), String> {
 
 fn weight_device(text: &str) -> Result<WeightDevice, String> {
     let (path, value) = device_value(text)?;
-    let weight = value.parse().map_err(|_| format!("invalid weight for device: {text}"))?;
+    let weight = value
+        .parse()
+        .map_err(|_| format!("invalid weight for device: {text}"))?;
     if weight != 0 && !(10..=1000).contains(&weight) {
         return Err(format!("invalid weight for device: {text}"));
     }
@@ -119,25 +139,44 @@ fn operations_device(text: &str) -> Result<ThrottleDevice, String> {
 
 /// The names that the kernel's resource limits have in Docker.
 const ULIMITS: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// The limits in the order of their names, the last of each name.
 fn ulimits(call: &Call) -> Result<Vec<Ulimit>, Failure> {
     let all = call.parsed_list("ulimit", ulimit)?;
-    let by_name: BTreeMap<String, Ulimit> = all.into_iter().map(|limit| (limit.name.clone(), limit)).collect();
+    let by_name: BTreeMap<String, Ulimit> = all
+        .into_iter()
+        .map(|limit| (limit.name.clone(), limit))
+        .collect();
     Ok(by_name.into_values().collect())
 }
 
 fn ulimit(text: &str) -> Result<Ulimit, String> {
-    let (name, values) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
+    let (name, values) = text
+        .split_once('=')
+        .ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
     if !ULIMITS.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let numbers: Vec<&str> = values.split(':').collect();
     let parse = |text: &str| {
-        text.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        text.parse::<i64>()
+            .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
     };
     let (soft, hard) = match numbers.as_slice() {
         [both] => (parse(both)?, parse(both)?),
@@ -154,7 +193,13 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
         ));
     }
     if hard != -1 && soft > hard {
-        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        ));
     }
-    Ok(Ulimit { name: name.to_owned(), hard, soft })
+    Ok(Ulimit {
+        name: name.to_owned(),
+        hard,
+        soft,
+    })
 }

@@ -58,15 +58,22 @@ pub(crate) fn from_flags(call: &Call) -> Result<Creation, Failure> {
             )));
         }
     };
-    let platform = call.text("platform").filter(|text| !text.is_empty()).map(str::to_owned);
+    let platform = call
+        .text("platform")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned);
     if let Some(text) = &platform {
-        text.parse::<oci::Platform>()
-            .map_err(|error| Failure::with_code(format!("error parsing specified platform: {error}"), 125))?;
+        text.parse::<oci::Platform>().map_err(|error| {
+            Failure::message(format!("error parsing specified platform: {error}"))
+        })?;
     }
     let config = config(call, image)?;
     let host_config = host_config(call)?;
     let networking_config = network::networking_config(call)?;
-    let cidfile = call.text("cidfile").filter(|path| !path.is_empty()).map(str::to_owned);
+    let cidfile = call
+        .text("cidfile")
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned);
     if let Some(path) = cidfile.as_deref().filter(|path| Path::new(path).exists()) {
         return Err(Failure::message(format!(
             "container ID file found, make sure the other container isn't running or delete {path}"
@@ -78,7 +85,10 @@ pub(crate) fn from_flags(call: &Call) -> Result<Creation, Failure> {
             host_config: Some(host_config),
             networking_config: Some(networking_config),
         },
-        name: call.text("name").filter(|name| !name.is_empty()).map(str::to_owned),
+        name: call
+            .text("name")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
         platform,
         cidfile,
         pull,
@@ -107,7 +117,11 @@ fn config(call: &Call, image: String) -> Result<Config, Failure> {
         attach_stdin: streams.stdin,
         attach_stdout: streams.stdout,
         attach_stderr: streams.stderr,
-        exposed_ports: ports.exposed.into_iter().map(|port| (port, Some(EmptyObject))).collect(),
+        exposed_ports: ports
+            .exposed
+            .into_iter()
+            .map(|port| (port, EmptyObject))
+            .collect(),
         tty: call.on("tty"),
         open_stdin: interactive,
         stdin_once: interactive && streams.stdin,
@@ -115,9 +129,17 @@ fn config(call: &Call, image: String) -> Result<Config, Failure> {
         cmd: (!command.is_empty()).then(|| StrSlice(command.to_vec())),
         healthcheck: health::from_flags(call)?,
         image,
-        volumes: Some(volumes.anonymous.into_iter().map(|path| (path, Some(EmptyObject))).collect()),
+        volumes: Some(
+            volumes
+                .anonymous
+                .into_iter()
+                .map(|path| (path, EmptyObject))
+                .collect(),
+        ),
         working_dir: call.text_or_empty("workdir"),
-        entrypoint: call.text("entrypoint").map(|program| StrSlice(vec![program.to_owned()])),
+        entrypoint: call
+            .text("entrypoint")
+            .map(|program| StrSlice(vec![program.to_owned()])),
         labels: Some(env::labels(call)?),
         stop_signal: call.text_or_empty("stop-signal"),
         stop_timeout: call.integer("stop-timeout")?,
@@ -134,25 +156,37 @@ struct Streams {
 
 impl Streams {
     fn read(call: &Call) -> Result<Self, Failure> {
-        let named = call.parsed_list("attach", |text| match text.to_ascii_lowercase().as_str() {
-            name @ ("stdin" | "stdout" | "stderr") => Ok(name.to_owned()),
-            _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
-        })?;
+        let named =
+            call.parsed_list("attach", |text| match text.to_ascii_lowercase().as_str() {
+                name @ ("stdin" | "stdout" | "stderr") => Ok(name.to_owned()),
+                _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
+            })?;
         let has = |name: &str| named.iter().any(|stream| stream == name);
         if !named.is_empty() {
-            return Ok(Self { stdin: has("stdin"), stdout: has("stdout"), stderr: has("stderr") });
+            return Ok(Self {
+                stdin: has("stdin"),
+                stdout: has("stdout"),
+                stderr: has("stderr"),
+            });
         }
         // `run -d` attaches nothing; `create` has no such flag
         let attached = call.verb.flags().all(|flag| flag.long != "detach") || !call.on("detach");
-        Ok(Self { stdin: attached && call.on("interactive"), stdout: attached, stderr: attached })
+        Ok(Self {
+            stdin: attached && call.on("interactive"),
+            stdout: attached,
+            stderr: attached,
+        })
     }
 }
 
 fn host_config(call: &Call) -> Result<HostConfig, Failure> {
-    let restart_policy = limits::restart_policy(call.text("restart").unwrap_or("no")).map_err(Failure::message)?;
+    let restart_policy =
+        limits::restart_policy(call.text("restart").unwrap_or("no")).map_err(Failure::message)?;
     let auto_remove = call.on("rm");
     if auto_remove && !matches!(restart_policy.name.as_str(), "" | "no") {
-        return Err(Failure::message("conflicting options: cannot specify both --restart and --rm"));
+        return Err(Failure::message(
+            "conflicting options: cannot specify both --restart and --rm",
+        ));
     }
     let security = security::read(call)?;
     let volumes = volume::read(call)?;
@@ -172,7 +206,9 @@ fn host_config(call: &Call) -> Result<HostConfig, Failure> {
         cap_drop: none_if_empty(security::capabilities(&call.list("cap-drop"))).map(StrSlice),
         cgroupns_mode: security::cgroupns(call)?,
         dns: Some(call.parsed_list("dns", network::address)?),
-        dns_options: Some(owned([call.list("dns-opt"), call.list("dns-option")].concat())),
+        dns_options: Some(owned(
+            [call.list("dns-opt"), call.list("dns-option")].concat(),
+        )),
         dns_search: Some(call.parsed_list("dns-search", network::search_domain)?),
         extra_hosts: none_if_empty(call.parsed_list("add-host", network::extra_host)?),
         group_add: none_if_empty(owned(call.list("group-add"))),
@@ -188,7 +224,9 @@ fn host_config(call: &Call) -> Result<HostConfig, Failure> {
         tmpfs: env::split_map(&call.list("tmpfs"), ':'),
         uts_mode: security::uts_mode(call)?,
         userns_mode: security::userns_mode(call)?,
-        shm_size: call.parsed("shm-size", crate::units::parse_size)?.unwrap_or(0),
+        shm_size: call
+            .parsed("shm-size", crate::units::parse_size)?
+            .unwrap_or(0),
         sysctls: security::sysctls(call)?,
         runtime: call.text_or_empty("runtime"),
         isolation: call.text_or_empty("isolation"),
@@ -207,7 +245,10 @@ fn log_config(call: &Call) -> Result<LogConfig, Failure> {
     if kind == "none" && !config.is_empty() {
         return Err(Failure::message("invalid logging opts for driver none"));
     }
-    Ok(LogConfig { kind, config: Some(config) })
+    Ok(LogConfig {
+        kind,
+        config: Some(config),
+    })
 }
 
 fn storage_options(call: &Call) -> Result<BTreeMap<String, String>, Failure> {

@@ -2,7 +2,9 @@
 
 use super::volume::absolute;
 use crate::units::parse_size;
-use api::host_config::{BindOptions, ImageOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions};
+use api::host_config::{
+    BindOptions, ImageOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions,
+};
 
 /// A mount while its fields are read.
 #[derive(Default)]
@@ -54,7 +56,9 @@ pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
         let mut cell = String::new();
         let mut tail = quoted;
         loop {
-            let end = tail.find('"').ok_or("parse error on line 1: extraneous or missing \" in quoted-field")?;
+            let end = tail
+                .find('"')
+                .ok_or("parse error on line 1: extraneous or missing \" in quoted-field")?;
             cell.push_str(&tail[..end]);
             tail = &tail[end + 1..];
             match tail.strip_prefix('"') {
@@ -69,7 +73,11 @@ pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
         match tail.strip_prefix(',') {
             Some(next) => rest = next,
             None if tail.is_empty() => return Ok(cells),
-            None => return Err("parse error on line 1: extraneous or missing \" in quoted-field".to_owned()),
+            None => {
+                return Err(
+                    "parse error on line 1: extraneous or missing \" in quoted-field".to_owned(),
+                );
+            }
         }
     }
 }
@@ -102,10 +110,16 @@ impl Fields {
             }
             _ => {}
         }
-        let value = value.ok_or_else(|| format!("invalid field '{cell}' must be a key=value pair"))?;
-        self.used.extend(["bind", "volume", "image", "tmpfs"].into_iter().filter(|kind| {
-            key.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'))
-        }));
+        let value =
+            value.ok_or_else(|| format!("invalid field '{cell}' must be a key=value pair"))?;
+        self.used.extend(
+            ["bind", "volume", "image", "tmpfs"]
+                .into_iter()
+                .filter(|kind| {
+                    key.strip_prefix(kind)
+                        .is_some_and(|rest| rest.starts_with('-'))
+                }),
+        );
         match key {
             "type" => self.mount.kind = value.to_ascii_lowercase(),
             "source" | "src" => self.mount.source = absolute(value)?,
@@ -121,7 +135,9 @@ impl Fields {
             "volume-driver" => value.clone_into(&mut self.driver().name),
             "volume-opt" => {
                 let (name, value) = value.split_once('=').unwrap_or((value, ""));
-                self.driver().options.insert(name.to_owned(), value.to_owned());
+                self.driver()
+                    .options
+                    .insert(name.to_owned(), value.to_owned());
             }
             "image-subpath" => value.clone_into(&mut self.image.subpath),
             "tmpfs-size" => {
@@ -158,7 +174,14 @@ impl Fields {
 
     /// Checks the whole, and keeps the options that say something.
     fn finish(self) -> Result<Mount, String> {
-        let Self { mut mount, bind, volume, image, tmpfs, used } = self;
+        let Self {
+            mut mount,
+            bind,
+            volume,
+            image,
+            tmpfs,
+            used,
+        } = self;
         if mount.kind.is_empty() {
             return Err("type is required".to_owned());
         }
@@ -166,11 +189,15 @@ impl Fields {
             return Err("target is required".to_owned());
         }
         if let Some(other) = used.into_iter().find(|used| *used != mount.kind) {
-            return Err(format!("cannot mix '{other}-*' options with mount type '{}'", mount.kind));
+            return Err(format!(
+                "cannot mix '{other}-*' options with mount type '{}'",
+                mount.kind
+            ));
         }
-        for (on, value) in
-            [(bind.read_only_non_recursive, "writable"), (bind.read_only_force_recursive, "readonly")]
-        {
+        for (on, value) in [
+            (bind.read_only_non_recursive, "writable"),
+            (bind.read_only_force_recursive, "readonly"),
+        ] {
             if on && !mount.read_only {
                 return Err(format!(
                     "option 'bind-recursive={value}' requires 'readonly' to be specified in conjunction"

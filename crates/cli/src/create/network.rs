@@ -25,7 +25,10 @@ fn attachments(call: &Call) -> Result<Vec<Attachment>, Failure> {
     let mut all = call.parsed_list("network", attachment)?;
     all.extend(call.parsed_list("net", attachment)?);
     if all.is_empty() {
-        all.push(Attachment { name: "default".to_owned(), ..Attachment::default() });
+        all.push(Attachment {
+            name: "default".to_owned(),
+            ..Attachment::default()
+        });
     }
     Ok(all)
 }
@@ -38,8 +41,9 @@ fn attachment(text: &str) -> Result<Attachment, String> {
         return Ok(out);
     }
     for cell in csv(text)? {
-        let (key, value) =
-            cell.split_once('=').ok_or_else(|| format!("invalid key/value pair format in network: {cell}"))?;
+        let (key, value) = cell
+            .split_once('=')
+            .ok_or_else(|| format!("invalid key/value pair format in network: {cell}"))?;
         let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
         match key.as_str() {
             "name" => value.clone_into(&mut out.name),
@@ -49,12 +53,15 @@ fn attachment(text: &str) -> Result<Attachment, String> {
             "mac-address" => value.clone_into(&mut out.mac),
             "link-local-ip" => out.link_local.push(value.to_owned()),
             "driver-opt" => {
-                let (name, value) =
-                    value.split_once('=').ok_or_else(|| "invalid key value pair format in driver options".to_owned())?;
+                let (name, value) = value
+                    .split_once('=')
+                    .ok_or_else(|| "invalid key value pair format in driver options".to_owned())?;
                 out.driver_options.insert(name.to_owned(), value.to_owned());
             }
             "gw-priority" => {
-                out.priority = value.parse().map_err(|_| format!("invalid gw-priority: {value}"))?;
+                out.priority = value
+                    .parse()
+                    .map_err(|_| format!("invalid gw-priority: {value}"))?;
             }
             _ => return Err(format!("invalid field key {key}")),
         }
@@ -87,31 +94,46 @@ pub(super) fn networking_config(call: &Call) -> Result<NetworkingConfig, Failure
             ));
         }
         if !is_user_defined(&one.name) && !one.aliases.is_empty() {
-            return Err(Failure::message("network-scoped aliases are only supported for user-defined networks"));
+            return Err(Failure::message(
+                "network-scoped aliases are only supported for user-defined networks",
+            ));
         }
         let name = one.name.clone();
         // none of these takes settings of its own; Docker's clients send `default` alone
-        let bare = matches!(name.as_str(), "bridge" | "host" | "none") || name.starts_with("container:");
+        let bare =
+            matches!(name.as_str(), "bridge" | "host" | "none") || name.starts_with("container:");
         let settings = settings(one);
         if bare && settings == EndpointSettings::default() {
             continue;
         }
         if endpoints.insert(name.clone(), Some(settings)).is_some() {
-            return Err(Failure::message(format!("network {name:?} is specified multiple times")));
+            return Err(Failure::message(format!(
+                "network {name:?} is specified multiple times"
+            )));
         }
     }
-    Ok(NetworkingConfig { endpoints_config: Some(endpoints) })
+    Ok(NetworkingConfig {
+        endpoints_config: Some(endpoints),
+    })
 }
 
 /// The flags beside `--network` speak of the first network.
 fn apply_flags(call: &Call, first: &mut Attachment) -> Result<(), Failure> {
     let texts = |name: &str| call.list(name).into_iter().map(str::to_owned);
-    first.aliases.extend(texts("network-alias").chain(texts("net-alias")));
+    first
+        .aliases
+        .extend(texts("network-alias").chain(texts("net-alias")));
     first.link_local.extend(texts("link-local-ip"));
     let conflict = |what: &str| {
-        Failure::message(format!("conflicting options: cannot specify both --{what} and per-network {what}"))
+        Failure::message(format!(
+            "conflicting options: cannot specify both --{what} and per-network {what}"
+        ))
     };
-    for (flag, field) in [("ip", &mut first.ipv4), ("ip6", &mut first.ipv6), ("mac-address", &mut first.mac)] {
+    for (flag, field) in [
+        ("ip", &mut first.ipv4),
+        ("ip6", &mut first.ipv6),
+        ("mac-address", &mut first.mac),
+    ] {
         if let Some(text) = call.text(flag).filter(|text| !text.is_empty()) {
             if !field.is_empty() {
                 return Err(conflict(flag));
@@ -120,7 +142,10 @@ fn apply_flags(call: &Call, first: &mut Attachment) -> Result<(), Failure> {
         }
     }
     if !first.mac.is_empty() && !is_mac(&first.mac) {
-        return Err(Failure::message(format!("{} is not a valid mac address", first.mac)));
+        return Err(Failure::message(format!(
+            "{} is not a valid mac address",
+            first.mac
+        )));
     }
     if is_user_defined(&first.name) {
         first.links.extend(call.parsed_list("link", link)?);
@@ -147,7 +172,10 @@ fn settings(one: Attachment) -> EndpointSettings {
 
 fn is_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+    parts.len() == 6
+        && parts
+            .iter()
+            .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 pub(super) fn address(text: &str) -> Result<String, String> {
@@ -167,7 +195,9 @@ pub(super) fn search_domain(text: &str) -> Result<String, String> {
             && part.len() <= 63
             && !part.starts_with('-')
             && !part.ends_with('-')
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let domain = text.strip_suffix('.').unwrap_or(text);
     if domain.len() < 255 && domain.split('.').all(label) {
@@ -186,7 +216,10 @@ pub(super) fn extra_host(text: &str) -> Result<String, String> {
     if host.is_empty() || ip.is_empty() {
         return Err(format!("bad format for add-host: {text:?}"));
     }
-    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+    let bare = ip
+        .strip_prefix('[')
+        .and_then(|ip| ip.strip_suffix(']'))
+        .unwrap_or(ip);
     if bare != "host-gateway" && bare.parse::<IpAddr>().is_err() {
         return Err(format!("invalid IP address in add-host: {ip:?}"));
     }

@@ -18,8 +18,14 @@ pub(super) struct Ports {
 pub(super) fn read(call: &Call) -> Result<Ports, Failure> {
     let mut ports = Ports::default();
     for text in call.list("publish") {
-        let plain = if text.contains('=') { long_form(text) } else { Ok(text.to_owned()) };
-        plain.and_then(|plain| publish(&mut ports, &plain)).map_err(Failure::message)?;
+        let plain = if text.contains('=') {
+            long_form(text)
+        } else {
+            Ok(text.to_owned())
+        };
+        plain
+            .and_then(|plain| publish(&mut ports, &plain))
+            .map_err(Failure::message)?;
     }
     for text in call.list("expose") {
         expose(&mut ports, text).map_err(Failure::message)?;
@@ -29,11 +35,12 @@ pub(super) fn read(call: &Call) -> Result<Ports, Failure> {
 
 /// `target=80,published=8080,protocol=udp` in the short form.
 fn long_form(text: &str) -> Result<String, String> {
-    let (mut target, mut published, mut protocol) = (String::new(), String::new(), "tcp".to_owned());
+    let (mut target, mut published, mut protocol) =
+        (String::new(), String::new(), "tcp".to_owned());
     for cell in csv(text)? {
-        let (key, value) = cell
-            .split_once('=')
-            .ok_or_else(|| format!("invalid publish opts format (should be name=value but got '{cell}')"))?;
+        let (key, value) = cell.split_once('=').ok_or_else(|| {
+            format!("invalid publish opts format (should be name=value but got '{cell}')")
+        })?;
         match key {
             "target" => value.clone_into(&mut target),
             "published" => value.clone_into(&mut published),
@@ -49,7 +56,9 @@ fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
     let (head, container) = text.rsplit_once(':').unwrap_or(("", text));
     let (ip, host) = match head.strip_prefix('[') {
         Some(inner) => {
-            let (ip, rest) = inner.split_once(']').ok_or_else(|| format!("invalid IP address: {head}"))?;
+            let (ip, rest) = inner
+                .split_once(']')
+                .ok_or_else(|| format!("invalid IP address: {head}"))?;
             (ip, rest.strip_prefix(':').unwrap_or(rest))
         }
         None => head.rsplit_once(':').unwrap_or(("", head)),
@@ -76,7 +85,9 @@ fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
         // a range outside for one port inside: the engine chooses from it
         && length(inside) != 0
     {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        ));
     }
     for (offset, port) in (inside.0..=inside.1).enumerate() {
         let host_port = match outside {
@@ -85,8 +96,16 @@ fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
             Some((first, _last)) => (usize::from(first) + offset).to_string(),
         };
         let name = format!("{port}/{protocol}");
-        let binding = PortBinding { host_ip: ip.to_owned(), host_port };
-        ports.bindings.entry(name.clone()).or_default().get_or_insert_default().push(binding);
+        let binding = PortBinding {
+            host_ip: ip.to_owned(),
+            host_port,
+        };
+        ports
+            .bindings
+            .entry(name.clone())
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
         ports.exposed.insert(name);
     }
     Ok(())
@@ -103,7 +122,9 @@ fn expose(ports: &mut Ports, text: &str) -> Result<(), String> {
         format!("invalid range format for --expose: {text}, error: strconv.ParseUint: parsing {numbers:?}: {why}")
     })?;
     for port in first..=last {
-        ports.exposed.insert(format!("{port}/{}", protocol.to_ascii_lowercase()));
+        ports
+            .exposed
+            .insert(format!("{port}/{}", protocol.to_ascii_lowercase()));
     }
     Ok(())
 }

@@ -41,20 +41,30 @@ fn option(text: &str) -> Result<String, Failure> {
     let (name, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
         Some(pair) => pair,
         None if text == "no-new-privileges" => return Ok(text.to_owned()),
-        None => return Err(Failure::message(format!("Invalid --security-opt: {text:?}"))),
+        None => {
+            return Err(Failure::message(format!(
+                "Invalid --security-opt: {text:?}"
+            )));
+        }
     };
     if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
         return Ok(text.to_owned());
     }
-    let failed = |why: &str| Failure::message(format!("opening seccomp profile ({value}) failed: {why}"));
+    let failed =
+        |why: &str| Failure::message(format!("opening seccomp profile ({value}) failed: {why}"));
     let mut profile = String::new();
     let file = File::open(value).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => failed(&format!("open {value}: no such file or directory")),
         _ => failed(&format!("open {value}: {error}")),
     })?;
-    file.take(PROFILE_MAX).read_to_string(&mut profile).map_err(|error| failed(&error.to_string()))?;
-    let json: serde_json::Value = serde_json::from_str(&profile)
-        .map_err(|error| Failure::message(format!("compacting json for seccomp profile ({value}) failed: {error}")))?;
+    file.take(PROFILE_MAX)
+        .read_to_string(&mut profile)
+        .map_err(|error| failed(&error.to_string()))?;
+    let json: serde_json::Value = serde_json::from_str(&profile).map_err(|error| {
+        Failure::message(format!(
+            "compacting json for seccomp profile ({value}) failed: {error}"
+        ))
+    })?;
     Ok(format!("seccomp={json}"))
 }
 
@@ -63,11 +73,13 @@ pub(super) fn capabilities(names: &[&str]) -> Vec<String> {
     let mut full = BTreeSet::new();
     for name in names {
         let name = name.trim().to_ascii_uppercase();
-        full.insert(if name == "ALL" || name == "RESET" || name.starts_with("CAP_") {
-            name
-        } else {
-            format!("CAP_{name}")
-        });
+        full.insert(
+            if name == "ALL" || name == "RESET" || name.starts_with("CAP_") {
+                name
+            } else {
+                format!("CAP_{name}")
+            },
+        );
     }
     if full.contains("ALL") {
         return vec!["ALL".to_owned()];
@@ -78,12 +90,20 @@ pub(super) fn capabilities(names: &[&str]) -> Vec<String> {
 /// Settings that live in a namespace; others would change the host.
 pub(super) fn sysctls(call: &Call) -> Result<BTreeMap<String, String>, Failure> {
     const NAMED: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let all = call.parsed_list("sysctl", |text| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        let spaced = ["net.", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix));
+        let spaced = ["net.", "fs.mqueue."]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         if !text.contains('=') || !(spaced || NAMED.contains(&name)) {
             return Err(format!("sysctl '{text}' is not allowed"));
         }
@@ -95,7 +115,10 @@ pub(super) fn sysctls(call: &Call) -> Result<BTreeMap<String, String>, Failure> 
 /// A mode that is the container's own, the host's, or another container's.
 fn mode(call: &Call, flag: &str, accepted: &[&str], what: &str) -> Result<String, Failure> {
     let text = call.text_or_empty(flag);
-    let container = accepted.contains(&"container:") && text.strip_prefix("container:").is_some_and(|id| !id.is_empty());
+    let container = accepted.contains(&"container:")
+        && text
+            .strip_prefix("container:")
+            .is_some_and(|id| !id.is_empty());
     if text.is_empty() || accepted.contains(&text.as_str()) || container {
         return Ok(text);
     }

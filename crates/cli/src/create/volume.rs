@@ -12,7 +12,10 @@ pub(super) struct Volumes {
 }
 
 pub(super) fn read(call: &Call) -> Result<Volumes, Failure> {
-    let mut out = Volumes { binds: Vec::new(), anonymous: Vec::new() };
+    let mut out = Volumes {
+        binds: Vec::new(),
+        anonymous: Vec::new(),
+    };
     for text in call.list("volume") {
         match bind(text).map_err(Failure::message)? {
             Some(bind) => out.binds.push(bind),
@@ -32,7 +35,9 @@ fn bind(text: &str) -> Result<Option<String>, String> {
     }
     let parts: Vec<&str> = text.split(':').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(format!("invalid spec: {text}: empty section between colons"));
+        return Err(format!(
+            "invalid spec: {text}: empty section between colons"
+        ));
     }
     if parts.len() > 3 {
         return Err(format!("invalid spec: {text}: too many colons"));
@@ -57,5 +62,7 @@ pub(super) fn absolute(source: &str) -> Result<String, String> {
             name => path.push(name),
         }
     }
-    path.into_os_string().into_string().map_err(|_| format!("the path of {source} is not valid UTF-8"))
+    path.into_os_string()
+        .into_string()
+        .map_err(|_| format!("the path of {source} is not valid UTF-8"))
 }

@@ -9,7 +9,10 @@ pub(crate) struct DetachKeys {
 
 impl Default for DetachKeys {
     fn default() -> Self {
-        Self { keys: vec![16, 17], matched: 0 }
+        Self {
+            keys: vec![16, 17],
+            matched: 0,
+        }
     }
 }
 
@@ -50,7 +53,11 @@ fn key(name: &str) -> Result<u8, String> {
         return Ok(*byte);
     }
     let unknown = || format!("Unknown character: '{name}'");
-    match name.strip_prefix("ctrl-").map(str::as_bytes).ok_or_else(unknown)? {
+    match name
+        .strip_prefix("ctrl-")
+        .map(str::as_bytes)
+        .ok_or_else(unknown)?
+    {
         [letter @ b'a'..=b'z'] => Ok(letter - b'a' + 1),
         [b'@'] => Ok(0),
         [b'['] => Ok(27),
@@ -70,7 +77,11 @@ mod tests {
     fn names_of_keys() {
         let check = |text: &str, expect: Result<&[u8], &str>| {
             let got = DetachKeys::parse(text).map(|keys| keys.keys);
-            assert_eq!(got, expect.map(<[u8]>::to_vec).map_err(str::to_owned), "{text}");
+            assert_eq!(
+                got,
+                expect.map(<[u8]>::to_vec).map_err(str::to_owned),
+                "{text}"
+            );
         };
         check("", Ok(&[16, 17]));
         check("ctrl-p,ctrl-q", Ok(&[16, 17]));

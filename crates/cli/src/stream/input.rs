@@ -15,6 +15,10 @@ pub(crate) enum Input {
 }
 
 impl Input {
+    #[expect(
+        deprecated,
+        reason = "unsound only for types whose as_raw_fd changes; an OwnedFd keeps its descriptor, and the successor is unsafe"
+    )]
     pub(crate) fn open() -> io::Result<Self> {
         let stdin = io::stdin().as_fd().try_clone_to_owned()?;
         // epoll refuses files, which never block
@@ -44,7 +48,10 @@ impl Input {
 
 fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     match rustix::event::poll(&mut fds, Some(&now)) {
         Err(Errno::INTR) => Ok(false),
         result => Ok(result? > 0),

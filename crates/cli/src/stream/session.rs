@@ -50,13 +50,28 @@ pub(crate) struct Session {
 
 impl Session {
     /// Moves bytes until the session ends; `control` sees each control message and says whether it ends the session.
-    pub(crate) async fn run(self, mut control: impl FnMut(&Bytes) -> bool) -> anyhow::Result<Ended> {
-        let Self { client, stream, framed, stdin, detach, signals, target } = self;
+    pub(crate) async fn run(
+        self,
+        mut control: impl FnMut(&Bytes) -> bool,
+    ) -> anyhow::Result<Ended> {
+        let Self {
+            client,
+            stream,
+            framed,
+            stdin,
+            detach,
+            signals,
+            target,
+        } = self;
         let (reader, writer) = stream.split();
         let proxy = forward(client, signals, target);
         let input = send_input(writer, stdin, detach);
         let output = async {
-            if framed { frames(reader, &mut control).await } else { raw(reader).await }
+            if framed {
+                frames(reader, &mut control).await
+            } else {
+                raw(reader).await
+            }
         };
         tokio::pin!(proxy, input, output);
         let mut typing = true;
@@ -88,7 +103,10 @@ async fn send_input(
     let mut input = Input::open().context("cannot open standard input")?;
     let mut buffer = vec![0; BUFFER];
     loop {
-        let length = input.read(&mut buffer).await.context("cannot read standard input")?;
+        let length = input
+            .read(&mut buffer)
+            .await
+            .context("cannot read standard input")?;
         if length == 0 {
             // a container that ended has no use for the rest
             drop(writer.close().await);
@@ -122,7 +140,10 @@ async fn keep_open(writer: HijackedWriter) -> anyhow::Result<bool> {
 async fn raw(mut reader: HijackedReader) -> anyhow::Result<Ended> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let length = reader.read(&mut buffer).await.context("the container's stream broke")?;
+        let length = reader
+            .read(&mut buffer)
+            .await
+            .context("the container's stream broke")?;
         if length == 0 {
             return Ok(Ended::Closed);
         }
@@ -135,14 +156,22 @@ async fn frames(
     control: &mut impl FnMut(&Bytes) -> bool,
 ) -> anyhow::Result<Ended> {
     let mut frames = Frames::new(reader);
-    while let Some(Frame { kind, data }) = frames.next().await.context("the container's stream broke")? {
+    while let Some(Frame { kind, data }) = frames
+        .next()
+        .await
+        .context("the container's stream broke")?
+    {
         match kind {
             StreamKind::Stdin | StreamKind::Stdout => {
                 output::raw(&data).context("cannot write to standard output")?;
             }
-            StreamKind::Stderr => output::raw_error(&data).context("cannot write to standard error")?,
+            StreamKind::Stderr => {
+                output::raw_error(&data).context("cannot write to standard error")?;
+            }
             StreamKind::SystemError => {
-                return Ok(Ended::Failed(String::from_utf8_lossy(&data).trim_end().to_owned()));
+                return Ok(Ended::Failed(
+                    String::from_utf8_lossy(&data).trim_end().to_owned(),
+                ));
             }
             StreamKind::Control => {
                 if control(&data) {
@@ -155,9 +184,17 @@ async fn frames(
 }
 
 /// Passes signals and sizes on for as long as the session runs.
-async fn forward(client: Client, mut signals: Signals, mut target: watch::Receiver<Option<Target>>) {
+async fn forward(
+    client: Client,
+    mut signals: Signals,
+    mut target: watch::Receiver<Option<Target>>,
+) {
     // without a target there will be none to signal
-    while let Ok(target) = target.wait_for(Option::is_some).await.map(|target| target.clone()) {
+    while let Ok(target) = target
+        .wait_for(Option::is_some)
+        .await
+        .map(|target| target.clone())
+    {
         // what came before the container had an id waited for it
         let happened = signals.next().await;
         let Some(target) = target else { continue };
@@ -172,17 +209,22 @@ async fn forward(client: Client, mut signals: Signals, mut target: watch::Receiv
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Tells the engine how large the terminal is.
 pub(crate) async fn resize(client: &Client, target: &Target) {
-    let Some((height, width)) = terminal::size() else { return };
+    let Some((height, width)) = terminal::size() else {
+        return;
+    };
     let path = match target {
         Target::Container(id) => format!("/containers/{}/resize", encode_component(id)),
         Target::Exec(id) => format!("/exec/{}/resize", encode_component(id)),
     };
-    let request = client.post(&path).query("h", height.to_string()).query("w", width.to_string());
+    let request = client
+        .post(&path)
+        .query("h", height.to_string())
+        .query("w", width.to_string());
     // the size matters little enough to go on without
     drop(request.run().await);
 }

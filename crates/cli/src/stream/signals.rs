@@ -5,8 +5,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What ends, interrupts or is free for the program's own meaning; job control stays with the command line itself.
-const PROXIED: [(i32, &str); 7] =
-    [(1, "HUP"), (2, "INT"), (3, "QUIT"), (10, "USR1"), (12, "USR2"), (14, "ALRM"), (15, "TERM")];
+const PROXIED: [(i32, &str); 7] = [
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (10, "USR1"),
+    (12, "USR2"),
+    (14, "ALRM"),
+    (15, "TERM"),
+];
 
 /// Signals that were sent to the command line.
 #[derive(Debug)]
@@ -37,7 +44,11 @@ impl Signals {
                 }
             });
         }
-        let resized = if resize { Some(signal(SignalKind::window_change())?) } else { None };
+        let resized = if resize {
+            Some(signal(SignalKind::window_change())?)
+        } else {
+            None
+        };
         Ok(Self { received, resized })
     }
 

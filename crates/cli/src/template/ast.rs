@@ -7,9 +7,21 @@ use serde_json::Value;
 pub(super) enum Node {
     Text(String),
     Output(Pipeline),
-    If { condition: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
-    With { value: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
-    Range { over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    If {
+        condition: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
     Break,
     Continue,
 }

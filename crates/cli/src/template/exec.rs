@@ -62,8 +62,19 @@ pub(super) fn render(
 ) -> Result<String, TemplateError> {
     let value = root.value();
     let variables = vec![(String::new(), value.clone())];
-    let mut run = Run { source, root, out: String::new(), variables };
-    run.nodes(nodes, Dot { value: &value, is_root: true })?;
+    let mut run = Run {
+        source,
+        root,
+        out: String::new(),
+        variables,
+    };
+    run.nodes(
+        nodes,
+        Dot {
+            value: &value,
+            is_root: true,
+        },
+    )?;
     Ok(run.out)
 }
 
@@ -113,7 +124,11 @@ impl Run<'_> {
                     self.store(pipeline, value);
                 }
             }
-            Node::If { condition, body, otherwise } => {
+            Node::If {
+                condition,
+                body,
+                otherwise,
+            } => {
                 let depth = self.variables.len();
                 let value = self.pipeline(condition, dot)?;
                 let branch = if truth(&value) { body } else { otherwise };
@@ -122,19 +137,33 @@ impl Run<'_> {
                 self.variables.truncate(depth);
                 return Ok(flow);
             }
-            Node::With { value, body, otherwise } => {
+            Node::With {
+                value,
+                body,
+                otherwise,
+            } => {
                 let depth = self.variables.len();
                 let inner = self.pipeline(value, dot)?;
                 self.store(value, inner.clone());
                 let flow = if truth(&inner) {
-                    self.nodes(body, Dot { value: &inner, is_root: false })?
+                    self.nodes(
+                        body,
+                        Dot {
+                            value: &inner,
+                            is_root: false,
+                        },
+                    )?
                 } else {
                     self.nodes(otherwise, dot)?
                 };
                 self.variables.truncate(depth);
                 return Ok(flow);
             }
-            Node::Range { over, body, otherwise } => return self.range(over, body, otherwise, dot),
+            Node::Range {
+                over,
+                body,
+                otherwise,
+            } => return self.range(over, body, otherwise, dot),
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
@@ -154,17 +183,24 @@ impl Run<'_> {
         let value = self.pipeline(over, dot)?;
         let items: Vec<(Value, Value)> = match value {
             Value::Null => Vec::new(),
-            Value::Array(items) => {
-                items.into_iter().enumerate().map(|(index, item)| (Value::from(index), item)).collect()
-            }
+            Value::Array(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| (Value::from(index), item))
+                .collect(),
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.into_iter().collect();
                 entries.sort_by(|a, b| a.0.cmp(&b.0));
-                entries.into_iter().map(|(key, item)| (Value::String(key), item)).collect()
+                entries
+                    .into_iter()
+                    .map(|(key, item)| (Value::String(key), item))
+                    .collect()
             }
             Value::Number(number) if number.is_u64() => {
                 let count = number.as_u64().unwrap_or(0).min(1 << 20);
-                (0..count).map(|index| (Value::from(index), Value::from(index))).collect()
+                (0..count)
+                    .map(|index| (Value::from(index), Value::from(index)))
+                    .collect()
             }
             other => {
                 let span = over.commands[0].operands[0].span;
@@ -184,7 +220,13 @@ impl Run<'_> {
                 }
                 _ => {}
             }
-            let flow = self.nodes(body, Dot { value: &item, is_root: false })?;
+            let flow = self.nodes(
+                body,
+                Dot {
+                    value: &item,
+                    is_root: false,
+                },
+            )?;
             self.variables.truncate(depth);
             if matches!(flow, Flow::Break) {
                 break;
@@ -201,7 +243,11 @@ impl Run<'_> {
 
     fn set(&mut self, name: &str, value: Value, assigns: bool) {
         if assigns
-            && let Some(slot) = self.variables.iter_mut().rev().find(|(known, _)| known == name)
+            && let Some(slot) = self
+                .variables
+                .iter_mut()
+                .rev()
+                .find(|(known, _)| known == name)
         {
             slot.1 = value;
             return;
@@ -243,11 +289,21 @@ impl Run<'_> {
             return Err(self.fail(head.span, &what));
         }
         let text = &self.source[head.span.0..head.span.1];
-        Err(self.fail(head.span, &format!("can't give argument to non-function {text}")))
+        Err(self.fail(
+            head.span,
+            &format!("can't give argument to non-function {text}"),
+        ))
     }
 
-    fn operands(&mut self, operands: &[Operand], dot: Dot<'_>) -> Result<Vec<Value>, TemplateError> {
-        operands.iter().map(|operand| self.argument(operand, dot)).collect()
+    fn operands(
+        &mut self,
+        operands: &[Operand],
+        dot: Dot<'_>,
+    ) -> Result<Vec<Value>, TemplateError> {
+        operands
+            .iter()
+            .map(|operand| self.argument(operand, dot))
+            .collect()
     }
 
     /// A function as an argument is called without arguments of its own.
@@ -279,7 +335,10 @@ impl Run<'_> {
                 }
             }
             return piped.or(last).ok_or_else(|| {
-                self.fail(head.span, &format!("wrong number of args for {name}: want at least 1 got 0"))
+                self.fail(
+                    head.span,
+                    &format!("wrong number of args for {name}: want at least 1 got 0"),
+                )
             });
         }
         let mut arguments = self.operands(rest, dot)?;
@@ -295,7 +354,10 @@ impl Run<'_> {
             Base::Constant(value) => (value, false),
             Base::Variable(name) => {
                 let found = self.variables.iter().rev().find(|(known, _)| known == name);
-                (found.map_or(&Value::Null, |(_, value)| value), name.is_empty())
+                (
+                    found.map_or(&Value::Null, |(_, value)| value),
+                    name.is_empty(),
+                )
             }
             Base::Group(pipeline) => {
                 group = self.pipeline(pipeline, dot)?;
@@ -321,7 +383,11 @@ impl Run<'_> {
             value = match next {
                 Some(next) => next,
                 None => {
-                    let method = if at_root { self.root.method(name, &[]) } else { None };
+                    let method = if at_root {
+                        self.root.method(name, &[])
+                    } else {
+                        None
+                    };
                     let known = value.is_object().then(|| self.root.absent(name)).flatten();
                     let Some(stand_in) = method.or(known) else {
                         return Err(self.fail(operand.span, &self.no_field(value, name, at_root)));
@@ -359,19 +425,20 @@ fn shown(pipeline: &Pipeline, value: &Value) -> String {
     };
     match field {
         Some(
-            "Volumes" | "ExposedPorts" | "Labels" | "PortBindings" | "Tmpfs" | "Sysctls" | "StorageOpt"
-            | "Annotations" | "Options" | "Ports" | "DriverOpts" | "IPAMConfig",
+            "Volumes" | "ExposedPorts" | "Labels" | "PortBindings" | "Tmpfs" | "Sysctls"
+            | "StorageOpt" | "Annotations" | "Options" | "Ports" | "DriverOpts" | "IPAMConfig",
         ) => "map[]".to_owned(),
         Some(
-            "Cmd" | "Entrypoint" | "Env" | "OnBuild" | "Shell" | "Binds" | "Mounts" | "CapAdd" | "CapDrop"
-            | "Dns" | "DnsOptions" | "DnsSearch" | "ExtraHosts" | "GroupAdd" | "Links" | "SecurityOpt"
-            | "VolumesFrom" | "Devices" | "Ulimits" | "Aliases" | "DNSNames" | "RepoTags" | "RepoDigests"
-            | "ExecIDs" | "DeviceRequests" | "DeviceCgroupRules" | "Args" | "MaskedPaths"
-            | "ReadonlyPaths",
+            "Cmd" | "Entrypoint" | "Env" | "OnBuild" | "Shell" | "Binds" | "Mounts" | "CapAdd"
+            | "CapDrop" | "Dns" | "DnsOptions" | "DnsSearch" | "ExtraHosts" | "GroupAdd" | "Links"
+            | "SecurityOpt" | "VolumesFrom" | "Devices" | "Ulimits" | "Aliases" | "DNSNames"
+            | "RepoTags" | "RepoDigests" | "ExecIDs" | "DeviceRequests" | "DeviceCgroupRules"
+            | "Args" | "MaskedPaths" | "ReadonlyPaths",
         ) => "[]".to_owned(),
-        Some("Health" | "Healthcheck" | "Init" | "PidsLimit" | "OomKillDisable" | "StopTimeout" | "MemorySwappiness") => {
-            "<nil>".to_owned()
-        }
+        Some(
+            "Health" | "Healthcheck" | "Init" | "PidsLimit" | "OomKillDisable" | "StopTimeout"
+            | "MemorySwappiness",
+        ) => "<nil>".to_owned(),
         _ => "<no value>".to_owned(),
     }
 }

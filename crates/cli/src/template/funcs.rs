@@ -6,9 +6,9 @@ use serde_json::Value;
 use std::cmp::Ordering;
 
 const NAMES: [&str; 27] = [
-    "and", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not",
-    "or", "pad", "print", "printf", "println", "slice", "split", "table", "title", "truncate", "upper",
-    "urlquery",
+    "and", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt",
+    "ne", "not", "or", "pad", "print", "printf", "println", "slice", "split", "table", "title",
+    "truncate", "upper", "urlquery",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -24,11 +24,17 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("slice", [container, bounds @ ..]) => slice(container, bounds),
         ("print", values) => Ok(Value::String(sprint(values))),
         ("println", values) => Ok(Value::String(sprintln(values))),
-        ("printf", [Value::String(format), values @ ..]) => Ok(Value::String(sprintf(format, values))),
+        ("printf", [Value::String(format), values @ ..]) => {
+            Ok(Value::String(sprintf(format, values)))
+        }
         ("json", [value]) => Ok(Value::String(json(value))),
         ("html", values) => Ok(Value::String(html(&sprint(values)))),
-        ("js", values) => Ok(Value::String(quote(&sprint(values)).trim_matches('"').to_owned())),
-        ("urlquery", values) => Ok(Value::String(api::client::encode_component(&sprint(values)))),
+        ("js", values) => Ok(Value::String(
+            quote(&sprint(values)).trim_matches('"').to_owned(),
+        )),
+        ("urlquery", values) => Ok(Value::String(api::client::encode_component(&sprint(
+            values,
+        )))),
         ("lower", [Value::String(text)]) => Ok(Value::String(text.to_lowercase())),
         ("upper", [Value::String(text)]) => Ok(Value::String(text.to_uppercase())),
         ("title", [Value::String(text)]) => Ok(Value::String(title(text))),
@@ -38,7 +44,9 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("truncate", [Value::String(text), length]) => truncate(text, length),
         ("eq", [first, rest @ ..]) if !rest.is_empty() => any_equal(first, rest),
         ("ne", [a, b]) => equal(a, b).map(|same| Value::Bool(!same)),
-        ("lt" | "le" | "gt" | "ge", [a, b]) => order(a, b).map(|order| Value::Bool(holds(name, order))),
+        ("lt" | "le" | "gt" | "ge", [a, b]) => {
+            order(a, b).map(|order| Value::Bool(holds(name, order)))
+        }
         _ => return Err(wrong_arguments(name, arguments)),
     };
     result.map_err(|what| format!("error calling {name}: {what}"))
@@ -56,7 +64,10 @@ fn wrong_arguments(name: &str, arguments: &[Value]) -> String {
         let shown = arguments.iter().map(plain).collect::<Vec<_>>().join(", ");
         return format!("wrong type for value; {name} cannot take {shown}");
     }
-    format!("wrong number of args for {name}: want {wanted} got {}", arguments.len())
+    format!(
+        "wrong number of args for {name}: want {wanted} got {}",
+        arguments.len()
+    )
 }
 
 fn length(value: &Value) -> Result<Value, String> {
@@ -75,19 +86,33 @@ fn index(container: &Value, keys: &[Value]) -> Result<Value, String> {
     for key in keys {
         value = match (&value, key) {
             (Value::Array(items), Value::Number(number)) => {
-                let place = number.as_u64().and_then(|place| usize::try_from(place).ok());
+                let place = number
+                    .as_u64()
+                    .and_then(|place| usize::try_from(place).ok());
                 let item = place.and_then(|place| items.get(place));
-                item.ok_or_else(|| format!("index out of range: {number}"))?.clone()
+                item.ok_or_else(|| format!("index out of range: {number}"))?
+                    .clone()
             }
-            (Value::Object(map), Value::String(key)) => map.get(key).cloned().unwrap_or(Value::Null),
+            (Value::Object(map), Value::String(key)) => {
+                map.get(key).cloned().unwrap_or(Value::Null)
+            }
             (Value::String(text), Value::Number(number)) => {
-                let place = number.as_u64().and_then(|place| usize::try_from(place).ok());
+                let place = number
+                    .as_u64()
+                    .and_then(|place| usize::try_from(place).ok());
                 let byte = place.and_then(|place| text.as_bytes().get(place));
                 Value::from(*byte.ok_or_else(|| format!("index out of range: {number}"))?)
             }
             (Value::Null, _) => return Err("index of untyped nil".to_owned()),
-            (Value::Array(_), key) => return Err(format!("cannot index slice/array with {}", plain(key))),
-            (Value::Object(_), key) => return Err(format!("value {} has wrong type; should be string", plain(key))),
+            (Value::Array(_), key) => {
+                return Err(format!("cannot index slice/array with {}", plain(key)));
+            }
+            (Value::Object(_), key) => {
+                return Err(format!(
+                    "value {} has wrong type; should be string",
+                    plain(key)
+                ));
+            }
             (other, _) => return Err(format!("can't index item of {}", plain(other))),
         };
     }
@@ -153,10 +178,13 @@ fn title(text: &str) -> String {
 fn join(list: &Value, separator: &str) -> Result<Value, String> {
     match list {
         Value::Null => Ok(Value::String(String::new())),
-        Value::Array(items) => {
-            Ok(Value::String(items.iter().map(plain).collect::<Vec<_>>().join(separator)))
-        }
-        other => Err(format!("wrong type for value; expected []string; got {}", plain(other))),
+        Value::Array(items) => Ok(Value::String(
+            items.iter().map(plain).collect::<Vec<_>>().join(separator),
+        )),
+        other => Err(format!(
+            "wrong type for value; expected []string; got {}",
+            plain(other)
+        )),
     }
 }
 
@@ -164,7 +192,11 @@ fn split(text: &str, separator: &str) -> Value {
     if separator.is_empty() {
         return Value::Array(text.chars().map(|c| Value::String(c.to_string())).collect());
     }
-    Value::Array(text.split(separator).map(|part| Value::String(part.to_owned())).collect())
+    Value::Array(
+        text.split(separator)
+            .map(|part| Value::String(part.to_owned()))
+            .collect(),
+    )
 }
 
 fn count(value: &Value) -> Result<usize, String> {
@@ -181,7 +213,11 @@ fn pad(text: &str, before: &Value, after: &Value) -> Result<Value, String> {
         return Ok(Value::String(String::new()));
     }
     let (before, after) = (count(before)?, count(after)?);
-    Ok(Value::String(format!("{}{text}{}", " ".repeat(before), " ".repeat(after))))
+    Ok(Value::String(format!(
+        "{}{text}{}",
+        " ".repeat(before),
+        " ".repeat(after)
+    )))
 }
 
 fn truncate(text: &str, length: &Value) -> Result<Value, String> {
@@ -211,15 +247,25 @@ fn equal(a: &Value, b: &Value) -> Result<bool, String> {
 }
 
 fn incompatible(a: &Value, b: &Value) -> String {
-    format!("incompatible types for comparison: {} and {}", type_name(a), type_name(b))
+    format!(
+        "incompatible types for comparison: {} and {}",
+        type_name(a),
+        type_name(b)
+    )
 }
 
 fn order(a: &Value, b: &Value) -> Result<Ordering, String> {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => {
             let whole = x.as_i64().zip(y.as_i64()).map(|(x, y)| x.cmp(&y));
-            let float = || x.as_f64().zip(y.as_f64()).and_then(|(x, y)| x.partial_cmp(&y));
-            whole.or_else(float).ok_or_else(|| "invalid type for comparison".to_owned())
+            let float = || {
+                x.as_f64()
+                    .zip(y.as_f64())
+                    .and_then(|(x, y)| x.partial_cmp(&y))
+            };
+            whole
+                .or_else(float)
+                .ok_or_else(|| "invalid type for comparison".to_owned())
         }
         (Value::String(x), Value::String(y)) => Ok(x.cmp(y)),
         (Value::Number(_), Value::String(_)) | (Value::String(_), Value::Number(_)) => {

@@ -55,7 +55,8 @@ pub(super) fn lex(source: &str) -> Result<Vec<Token>, TemplateError> {
             return Ok(tokens);
         };
         let after = open + 2;
-        let trims = source[after..].starts_with('-') && source[after + 1..].starts_with(char::is_whitespace);
+        let trims = source[after..].starts_with('-')
+            && source[after + 1..].starts_with(char::is_whitespace);
         if trims {
             text = text.trim_end();
         }
@@ -64,7 +65,12 @@ pub(super) fn lex(source: &str) -> Result<Vec<Token>, TemplateError> {
         (at, trim_left) = if source[inside..].starts_with("/*") {
             comment(source, inside)?
         } else {
-            tokens.push(Token { kind: Kind::Open, start: open, end: after, spaced: false });
+            tokens.push(Token {
+                kind: Kind::Open,
+                start: open,
+                end: after,
+                spaced: false,
+            });
             action(source, inside, &mut tokens)?
         };
     }
@@ -73,7 +79,12 @@ pub(super) fn lex(source: &str) -> Result<Vec<Token>, TemplateError> {
 fn push_text(tokens: &mut Vec<Token>, text: &str, at: usize) {
     if !text.is_empty() {
         let kind = Kind::Text(text.to_owned());
-        tokens.push(Token { kind, start: at, end: at + text.len(), spaced: false });
+        tokens.push(Token {
+            kind,
+            start: at,
+            end: at + text.len(),
+            spaced: false,
+        });
     }
 }
 
@@ -91,21 +102,39 @@ fn comment(source: &str, start: usize) -> Result<(usize, bool), TemplateError> {
     if blank > 0 && rest[blank..].starts_with("-}}") {
         return Ok((end + blank + 3, true));
     }
-    Err(error(source, start, "comment ends before closing delimiter"))
+    Err(error(
+        source,
+        start,
+        "comment ends before closing delimiter",
+    ))
 }
 
 /// Cuts the tokens of one action; returns where the text goes on and whether its white space is trimmed.
-fn action(source: &str, start: usize, tokens: &mut Vec<Token>) -> Result<(usize, bool), TemplateError> {
+fn action(
+    source: &str,
+    start: usize,
+    tokens: &mut Vec<Token>,
+) -> Result<(usize, bool), TemplateError> {
     let mut at = start;
     let mut spaced = false;
     loop {
         let rest = &source[at..];
         if rest.starts_with("}}") {
-            tokens.push(Token { kind: Kind::Close, start: at, end: at + 2, spaced });
+            tokens.push(Token {
+                kind: Kind::Close,
+                start: at,
+                end: at + 2,
+                spaced,
+            });
             return Ok((at + 2, false));
         }
         if spaced && rest.starts_with("-}}") {
-            tokens.push(Token { kind: Kind::Close, start: at, end: at + 3, spaced });
+            tokens.push(Token {
+                kind: Kind::Close,
+                start: at,
+                end: at + 3,
+                spaced,
+            });
             return Ok((at + 3, true));
         }
         let Some(first) = rest.chars().next() else {
@@ -117,7 +146,12 @@ fn action(source: &str, start: usize, tokens: &mut Vec<Token>) -> Result<(usize,
             continue;
         }
         let (kind, length) = token(source, at, first)?;
-        tokens.push(Token { kind, start: at, end: at + length, spaced });
+        tokens.push(Token {
+            kind,
+            start: at,
+            end: at + length,
+            spaced,
+        });
         at += length;
         spaced = false;
     }
@@ -127,7 +161,9 @@ fn token(source: &str, at: usize, first: char) -> Result<(Kind, usize), Template
     let rest = &source[at..];
     let word = |from: usize| {
         let tail = &rest[from..];
-        let end = tail.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(tail.len());
         &tail[..end]
     };
     let simple = |kind| Ok((kind, 1));
@@ -162,7 +198,10 @@ fn token(source: &str, at: usize, first: char) -> Result<(Kind, usize), Template
         other => Err(error(
             source,
             at,
-            &format!("unexpected {} in command", super::print::quote(&other.to_string())),
+            &format!(
+                "unexpected {} in command",
+                super::print::quote(&other.to_string())
+            ),
         )),
     }
 }
@@ -215,7 +254,10 @@ fn character(source: &str, at: usize) -> Result<(Kind, usize), TemplateError> {
     let first = chars.next().ok_or_else(unterminated)?;
     let (value, length) = if first == '\\' {
         let escaped = chars.next().ok_or_else(unterminated)?;
-        (unescape(escaped).ok_or_else(unterminated)?, 1 + escaped.len_utf8())
+        (
+            unescape(escaped).ok_or_else(unterminated)?,
+            1 + escaped.len_utf8(),
+        )
     } else {
         (first, first.len_utf8())
     };

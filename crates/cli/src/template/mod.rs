@@ -36,7 +36,10 @@ impl Template {
     pub(crate) fn parse(source: &str) -> Result<Self, TemplateError> {
         let tokens = lex::lex(source)?;
         let nodes = parse::parse(source, tokens)?;
-        Ok(Self { source: source.to_owned(), nodes })
+        Ok(Self {
+            source: source.to_owned(),
+            nodes,
+        })
     }
 
     /// Renders the template for `root`.

@@ -21,21 +21,29 @@ struct Parser<'a> {
 
 /// What ended a list of nodes.
 #[derive(Debug, PartialEq)]
-enum End {
+enum Stop {
     Source,
-    End,
+    /// `{{end}}`
+    Block,
     /// `else`, and whether `if` or `with` follows in the same action.
     Else(Option<&'static str>),
 }
 
 pub(super) fn parse(source: &str, tokens: Vec<Token>) -> Result<Vec<Node>, TemplateError> {
     let scopes = vec![vec![String::new()]];
-    let mut parser = Parser { source, tokens, at: 0, depth: 0, loops: 0, scopes };
+    let mut parser = Parser {
+        source,
+        tokens,
+        at: 0,
+        depth: 0,
+        loops: 0,
+        scopes,
+    };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Source => Ok(nodes),
-        End::End => Err(parser.fail("unexpected {{end}}")),
-        End::Else(_) => Err(parser.fail("unexpected {{else}}")),
+        Stop::Source => Ok(nodes),
+        Stop::Block => Err(parser.fail("unexpected {{end}}")),
+        Stop::Else(_) => Err(parser.fail("unexpected {{else}}")),
     }
 }
 
@@ -52,7 +60,10 @@ impl Parser<'_> {
 
     /// Where the reader stands in the source.
     fn offset(&self) -> usize {
-        let last = self.at.saturating_sub(1).min(self.tokens.len().saturating_sub(1));
+        let last = self
+            .at
+            .saturating_sub(1)
+            .min(self.tokens.len().saturating_sub(1));
         self.tokens.get(last).map_or(0, |token| token.start)
     }
 
@@ -73,14 +84,16 @@ impl Parser<'_> {
         self.fail(&format!("unexpected {shown} in {context}"))
     }
 
-    fn list(&mut self) -> Result<(Vec<Node>, End), TemplateError> {
+    fn list(&mut self) -> Result<(Vec<Node>, Stop), TemplateError> {
         self.depth += 1;
         if self.depth > DEPTH {
             return Err(self.fail("template nests too deep"));
         }
         let mut nodes = Vec::new();
         let end = loop {
-            let Some(token) = self.take() else { break End::Source };
+            let Some(token) = self.take() else {
+                break Stop::Source;
+            };
             match token.kind {
                 Kind::Text(text) => nodes.push(Node::Text(text)),
                 _ => {
@@ -95,12 +108,15 @@ impl Parser<'_> {
     }
 
     /// Parses what stands behind `{{`.
-    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<End>, TemplateError> {
+    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<Stop>, TemplateError> {
         let word = match self.peek() {
             Some(Kind::Word(word)) => word.clone(),
             _ => String::new(),
         };
-        if !matches!(word.as_str(), "end" | "else" | "if" | "with" | "range" | "break" | "continue") {
+        if !matches!(
+            word.as_str(),
+            "end" | "else" | "if" | "with" | "range" | "break" | "continue"
+        ) {
             let pipeline = self.pipeline("command", &Kind::Close)?;
             nodes.push(Node::Output(pipeline));
             return Ok(None);
@@ -109,7 +125,7 @@ impl Parser<'_> {
         match word.as_str() {
             "end" => {
                 self.close("end")?;
-                return Ok(Some(End::End));
+                return Ok(Some(Stop::Block));
             }
             "else" => return self.otherwise().map(Some),
             "break" | "continue" => {
@@ -117,14 +133,18 @@ impl Parser<'_> {
                     return Err(self.fail(&format!("{{{{{word}}}}} outside {{{{range}}}}")));
                 }
                 self.close(&word)?;
-                nodes.push(if word == "break" { Node::Break } else { Node::Continue });
+                nodes.push(if word == "break" {
+                    Node::Break
+                } else {
+                    Node::Continue
+                });
             }
             _ => nodes.push(self.block(&word)?),
         }
         Ok(None)
     }
 
-    fn otherwise(&mut self) -> Result<End, TemplateError> {
+    fn otherwise(&mut self) -> Result<Stop, TemplateError> {
         let follows = match self.peek() {
             Some(Kind::Word(word)) if word == "if" => Some("if"),
             Some(Kind::Word(word)) if word == "with" => Some("with"),
@@ -135,12 +155,14 @@ impl Parser<'_> {
         } else {
             self.close("else")?;
         }
-        Ok(End::Else(follows))
+        Ok(Stop::Else(follows))
     }
 
     fn close(&mut self, context: &str) -> Result<(), TemplateError> {
         match self.take() {
-            Some(Token { kind: Kind::Close, .. }) => Ok(()),
+            Some(Token {
+                kind: Kind::Close, ..
+            }) => Ok(()),
             other => Err(self.unexpected(other.as_ref(), context)),
         }
     }
@@ -153,23 +175,35 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.loops -= usize::from(word == "range");
         let otherwise = match end {
-            End::Source => return Err(self.fail("unexpected EOF")),
-            End::End => Vec::new(),
-            End::Else(None) => match self.list()? {
-                (nodes, End::End) => nodes,
-                (_, End::Source) => return Err(self.fail("unexpected EOF")),
-                (_, End::Else(_)) => return Err(self.fail("expected end; found {{else}}")),
+            Stop::Source => return Err(self.fail("unexpected EOF")),
+            Stop::Block => Vec::new(),
+            Stop::Else(None) => match self.list()? {
+                (nodes, Stop::Block) => nodes,
+                (_, Stop::Source) => return Err(self.fail("unexpected EOF")),
+                (_, Stop::Else(_)) => return Err(self.fail("expected end; found {{else}}")),
             },
-            End::Else(Some(next)) if next == word => vec![self.block(next)?],
-            End::Else(Some(next)) => {
+            Stop::Else(Some(next)) if next == word => vec![self.block(next)?],
+            Stop::Else(Some(next)) => {
                 return Err(self.fail(&format!("unexpected <{next}> in else")));
             }
         };
         self.scopes.pop();
         Ok(match word {
-            "if" => Node::If { condition: head, body, otherwise },
-            "with" => Node::With { value: head, body, otherwise },
-            _ => Node::Range { over: head, body, otherwise },
+            "if" => Node::If {
+                condition: head,
+                body,
+                otherwise,
+            },
+            "with" => Node::With {
+                value: head,
+                body,
+                otherwise,
+            },
+            _ => Node::Range {
+                over: head,
+                body,
+                otherwise,
+            },
         })
     }
 
@@ -201,17 +235,21 @@ impl Parser<'_> {
                 break;
             }
         }
-        Ok(Pipeline { variables, assigns, commands })
+        Ok(Pipeline {
+            variables,
+            assigns,
+            commands,
+        })
     }
 
     /// A constant takes no arguments and no value of a pipe.
     fn check_command(&self, operands: &[Operand], piped: bool) -> Result<(), TemplateError> {
-        let Base::Constant(_) = operands[0].base else { return Ok(()) };
+        let Base::Constant(_) = operands[0].base else {
+            return Ok(());
+        };
         let (start, end) = operands[0].span;
         if piped {
-            return Err(self.fail(&format!(
-                "non executable command in pipeline stage 2"
-            )));
+            return Err(self.fail("non executable command in pipeline stage 2"));
         }
         if operands.len() > 1 {
             let text = &self.source[start..end];
@@ -293,7 +331,12 @@ impl Parser<'_> {
             }
             _ => return Err(self.unexpected(Some(&token), "operand")),
         };
-        while let Some(Token { kind: Kind::Field(name), spaced: false, .. }) = self.tokens.get(self.at) {
+        while let Some(Token {
+            kind: Kind::Field(name),
+            spaced: false,
+            ..
+        }) = self.tokens.get(self.at)
+        {
             if matches!(base, Base::Constant(_) | Base::Function(_)) {
                 let text = &self.source[token.start..self.tokens[self.at].end];
                 return Err(self.fail(&format!("unexpected . after term {}", quote(text))));
@@ -302,7 +345,11 @@ impl Parser<'_> {
             self.at += 1;
         }
         let end = self.tokens[self.at - 1].end;
-        Ok(Operand { span: (token.start, end), base, fields })
+        Ok(Operand {
+            span: (token.start, end),
+            base,
+            fields,
+        })
     }
 
     fn word(&self, word: String) -> Result<Base, TemplateError> {
@@ -330,6 +377,8 @@ impl Parser<'_> {
             return Ok(Value::from(sign * integer));
         }
         let float = plain.parse::<f64>().ok().and_then(Number::from_f64);
-        float.map(Value::Number).ok_or_else(|| self.fail(&format!("bad number syntax: {}", quote(text))))
+        float
+            .map(Value::Number)
+            .ok_or_else(|| self.fail(&format!("bad number syntax: {}", quote(text))))
     }
 }

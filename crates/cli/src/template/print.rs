@@ -54,9 +54,14 @@ fn number_text(number: &Number) -> String {
 /// A float as `%v` prints it: the shortest digits, with an exponent below 1e-4 and from 1e21.
 fn float_text(float: f64) -> String {
     let scientific = format!("{float:e}");
-    let exponent: i32 = scientific.rsplit_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
-    if float != 0.0 && (exponent < -4 || exponent >= 21) {
-        let digits = scientific.rsplit_once('e').map_or(scientific.as_str(), |(digits, _)| digits);
+    let exponent: i32 = scientific
+        .rsplit_once('e')
+        .and_then(|(_, e)| e.parse().ok())
+        .unwrap_or(0);
+    if float != 0.0 && !(-4..21).contains(&exponent) {
+        let digits = scientific
+            .rsplit_once('e')
+            .map_or(scientific.as_str(), |(digits, _)| digits);
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
@@ -139,7 +144,7 @@ pub(super) fn sprintf(format: &str, values: &[Value]) -> String {
                 _ => {}
             }
         }
-        let mut digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
+        let digits = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
             let mut text = String::new();
             while let Some(digit) = chars.next_if(char::is_ascii_digit) {
                 text.push(digit);
@@ -161,8 +166,9 @@ pub(super) fn sprintf(format: &str, values: &[Value]) -> String {
             },
         }
     }
-    let extra: Vec<String> =
-        values_left.map(|value| format!("{}={}", type_name(value), plain(value))).collect();
+    let extra: Vec<String> = values_left
+        .map(|value| format!("{}={}", type_name(value), plain(value)))
+        .collect();
     if !extra.is_empty() {
         let _infallible = write!(out, "%!(EXTRA {})", extra.join(", "));
     }
@@ -176,8 +182,10 @@ fn one(letter: char, value: &Value, verb: &Verb) -> String {
         ('s', Value::Array(_) | Value::Object(_)) => plain(value),
         ('q', Value::String(text)) => quote(text),
         ('q', Value::Array(items)) => {
-            let quoted: Vec<String> =
-                items.iter().map(|item| item.as_str().map_or_else(|| plain(item), quote)).collect();
+            let quoted: Vec<String> = items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| plain(item), quote))
+                .collect();
             format!("[{}]", quoted.join(" "))
         }
         ('t', Value::Bool(on)) => on.to_string(),
@@ -187,9 +195,11 @@ fn one(letter: char, value: &Value, verb: &Verb) -> String {
             ('X', Some(n)) => format!("{n:X}"),
             ('o', Some(n)) => format!("{n:o}"),
             ('b', Some(n)) => format!("{n:b}"),
-            ('c', Some(n)) => {
-                u32::try_from(n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string()
-            }
+            ('c', Some(n)) => u32::try_from(n)
+                .ok()
+                .and_then(char::from_u32)
+                .unwrap_or('\u{fffd}')
+                .to_string(),
             _ => mismatch(letter, value),
         },
         ('x', Value::String(text)) => text.bytes().fold(String::new(), |mut hex, byte| {

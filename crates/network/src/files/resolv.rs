@@ -94,42 +94,24 @@ pub fn resolv_conf(host: &HostResolver, options: &ResolvOptions<'_>) -> ResolvFi
 }
 
 fn nameservers(parsed: &Parsed, options: &ResolvOptions<'_>) -> (Vec<String>, bool) {
+    let text = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect();
     if !options.nameservers.is_empty() {
-        return (
-            options
-                .nameservers
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            false,
-        );
+        return (text(options.nameservers), false);
     }
-    let reachable = |server: &&Nameserver| {
-        !server.address.is_loopback() && (server.address.is_ipv4() || options.ipv6)
-    };
-    let found: Vec<_> = parsed
-        .nameservers
-        .iter()
-        .filter(reachable)
-        .map(|server| server.address.to_string())
-        .collect();
-    if found.is_empty() {
+    let mut reachable = parsed.nameservers.clone();
+    reachable.retain(|address| !address.is_loopback() && (address.is_ipv4() || options.ipv6));
+    if reachable.is_empty() {
         return (FALLBACK.map(str::to_owned).to_vec(), true);
     }
-    (found, false)
+    (text(&reachable), false)
 }
 
 /// A resolver file, taken apart.
 #[derive(Debug, Default)]
 struct Parsed {
-    nameservers: Vec<Nameserver>,
+    nameservers: Vec<IpAddr>,
     search: Vec<String>,
     options: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Nameserver {
-    address: IpAddr,
 }
 
 impl Parsed {
@@ -139,7 +121,10 @@ impl Parsed {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") if parsed.nameservers.len() < MOST_ENTRIES => {
-                    parsed.nameservers.extend(words.next().and_then(nameserver));
+                    // one with a zone (fe80::1%eth0) means nothing in another namespace
+                    parsed
+                        .nameservers
+                        .extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 // the last search line counts, and a domain line is an older word for it
                 Some("search" | "domain") => parsed.search = own(words),
@@ -154,15 +139,8 @@ impl Parsed {
     }
 
     fn only_local(&self) -> bool {
-        self.nameservers
-            .iter()
-            .all(|server| server.address.is_loopback())
+        self.nameservers.iter().all(IpAddr::is_loopback)
     }
-}
-
-/// Parses an address; one with a zone (`fe80::1%eth0`) means nothing in another namespace.
-fn nameserver(word: &str) -> Option<Nameserver> {
-    word.parse().ok().map(|address| Nameserver { address })
 }
 
 fn own<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {

@@ -169,7 +169,8 @@ pub(crate) fn path(namespace: &OwnedFd) -> String {
 
 /// Serves one TCP connection: answers with the client's address as seen here.
 pub(crate) fn serve_tcp(address: SocketAddr) -> JoinHandle<Option<SocketAddr>> {
-    let listener = TcpListener::bind(address).unwrap();
+    // a program that another test is just starting holds copies of all descriptors until it runs
+    let listener = until(|| TcpListener::bind(address).ok()).expect("the port is free");
     std::thread::spawn(move || {
         listener.set_nonblocking(true).unwrap();
         let (mut stream, peer) = until(|| listener.accept().ok())?;
@@ -194,7 +195,7 @@ pub(crate) fn ask_tcp(address: SocketAddr, patience: Duration) -> Result<(), Err
 
 /// Answers one datagram and returns where it came from.
 pub(crate) fn serve_udp(address: SocketAddr) -> JoinHandle<Option<SocketAddr>> {
-    let socket = UdpSocket::bind(address).unwrap();
+    let socket = until(|| UdpSocket::bind(address).ok()).expect("the port is free");
     std::thread::spawn(move || answer_udp(&socket, PATIENCE))
 }
 

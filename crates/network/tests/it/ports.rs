@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use network::{HostAddress, HostPort, PortError, PortRequest, Ports, Protocol};
 
-use crate::lab::{ANY, LOOPBACK, mapping, on_a_host, sysctl};
+use crate::lab::{ANY, LOOPBACK, mapping, on_a_host, sysctl, until};
 
 const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
@@ -29,6 +29,12 @@ fn tcp(host: IpAddr, port: u16) -> PortRequest {
     request(Protocol::Tcp, HostAddress::Ip(host), exactly(port))
 }
 
+/// Takes what was just given back: a program that another test is starting at this moment holds
+/// copies of all descriptors until it runs.
+fn soon<T, E>(take: impl Fn() -> Result<T, E>) -> T {
+    until(|| take().ok()).expect("the port is free")
+}
+
 #[test]
 fn ours_and_foreign_ones_are_told_apart_in_dockers_words() {
     on_a_host(|| {
@@ -42,22 +48,27 @@ fn ours_and_foreign_ones_are_told_apart_in_dockers_words() {
         let ours = ports.reserve(&tcp(LOOPBACK, 8080)).unwrap_err();
         assert_eq!(
             ours.to_string(),
-            "Bind for 127.0.0.1:8080 failed: port is already allocated"
+            "Bind for 0.0.0.0:8080 failed: port is already allocated"
         );
         ports
             .reserve(&request(Protocol::Udp, HostAddress::Ip(ANY), exactly(8080)))
             .unwrap();
         drop(lease);
-        ports.reserve(&tcp(LOOPBACK, 8080)).unwrap();
+        let _lease = soon(|| ports.reserve(&tcp(LOOPBACK, 8080)));
+        let ours = ports.reserve(&tcp(ANY, 8080)).unwrap_err();
+        assert_eq!(
+            ours.to_string(),
+            "Bind for 127.0.0.1:8080 failed: port is already allocated"
+        );
 
-        let _listener = TcpListener::bind((LOOPBACK, 8081)).unwrap();
+        let listener = TcpListener::bind((LOOPBACK, 8081)).unwrap();
         let foreign = ports.reserve(&tcp(ANY, 8081)).unwrap_err();
         let text = "failed to bind host port for 0.0.0.0:8081:172.17.0.2:80/tcp: \
                     address already in use";
         assert_eq!(foreign.to_string(), text);
         // a failure leaves nothing reserved
-        drop(_listener);
-        ports.reserve(&tcp(ANY, 8081)).unwrap();
+        drop(listener);
+        soon(|| ports.reserve(&tcp(ANY, 8081)));
 
         let nowhere = ports
             .reserve(&tcp([10, 1, 2, 3].into(), 80))
@@ -87,8 +98,8 @@ fn a_reserved_port_is_busy_for_others_and_refuses_connections() {
         let held = ports.reserve(&udp).unwrap();
         assert!(UdpSocket::bind((ANY, 5353)).is_err());
         drop((lease, held));
-        TcpListener::bind((ANY, 8080)).unwrap();
-        UdpSocket::bind((ANY, 5353)).unwrap();
+        soon(|| TcpListener::bind((ANY, 8080)));
+        soon(|| UdpSocket::bind((ANY, 5353)));
     });
 }
 
@@ -106,7 +117,7 @@ fn connections_of_a_server_that_ended_are_no_obstacle() {
     on_a_host(|| {
         let ports = Ports::new();
         leave_time_wait(8080);
-        let lease = ports.reserve(&tcp(ANY, 8080)).unwrap();
+        let lease = soon(|| ports.reserve(&tcp(ANY, 8080)));
         let other = TcpListener::bind((LOOPBACK, 8080))
             .err()
             .map(|error| error.kind());
@@ -120,7 +131,7 @@ fn connections_of_a_server_that_ended_are_no_obstacle() {
             .map(|error| error.kind());
         assert_eq!(client, Some(ErrorKind::ConnectionRefused));
         drop(lease);
-        let _server = TcpListener::bind((LOOPBACK, 8080)).unwrap();
+        let _server = soon(|| TcpListener::bind((LOOPBACK, 8080)));
         assert!(matches!(
             ports.reserve(&tcp(ANY, 8080)),
             Err(PortError::Bind { .. })
@@ -143,7 +154,7 @@ fn both_families_at_once_or_neither() {
             error.starts_with("failed to bind host port for [::]:8081:"),
             "{error}"
         );
-        ports.reserve(&tcp(ANY, 8081)).unwrap();
+        soon(|| ports.reserve(&tcp(ANY, 8081)));
     });
 }
 

@@ -1,14 +1,18 @@
 //! Sandboxes and the pool of them.
 
 use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use network::{Bridge, CounterReader, Pool, PoolSize, Sandbox, find_host_interface, mac_for};
+use network::{
+    Alive, Bridge, CounterReader, Network, Pool, PoolSize, Protocol, Sandbox, find_host_interface,
+    mac_for,
+};
 use sys::netns;
 
 use crate::lab::{
-    ANY, PATIENCE, ask_tcp, bridge_config, endpoint, in_the_lab, inside, link_names, on_a_host,
-    run, serve_tcp, until,
+    ANY, BRIDGE, Lab, PATIENCE, ask_tcp, bridge_config, config, endpoint, in_the_lab, inside,
+    link_names, on_a_host, run, serve_tcp, until,
 };
 
 fn ip_inside(sandbox: &Sandbox, arguments: &str) -> String {
@@ -116,6 +120,16 @@ fn a_namespace_in_use_is_found_again() {
     });
 }
 
+/// Reads how many bytes came in, as `ip` prints it.
+fn received(sandbox: &Sandbox) -> u64 {
+    let text = ip_inside(sandbox, "-s -o link show dev eth0");
+    let (_, behind) = text.split_once("RX:").unwrap();
+    behind
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap()
+}
+
 #[test]
 fn counters_tell_what_the_container_received() {
     in_the_lab(|lab| {
@@ -125,31 +139,63 @@ fn counters_tell_what_the_container_received() {
         server.join().unwrap().unwrap();
         let index = web.sandbox.host_interface().unwrap().index;
         let mut reader = CounterReader::open().unwrap();
-        let seen = reader.read(index).unwrap().unwrap().from_peer();
-        let own = ip_inside(&web.sandbox, "-s -s -o link show dev eth0");
-        let words: Vec<_> = own.split_whitespace().collect();
-        let after = |word: &str| words.iter().position(|w| *w == word).unwrap();
-        let received: u64 = words[after("RX:")..]
-            .iter()
-            .find_map(|word| word.parse().ok())
-            .unwrap();
-        assert_eq!(seen.rx_bytes, received, "{own}");
+        let mut seen = || {
+            reader
+                .read(index)
+                .unwrap()
+                .map(network::Counters::from_peer)
+        };
+        // the connection's last packets are still on their way
+        let same = || seen().filter(|seen| seen.rx_bytes == received(&web.sandbox));
+        let seen = until(same).expect("both count the same");
         assert!(seen.rx_packets >= 3 && seen.tx_packets >= 3);
         assert_eq!(reader.read(99_999).unwrap(), None);
     });
 }
 
+const VICTIM: &str = "GORAE_NETWORK_TEST_VICTIM";
+
+/// Only as a child of the test below: an engine with a network, a container and a port.
 #[test]
-fn the_engine_may_die_at_any_moment() {
+fn victim() {
+    if std::env::var_os(VICTIM).is_none() {
+        return;
+    }
+    let network = Network::start(config(3), &Alive::default()).unwrap();
+    let lab = Lab {
+        network,
+        outside: netns::create().unwrap(),
+    };
+    let web = lab.container();
+    lab.publish(Protocol::Tcp, ANY, 8080, &web);
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn an_engine_killed_at_any_moment_leaves_no_link_and_the_next_one_starts() {
     on_a_host(|| {
-        let bridge = Bridge::ensure(bridge_config()).unwrap();
-        let pool = Pool::new(&bridge, 2).unwrap();
-        until(|| (pool.ready().0 == 2).then_some(())).unwrap();
-        let sandbox = pool.take().unwrap();
-        let port = sandbox.host_interface().unwrap().name.clone();
-        // what kill -9 does: all descriptors close, no destructor of ours removes a link
-        drop(sandbox.into_fd());
-        until(|| (!link_names().contains(&port)).then_some(())).expect("the kernel cleans up");
-        std::thread::sleep(Duration::from_millis(1));
+        for delay in [2, 5, 10, 20, 40, 200] {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "sandbox::victim"])
+                .env(VICTIM, "1")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let reached = until(|| link_names().contains(&BRIDGE.to_owned()).then_some(()));
+            std::thread::sleep(Duration::from_millis(delay));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            reached.expect("the victim starts");
+            let none_left = || !link_names().iter().any(|name| name.starts_with("veth"));
+            until(|| none_left().then_some(())).expect("the kernel removes its links");
+            let next = Network::start(config(0), &Alive::default()).unwrap();
+            assert!(next.firewall.verify(&[]).unwrap());
+            next.destroy().unwrap();
+            assert_eq!(
+                (link_names(), run("nft", "list tables")),
+                (vec!["lo".to_owned()], String::new())
+            );
+        }
     });
 }

@@ -494,20 +494,17 @@ impl Drop for Real {
         cgroup.kill_all().ok();
         cgroup.delete().ok();
         for (hierarchy, _) in cgroup.directories() {
-            // the tests' common parent goes with the last of them
-            rustix::fs::rmdir(hierarchy.root().join(PARENT)).ok();
+            let parent = cgroup.path().parent().unwrap();
+            rustix::fs::rmdir(hierarchy.root().join(parent)).ok();
         }
     }
 }
 
-const PARENT: &str = "gorae-test";
-
+/// A cgroup in a parent of its own.
 fn unique_path() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    Path::new("/")
-        .join(PARENT)
-        .join(format!("{}-{count}", std::process::id()))
+    PathBuf::from(format!("/gorae-test-{}-{count}/box", std::process::id()))
 }
 
 /// A process that ends with its test.
@@ -610,7 +607,7 @@ fn a_name_changes_under_its_processes() {
     let sleeper = Sleeper::new();
     let cgroup = real.get();
     cgroup.attach(sleeper.pid()).unwrap();
-    let target = unique_path();
+    let target = Path::new("/").join(cgroup.path()).with_file_name("renamed");
     let renamed = cgroup.rename(&target);
     if cgroup.hierarchies.kind() == Kind::V2 {
         assert!(matches!(renamed, Err(CgroupError::Unsupported { .. })));
@@ -629,7 +626,16 @@ fn a_name_changes_under_its_processes() {
 
 #[test]
 fn frozen_processes_can_be_killed() {
-    let Some(mut real) = Real::new() else { return };
+    kill_frozen(Real::new());
+}
+
+#[test]
+fn frozen_processes_can_be_killed_on_v2() {
+    kill_frozen(Real::new_v2());
+}
+
+fn kill_frozen(real: Option<Real>) {
+    let Some(mut real) = real else { return };
     let mut sleeper = Sleeper::new();
     let cgroup = real.get();
     cgroup.attach(sleeper.pid()).unwrap();
@@ -674,7 +680,16 @@ fn processes_in_cgroups_of_the_containers_own_are_found() {
 
 #[test]
 fn device_rules_hold() {
-    let Some(mut real) = Real::new() else { return };
+    hold_devices(Real::new());
+}
+
+#[test]
+fn device_rules_hold_on_v2() {
+    hold_devices(Real::new_v2());
+}
+
+fn hold_devices(real: Option<Real>) {
+    let Some(mut real) = real else { return };
     let cgroup = real.get();
     cgroup.apply_devices(&default_device_rules()).unwrap();
     // makes a node outside the rules in its own folder and reads it, and one inside them

@@ -75,7 +75,8 @@ fn run(socket: BorrowedFd<'_>) -> Result<(), StageError> {
     let Some((bytes, fds)) = channel::receive(socket).map_err(StageError::Channel)? else {
         return Ok(());
     };
-    let mut envelope: Envelope<Order> = serde_json::from_slice(&bytes).map_err(StageError::Parse)?;
+    let mut envelope: Envelope<Order> =
+        serde_json::from_slice(&bytes).map_err(StageError::Parse)?;
     drop(bytes);
     let received = sort(&envelope, fds);
     let Some(ready) = set_up(&mut envelope.order, received, socket)? else {

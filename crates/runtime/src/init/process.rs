@@ -133,7 +133,11 @@ pub(crate) fn resolve_user(root: BorrowedFd<'_>, user: &mut User) -> Result<(), 
     if let Some(name) = user.username.take() {
         let named = crate::user::resolve(root, &name).map_err(StageError::User)?;
         let groups = std::mem::take(&mut user.additional_groups);
-        *user = User { umask: user.umask, additional_groups: groups, ..named };
+        *user = User {
+            umask: user.umask,
+            additional_groups: groups,
+            ..named
+        };
     }
     for group in std::mem::take(&mut user.additional_groups) {
         let gid = crate::user::resolve_group(root, &group).map_err(StageError::User)?;

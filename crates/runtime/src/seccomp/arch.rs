@@ -2,6 +2,9 @@
 
 use super::policy::PolicyError;
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the table of system calls has no column for this architecture");
+
 /// A system call interface of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {

@@ -166,7 +166,6 @@ impl Container {
         ExecTarget {
             pidfd: self.running().pidfd.as_fd(),
             cgroup: &self.running().cgroup,
-            user: None,
         }
     }
 
@@ -185,7 +184,8 @@ impl Drop for Container {
     fn drop(&mut self) {
         if let Some(running) = self.0.take() {
             let _gone = pidfd_send_signal(&running.pidfd, Signal::KILL);
-            let _reaped = waitid(WaitId::PidFd(running.pidfd.as_fd()), WaitIdOptions::EXITED);
+            // the init of a pid namespace ends after all others in it are reaped, execs of ours too
+            while let Ok(Some(_)) = waitid(WaitId::All, WaitIdOptions::EXITED) {}
             remove(&running.cgroup);
         }
     }

@@ -1,13 +1,12 @@
 //! Further processes in a container.
 
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 
-use runtime::{ExecError, ExecTarget, FailureKind, Fds};
+use runtime::{ExecError, FailureKind, Fds};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::Test;
-use super::bed::{Bed, Output, exec_in, spec};
+use super::bed::{Bed, Output, spec};
 
 pub const TESTS: &[Test] = &[
     (
@@ -78,13 +77,10 @@ fn refusals() {
 fn users_by_name() {
     let bed = Bed::new("exec-user");
     let container = bed.sleeper(&spec(&[]));
-    let run = |user| {
-        let target = ExecTarget {
-            user: Some(user),
-            ..container.target()
-        };
-        let process = spec(&["/bin/sh", "-c", "id -u; id -G; echo $HOME"]).process;
-        exec_in(&target, &process)
+    let run = |user: &str| {
+        let mut process = spec(&["/bin/sh", "-c", "id -u; id -G; echo $HOME"]).process;
+        process.user.username = Some(user.to_owned());
+        container.exec(&process)
     };
     assert_eq!(run("web").unwrap().text, "33\n44 4\n/var/www\n");
     assert_eq!(run("7:adm").unwrap().text, "7\n4\n/\n");

@@ -111,7 +111,10 @@ fn run_all(names: &[&'static str]) -> Vec<&'static str> {
 }
 
 fn start(name: &str) -> std::io::Result<Child> {
-    Command::new(std::env::current_exe()?)
+    // a test that hangs is to be seen as one that failed
+    Command::new("timeout")
+        .args(["--signal=KILL", "60"])
+        .arg(std::env::current_exe()?)
         .env(CHOSEN, name)
         .stdin(Stdio::null())
         .stderr(Stdio::piped())

@@ -55,6 +55,23 @@ fn user_and_groups() {
     assert_eq!(output.text, "33\n44\n44 4 5\n0027\n/var/www\n/srv\n");
 }
 
+fn user_and_groups_by_name() {
+    let bed = Bed::new("user-name");
+    let mut spec = spec(&["/bin/sh", "-c", "id -u; id -G; umask; echo $HOME"]);
+    spec.process.user = User {
+        username: Some("web".to_owned()),
+        additional_groups: args(&["adm", "77", "root"]),
+        ..web()
+    };
+    assert_eq!(bed.run(&spec).text, "33\n44 4 5 77 0\n0027\n/var/www\n");
+    spec.process.user.username = Some("web:adm".to_owned());
+    assert_eq!(bed.run(&spec).text, "33\n4 5 77 0\n0027\n/var/www\n");
+    spec.process.user.additional_groups = args(&["staff"]);
+    let error = bed.create(&spec, Fds::default()).unwrap_err();
+    let text = "unable to find group staff: no matching entries in group file";
+    assert_eq!(error.to_string(), text);
+}
+
 fn streams_belong_to_the_user() {
     let bed = Bed::new("streams");
     let mut spec = spec(&["/bin/sh", "-c", "echo again > /proc/self/fd/1"]);

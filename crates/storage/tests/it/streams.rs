@@ -173,3 +173,44 @@ fn an_imported_tarball_keeps_its_bytes() {
     );
     assert!(fixture.leftovers().is_empty());
 }
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // A mount namespace of this thread's own: the small disk goes with the thread.
+    let thread = std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            sys::process::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).unwrap();
+            mount(
+                "tmpfs",
+                dir.path(),
+                "tmpfs",
+                MountFlags::empty(),
+                c"size=2m",
+            )
+            .unwrap();
+            let store = storage::Store::open(&dir.path().join("root")).unwrap();
+            let big = Tar::new().file("big", &vec![7; 4 << 20]).finish();
+            let options = ApplyOptions::default();
+            let error = store.layers().apply(&big[..], &options).unwrap_err();
+            let text = chain_text(&error);
+            assert!(
+                text.contains("\"big\"") && text.contains("No space left"),
+                "{text}"
+            );
+            let error = store.content().put_bytes(&big).unwrap_err();
+            assert!(chain_text(&error).contains("No space left"), "{error}");
+            let left = std::fs::read_dir(dir.path().join("root/tmp"))
+                .unwrap()
+                .count();
+            assert_eq!(left, 0);
+            let small = Tar::new().file("small", b"x").finish();
+            assert!(store.add_layer_from_tar(&small[..], &options).is_ok());
+        });
+        work.join()
+    });
+    thread.unwrap();
+}

@@ -122,8 +122,8 @@ fn apply_realtime(cgroup: &Cgroup, cpu: &Cpu) -> Result<(), CgroupError> {
 }
 
 /// v2's weight of v1's shares: the curve through 2 -> 1, 1024 -> 100 and 262144 -> 10000, the ends and defaults of
-/// both scales, as runc 1.4 and crun 1.23 draw it. The straight line that they had before made the default share
-/// less than half of v2's default weight.
+/// both scales, as runc (since 1.3.2) and crun (since 1.23) draw it. The straight line that they had before made the
+/// default share less than half of v2's default weight.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -152,6 +152,7 @@ mod tests {
             (1, 1),
             (2, 1),
             (1024, 100),
+            (2000, 170),
             (262_144, 10_000),
             (300_000, 10_000),
         ] {
