@@ -185,10 +185,20 @@ impl Format {
         })
     }
 
-    /// One row, for lists that do not end.
-    pub(crate) fn row(&self, row: &dyn Root) -> Result<String, Failure> {
+    /// One row.
+    pub(crate) fn row(&self, row: &Row) -> Result<String, Failure> {
+        if self.source == "{{json .}}" {
+            return Ok(escape_html(&row.value().to_string()));
+        }
         self.template.render(row).map_err(|error| execution(&error))
     }
+}
+
+/// Whole rows in JSON are safe within HTML, as Go's `json.Marshal` makes them.
+fn escape_html(json: &str) -> String {
+    json.replace('&', "\\u0026")
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
 }
 
 fn execution(error: &TemplateError) -> Failure {

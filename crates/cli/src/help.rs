@@ -160,7 +160,7 @@ pub(crate) fn unknown(path: &str, group: Option<&'static Group>) -> Failure {
     };
     let near: Vec<&str> = names
         .into_iter()
-        .filter(|name| distance(word, name) <= 2)
+        .filter(|name| is_near(word, name))
         .collect();
     let mut message = format!("gorae: unknown command: gorae {path}\n");
     if !near.is_empty() {
@@ -169,6 +169,20 @@ pub(crate) fn unknown(path: &str, group: Option<&'static Group>) -> Failure {
     let help = group.map_or_else(String::new, |group| format!("{} ", group.name));
     message.push_str(&format!("\nRun 'gorae {help}--help' for more information"));
     Failure::message(message)
+}
+
+/// Whether a word may be a slip for the other: one letter wrong, two changed places, or two wrong in a long one.
+fn is_near(word: &str, name: &str) -> bool {
+    let letters = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    match distance(word, name) {
+        0 | 1 => true,
+        2 => name.len() > 5 || letters(word) == letters(name),
+        _ => false,
+    }
 }
 
 /// How many letters differ between two words.
@@ -202,7 +216,7 @@ mod tests {
     #[test]
     fn near_words() {
         assert_eq!(distance("rnu", "run"), 2);
-        assert_eq!(distance("ps", "ps"), 0);
+        assert!(is_near("rnu", "run") && is_near("imags", "images") && !is_near("foo", "top"));
         let message = unknown("contaner", None).to_string();
         assert!(
             message.contains("Did you mean this?\n\tcontainer"),

@@ -30,6 +30,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// Gives the text for people.
+    pub(crate) fn into_message(self) -> String {
+        self.message
+    }
+
     /// An endpoint of Docker's that Gorae does not have.
     pub(crate) fn not_implemented(what: &str) -> Self {
         Self::new(

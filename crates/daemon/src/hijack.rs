@@ -2,7 +2,9 @@
 //! and as a plain answer where it did not.
 
 use std::io;
+use std::time::Duration;
 
+use api::stdcopy;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use engine::{Attachment, LogReader};
@@ -25,6 +27,9 @@ use crate::version::ApiVersion;
 
 /// Bytes that are read at once; a pipe of the kernel holds 64 KiB.
 const BUFFER: usize = 32 << 10;
+
+/// How often, a millisecond apart, it is looked whether a client has read the answer's head.
+const HEAD_TRIES: u32 = 50;
 
 /// Raw bytes, or frames in the time before clients were told.
 pub(crate) const RAW: HeaderValue = HeaderValue::from_static("application/vnd.docker.raw-stream");
@@ -81,13 +86,30 @@ pub(crate) fn content_type(tty: bool, version: ApiVersion) -> HeaderValue {
 /// Connects a client with an attachment.
 pub(crate) fn answer(ask: Ask, attachment: Attachment, closing: Closing) -> Response {
     let tty = attachment.tty;
-    let Some((connection, protocol)) = ask.upgrade else {
+    if ask.upgrade.is_none() {
         return body::stream(RAW, output(attachment, closing));
+    }
+    let ready = std::future::ready(Ok(Some(attachment)));
+    answer_first(ask, tty, ready, closing)
+}
+
+/// Gives the client its connection, and attaches it afterwards.
+///
+/// A client that did not ask for its connection gets nothing here. What goes wrong is told in the
+/// stream, as dockerd does for execs.
+pub(crate) fn answer_first(
+    ask: Ask,
+    tty: bool,
+    attaching: impl Future<Output = Result<Option<Attachment>, String>> + Send + 'static,
+    closing: Closing,
+) -> Response {
+    let Some((connection, protocol)) = ask.upgrade else {
+        return StatusCode::BAD_REQUEST.into_response();
     };
     let keys = tty.then_some(ask.detach_keys);
     tokio::spawn(async move {
         let result = match connection.await {
-            Ok(upgraded) => pump(upgraded, attachment, keys, closing).await,
+            Ok(upgraded) => pump(upgraded, attaching, tty, keys, closing).await,
             Err(error) => Err(io::Error::other(error)),
         };
         if let Err(error) = result {
@@ -123,7 +145,8 @@ pub(crate) fn take(upgraded: Upgraded) -> io::Result<(UnixStream, Bytes)> {
 /// Moves bytes both ways until the container's side ends, the client leaves or detaches.
 async fn pump(
     upgraded: Upgraded,
-    attachment: Attachment,
+    attaching: impl Future<Output = Result<Option<Attachment>, String>>,
+    tty: bool,
     keys: Option<DetachKeys>,
     closing: Closing,
 ) -> io::Result<()> {
@@ -131,15 +154,30 @@ async fn pump(
     let hang_up = HangUp::new(&client)?;
     let (from_client, mut to_client) = client.into_split();
     let work = async {
-        if let Some(past) = attachment.past {
+        let attachment = match attaching.await {
+            Ok(attachment) => attachment,
+            Err(message) => {
+                head_read(&to_client).await;
+                tell(&mut to_client, tty, &message).await?;
+                return to_client.shutdown().await;
+            }
+        };
+        let (past, io) = attachment.map_or((None, None), |found| (found.past, found.io));
+        if let Some(past) = past {
+            head_read(&to_client).await;
             replay(past, &mut to_client).await?;
         }
-        let Some(container) = attachment.io else {
-            return Ok(());
+        let Some(container) = io else {
+            return to_client.shutdown().await;
         };
         let (from_container, to_container) = container.into_split();
+        let output = async {
+            from_container.readable().await?;
+            head_read(&to_client).await;
+            copy(from_container, &mut to_client).await
+        };
         tokio::select! {
-            result = copy(from_container, &mut to_client) => result?,
+            result = output => result?,
             () = feed(early, from_client, to_container, keys) => {}
         }
         to_client.shutdown().await
@@ -149,6 +187,31 @@ async fn pump(
         () = hang_up.wait() => Ok(()),
         () = closing.wait() => Ok(()),
     }
+}
+
+/// Waits until the client has read the head of the answer, but not for ever.
+///
+/// docker-py reads the head through a buffer and then goes on below the buffer: output that comes
+/// in the same read as the head is lost to it. Dockerd is so slow that it never happens.
+async fn head_read(to_client: &OwnedWriteHalf) {
+    for _ in 0..HEAD_TRIES {
+        // a socket that cannot tell is not waited for
+        if sys::socket::is_drained(to_client.as_ref()).unwrap_or(true) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Writes a message of the engine into the stream.
+async fn tell(to_client: &mut OwnedWriteHalf, tty: bool, message: &str) -> io::Result<()> {
+    let text = format!("{message}\r\n");
+    if !tty {
+        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
+        let header = stdcopy::header(stdcopy::Stream::Stdout, length);
+        to_client.write_all(&header).await?;
+    }
+    to_client.write_all(text.as_bytes()).await
 }
 
 async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Result<()> {

@@ -63,7 +63,10 @@ impl Db {
     /// Opens or makes the database file and starts its writer.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let step = || format!("open database {}", path.display());
-        let database = Database::builder().set_cache_size(CACHE).create(path).step(step)?;
+        let database = Database::builder()
+            .set_cache_size(CACHE)
+            .create(path)
+            .step(step)?;
         let transaction = database.begin_write().step(step)?;
         for table in Table::ALL {
             transaction.open_table(table.definition()).step(step)?;
@@ -97,11 +100,17 @@ impl Db {
     }
 
     /// One value of a table.
-    pub(crate) fn load_one<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>> {
+    pub(crate) fn load_one<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<T>> {
         let step = || format!("read {key} in table {table:?} of the database");
         let transaction = self.database.begin_read().step(step)?;
         let rows = transaction.open_table(table.definition()).step(step)?;
-        let Some(value) = rows.get(key).step(step)? else { return Ok(None) };
+        let Some(value) = rows.get(key).step(step)? else {
+            return Ok(None);
+        };
         serde_json::from_slice(value.value()).map(Some).step(step)
     }
 
@@ -118,8 +127,15 @@ impl Db {
 
     /// Stores a value without waiting for the disk, for what could be found out again.
     pub(crate) async fn put_later<T: Serialize>(&self, table: Table, key: &str, value: &T) {
-        let Ok(value) = encode(key, value) else { return };
-        let write = Write { table, key: key.to_owned(), value: Some(value), done: None };
+        let Ok(value) = encode(key, value) else {
+            return;
+        };
+        let write = Write {
+            table,
+            key: key.to_owned(),
+            value: Some(value),
+            done: None,
+        };
         if self.queue.send(write).await.is_err() {
             tracing::error!(key, "the database's writer has ended");
         }
@@ -127,11 +143,18 @@ impl Db {
 
     async fn write(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<()> {
         let (done, result) = oneshot::channel();
-        let write = Write { table, key: key.to_owned(), value, done: Some(done) };
+        let write = Write {
+            table,
+            key: key.to_owned(),
+            value,
+            done: Some(done),
+        };
         let gone = || Error::internal("write to the database: its writer has ended");
         self.queue.send(write).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?.map_err(|e| {
-            Error::internal(format!("write {key} to table {table:?} of the database: {e}"))
+            Error::internal(format!(
+                "write {key} to table {table:?} of the database: {e}"
+            ))
         })
     }
 }
@@ -191,7 +214,10 @@ mod tests {
         // what a kill would leave: the file as it is now, without a clean close
         std::fs::copy(&path, &copy).unwrap();
         let again = Db::open(&copy).unwrap();
-        assert_eq!(again.load::<i32>(Table::Volumes).unwrap(), [("b".to_owned(), 2)]);
+        assert_eq!(
+            again.load::<i32>(Table::Volumes).unwrap(),
+            [("b".to_owned(), 2)]
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

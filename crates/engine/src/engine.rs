@@ -6,8 +6,8 @@ use std::sync::Arc;
 use oci::ContainerId;
 
 use crate::config::Config;
-use crate::container::registry::Containers;
 use crate::container::exec::Execs;
+use crate::container::registry::Containers;
 use crate::db::Db;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
@@ -41,7 +41,8 @@ impl Engine {
     /// # Errors
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        let store = storage::Store::open(&config.root).step(|| format!("open store {}", config.root.display()))?;
+        let store = storage::Store::open(&config.root)
+            .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;
         make_private(&config.run.join("containers"))?;
         let db = Db::open(&config.root.join("gorae.db"))?;
@@ -49,7 +50,10 @@ impl Engine {
         let id = crate::system::engine_id(&db).await?;
         // two engines of one machine must not take each other's cgroups for orphans
         let cgroup_parent = config.cgroup_parent.join(id.get(..8).unwrap_or(&id));
-        let config = Config { cgroup_parent, ..config };
+        let config = Config {
+            cgroup_parent,
+            ..config
+        };
         let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
         let (records, published) = crate::recover::records(&db)?;
         let networks = Networks::open(&config, &db, published).await?;
@@ -78,7 +82,12 @@ impl Engine {
     pub fn close(&self) {
         self.warmer.stop();
         self.networks.close();
-        if self.containers.all().iter().all(|container| !container.status().is_alive()) {
+        if self
+            .containers
+            .all()
+            .iter()
+            .all(|container| !container.status().is_alive())
+        {
             self.remove_cgroup_parent();
         }
     }

@@ -33,6 +33,7 @@ pub enum Kind {
 /// The message is what clients show and match on, so it carries the step, the operand and the
 /// causes; `code` is the exit code that a container would have had, where one is meant.
 #[derive(Debug)]
+#[expect(clippy::error_impl_error, reason = "it is the one error of the crate, read as engine::Error")]
 pub struct Error {
     kind: Kind,
     message: String,
@@ -44,7 +45,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of a kind with its message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// A failure of the machine: what was being done, and the chain of causes.
@@ -67,7 +71,10 @@ impl Error {
     /// The same error with what was being done in front.
     #[must_use]
     pub fn context(self, step: impl fmt::Display) -> Self {
-        Self { message: format!("{step}: {}", self.message), ..self }
+        Self {
+            message: format!("{step}: {}", self.message),
+            ..self
+        }
     }
 }
 

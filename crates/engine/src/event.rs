@@ -30,11 +30,17 @@ pub struct Subscription {
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::channel(KEPT).0, history: Mutex::default() }
+        Self {
+            sender: broadcast::channel(KEPT).0,
+            history: Mutex::default(),
+        }
     }
 
     pub(crate) fn publish(&self, message: Message) {
-        let mut history = self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut history = self
+            .history
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if history.len() == KEPT {
             history.pop_front();
         }
@@ -44,7 +50,13 @@ impl Events {
     }
 
     pub(crate) fn subscribe(&self) -> Subscription {
-        let history = self.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Subscription { past: history.iter().cloned().collect(), live: self.sender.subscribe() }
+        let history = self
+            .history
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Subscription {
+            past: history.iter().cloned().collect(),
+            live: self.sender.subscribe(),
+        }
     }
 }

@@ -16,7 +16,9 @@ impl From<api::error::InvalidParameter> for Error {
 /// The time before which something was made, from `until`: a time, Unix seconds, or an age as `24h`.
 pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     let mut values = filters.get("until");
-    let Some(text) = values.next() else { return Ok(None) };
+    let Some(text) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(Error::invalid("more than one until filter specified"));
     }
@@ -25,10 +27,15 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
         return Ok(Some(time));
     }
     if let Ok(seconds) = text.parse::<i64>() {
-        return Timestamp::from_second(seconds).map(Some).map_err(|_| invalid());
+        return Timestamp::from_second(seconds)
+            .map(Some)
+            .map_err(|_| invalid());
     }
     let age = duration(text).ok_or_else(invalid)?;
-    Timestamp::now().checked_sub(age).map(Some).map_err(|_| invalid())
+    Timestamp::now()
+        .checked_sub(age)
+        .map(Some)
+        .map_err(|_| invalid())
 }
 
 /// A duration as Go writes it: `1h30m`, `10s`, `1.5h`.
@@ -55,7 +62,8 @@ fn duration(text: &str) -> Option<jiff::SignedDuration> {
 pub(crate) fn labels(filters: &Filters, labels: Option<&BTreeMap<String, String>>) -> bool {
     let none = BTreeMap::new();
     let labels = labels.unwrap_or(&none);
-    filters.labels("label", labels) && !(filters.contains("label!") && filters.labels("label!", labels))
+    filters.labels("label", labels)
+        && !(filters.contains("label!") && filters.labels("label!", labels))
 }
 
 #[cfg(test)]

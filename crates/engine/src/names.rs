@@ -7,23 +7,64 @@ use oci::ContainerId;
 
 /// First words of drawn names.
 const QUALITIES: [&str; 40] = [
-    "agile", "amber", "arctic", "bold", "bright", "brisk", "calm", "candid", "clever", "coral", "deep", "deft",
-    "drifting", "eager", "fair", "fleet", "gentle", "glad", "hardy", "jolly", "keen", "kind", "lively", "lucid",
-    "lunar", "merry", "misty", "nimble", "noble", "patient", "placid", "proud", "quiet", "rapid", "serene", "silver",
-    "steady", "swift", "tidal", "warm",
+    "agile", "amber", "arctic", "bold", "bright", "brisk", "calm", "candid", "clever", "coral",
+    "deep", "deft", "drifting", "eager", "fair", "fleet", "gentle", "glad", "hardy", "jolly",
+    "keen", "kind", "lively", "lucid", "lunar", "merry", "misty", "nimble", "noble", "patient",
+    "placid", "proud", "quiet", "rapid", "serene", "silver", "steady", "swift", "tidal", "warm",
 ];
 /// Second words of drawn names: what lives in the sea.
 const SWIMMERS: [&str; 40] = [
-    "beluga", "bowhead", "bryde", "cachalot", "clam", "cod", "conch", "crab", "cuttlefish", "dolphin", "dugong", "eel",
-    "fin", "grampus", "halibut", "herring", "humpback", "kelp", "krill", "limpet", "manta", "minke", "mussel",
-    "narwhal", "nautilus", "octopus", "orca", "otter", "oyster", "penguin", "porpoise", "puffin", "remora", "salmon",
-    "seal", "sei", "sperm", "tuna", "vaquita", "walrus",
+    "beluga",
+    "bowhead",
+    "bryde",
+    "cachalot",
+    "clam",
+    "cod",
+    "conch",
+    "crab",
+    "cuttlefish",
+    "dolphin",
+    "dugong",
+    "eel",
+    "fin",
+    "grampus",
+    "halibut",
+    "herring",
+    "humpback",
+    "kelp",
+    "krill",
+    "limpet",
+    "manta",
+    "minke",
+    "mussel",
+    "narwhal",
+    "nautilus",
+    "octopus",
+    "orca",
+    "otter",
+    "oyster",
+    "penguin",
+    "porpoise",
+    "puffin",
+    "remora",
+    "salmon",
+    "seal",
+    "sei",
+    "sperm",
+    "tuna",
+    "vaquita",
+    "walrus",
 ];
 
 /// Whether a container may have this name (Docker's rule).
 pub(crate) fn check(name: &str) -> Result<()> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let rest = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if first && rest && name.len() >= 2 {
         return Ok(());
     }
@@ -64,7 +105,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {
-        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty()).step(|| "draw random bytes")?;
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())
+            .step(|| "draw random bytes")?;
     }
     Ok(bytes)
 }
@@ -75,7 +117,14 @@ mod tests {
 
     #[test]
     fn names_follow_dockers_rule() {
-        for (name, good) in [("web", true), ("a", false), ("_x", false), ("a/b", false), ("a.b-c_d", true), ("", false)] {
+        for (name, good) in [
+            ("web", true),
+            ("a", false),
+            ("_x", false),
+            ("a/b", false),
+            ("a.b-c_d", true),
+            ("", false),
+        ] {
             assert_eq!(check(name).is_ok(), good, "{name}");
         }
     }

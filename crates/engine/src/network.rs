@@ -92,7 +92,9 @@ impl Endpoint {
                 kind: m.protocol.to_string(),
             })
             .collect();
-        ports.sort_by(|a, b| (a.private_port, &a.kind, &a.ip).cmp(&(b.private_port, &b.kind, &b.ip)));
+        ports.sort_by(|a, b| {
+            (a.private_port, &a.kind, &a.ip).cmp(&(b.private_port, &b.kind, &b.ip))
+        });
         ports
     }
 
@@ -101,10 +103,13 @@ impl Endpoint {
         let mut map = PortMap::new();
         for mapping in self.mappings() {
             let inside = format!("{}/{}", mapping.container.port(), mapping.protocol);
-            map.entry(inside).or_default().get_or_insert_default().push(PortBinding {
-                host_ip: mapping.host_ip.to_string(),
-                host_port: mapping.host_port.to_string(),
-            });
+            map.entry(inside)
+                .or_default()
+                .get_or_insert_default()
+                .push(PortBinding {
+                    host_ip: mapping.host_ip.to_string(),
+                    host_port: mapping.host_port.to_string(),
+                });
         }
         map
     }
@@ -145,7 +150,11 @@ struct Chosen {
 
 impl Networks {
     /// Makes the default bridge and the rules, with the ports of the containers that live on.
-    pub(crate) async fn open(config: &Config, db: &Db, published: Vec<PortMapping>) -> Result<Self> {
+    pub(crate) async fn open(
+        config: &Config,
+        db: &Db,
+        published: Vec<PortMapping>,
+    ) -> Result<Self> {
         let chosen = choose(config, db).await?;
         let bridge = Bridge::ensure(BridgeConfig {
             name: config.bridge.clone(),
@@ -154,8 +163,12 @@ impl Networks {
             mtu: MTU,
         })
         .step(|| format!("set up bridge {}", config.bridge))?;
-        let zone = Zone { bridge: config.bridge.clone(), subnet: chosen.subnet };
-        let firewall = Firewall::ensure(TABLE, vec![zone], &published).step(|| "set up the nftables rules")?;
+        let zone = Zone {
+            bridge: config.bridge.clone(),
+            subnet: chosen.subnet,
+        };
+        let firewall =
+            Firewall::ensure(TABLE, vec![zone], &published).step(|| "set up the nftables rules")?;
         let pool = Pool::new(&bridge, config.warm).step(|| "prepare network namespaces")?;
         Ok(Self {
             bridge_id: chosen.bridge_id,
@@ -202,7 +215,8 @@ impl Networks {
         if let Some(name) = mode.strip_prefix("container:") {
             let pid = engine.running_pid(name)?;
             let path = format!("/proc/{pid}/ns/net");
-            let file = std::fs::File::open(&path).step(|| format!("join the network of container {name} at {path}"))?;
+            let file = std::fs::File::open(&path)
+                .step(|| format!("join the network of container {name} at {path}"))?;
             return Ok(Some(bare(Netns::Joined(file.into()))));
         }
         self.attach_bridge(record).map(Some)
@@ -213,20 +227,28 @@ impl Networks {
         take: impl Fn(&Pool) -> Result<Sandbox, network::SandboxError>,
     ) -> Result<Sandbox> {
         let pool = lock(&self.pool);
-        let pool = pool.as_ref().ok_or_else(|| Error::new(Kind::Unavailable, "the engine is shutting down"))?;
+        let pool = pool
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Unavailable, "the engine is shutting down"))?;
         take(pool).step(|| "take a network namespace")
     }
 
     fn attach_bridge(&self, record: &Record) -> Result<Endpoint> {
         let address = Address::take(&self.ipam, wanted_address(record)?)?;
         let mac = match wanted_mac(record) {
-            Some(text) => text.parse().map_err(|_| Error::invalid(format!("{text:?} is not a valid mac address")))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| Error::invalid(format!("{text:?} is not a valid mac address")))?,
             None => network::mac_for(address.ip),
         };
         let requests = port_requests(record, address.ip, self.publish_address)?;
         let mut leases = Vec::with_capacity(requests.len());
         for request in &requests {
-            leases.push(self.ports.reserve(request).map_err(|e| driver_failed(record, &e))?);
+            leases.push(
+                self.ports
+                    .reserve(request)
+                    .map_err(|e| driver_failed(record, &e))?,
+            );
         }
         let mut sandbox = self.sandbox(Pool::take)?;
         let link = network::Endpoint {
@@ -235,8 +257,14 @@ impl Networks {
             gateway: Some(self.ipam.gateway()),
             mac,
         };
-        sandbox.connect(&link).step(|| format!("give address {} to container {}", address.ip, record.id))?;
-        let ports: Vec<PortMapping> = leases.iter().flat_map(PortLease::mappings).cloned().collect();
+        sandbox
+            .connect(&link)
+            .step(|| format!("give address {} to container {}", address.ip, record.id))?;
+        let ports: Vec<PortMapping> = leases
+            .iter()
+            .flat_map(PortLease::mappings)
+            .cloned()
+            .collect();
         self.firewall.publish(&ports).step(|| "publish ports")?;
         lock(&self.published).extend(ports.iter().cloned());
         let bytes: [u8; 32] = names::random()?;
@@ -268,7 +296,8 @@ impl Networks {
             }
         };
         let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).ok();
-        let interface = namespace.and_then(|file| network::find_host_interface(file.as_fd()).ok().flatten());
+        let interface =
+            namespace.and_then(|file| network::find_host_interface(file.as_fd()).ok().flatten());
         Endpoint {
             netns: Netns::Adopted,
             attached: Some(attached),
@@ -281,16 +310,25 @@ impl Networks {
 
     /// Takes a container's ports and address away; its links go with its namespace.
     pub(crate) fn detach(&self, endpoint: Endpoint) {
-        let Some(attached) = &endpoint.attached else { return };
+        let Some(attached) = &endpoint.attached else {
+            return;
+        };
         if let Err(error) = self.firewall.unpublish(&attached.ports) {
-            tracing::error!(error = crate::error::chain(&error), "ports of a container that has ended stay published");
+            tracing::error!(
+                error = crate::error::chain(&error),
+                "ports of a container that has ended stay published"
+            );
         }
         lock(&self.published).retain(|port| !attached.ports.contains(port));
         self.ipam.release(attached.address);
         drop(endpoint.leases);
     }
 
-    fn settings(&self, endpoint: Option<&Endpoint>, wanted: Option<&EndpointSettings>) -> EndpointSettings {
+    fn settings(
+        &self,
+        endpoint: Option<&Endpoint>,
+        wanted: Option<&EndpointSettings>,
+    ) -> EndpointSettings {
         let mut settings = wanted.cloned().unwrap_or_default();
         settings.network_id.clone_from(&self.bridge_id);
         if let Some(endpoint) = endpoint
@@ -316,7 +354,11 @@ impl Networks {
         let settings = match mode {
             "bridge" => self.settings(endpoint, wanted),
             "none" | "host" => EndpointSettings {
-                network_id: if mode == "host" { self.host_id.clone() } else { self.none_id.clone() },
+                network_id: if mode == "host" {
+                    self.host_id.clone()
+                } else {
+                    self.none_id.clone()
+                },
                 ..EndpointSettings::default()
             },
             _ => return BTreeMap::new(),
@@ -346,7 +388,12 @@ impl Networks {
         }
         let names = ["bridge", "host", "none"];
         let by_id = |name: &&&str| self.id_of(name).is_some_and(|id| id.starts_with(text));
-        names.iter().find(|n| **n == text).or_else(|| names.iter().find(by_id)).copied().ok_or_else(missing)
+        names
+            .iter()
+            .find(|n| **n == text)
+            .or_else(|| names.iter().find(by_id))
+            .copied()
+            .ok_or_else(missing)
     }
 
     fn shown(&self, name: &str) -> Network {
@@ -366,17 +413,32 @@ impl Networks {
             ("com.docker.network.bridge.name", &self.name),
             ("com.docker.network.driver.mtu", "1500"),
         ];
-        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let options = options
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         Network {
             name: name.to_owned(),
             id: self.id_of(name).unwrap_or_default().to_owned(),
             created: self.created.to_string(),
             scope: "local".to_owned(),
-            driver: if name == "none" { "null".to_owned() } else { name.to_owned() },
+            driver: if name == "none" {
+                "null".to_owned()
+            } else {
+                name.to_owned()
+            },
             enable_ipv4: true,
-            ipam: ApiIpam { driver: "default".to_owned(), options: None, config: Some(ipam) },
+            ipam: ApiIpam {
+                driver: "default".to_owned(),
+                options: None,
+                config: Some(ipam),
+            },
             containers: Some(BTreeMap::new()),
-            options: Some(if name == "bridge" { options } else { BTreeMap::new() }),
+            options: Some(if name == "bridge" {
+                options
+            } else {
+                BTreeMap::new()
+            }),
             labels: Some(BTreeMap::new()),
             ..Network::default()
         }
@@ -388,9 +450,14 @@ impl Engine {
     pub(crate) fn check_network_mode(&self, host: &HostConfig) -> Result<()> {
         let mode = host.network_mode.as_str();
         if let Some(name) = mode.strip_prefix("container:") {
-            let ports = host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+            let ports = host
+                .port_bindings
+                .as_ref()
+                .is_some_and(|ports| !ports.is_empty());
             if ports || host.publish_all_ports {
-                return Err(Error::invalid("conflicting options: port publishing and the container type network mode"));
+                return Err(Error::invalid(
+                    "conflicting options: port publishing and the container type network mode",
+                ));
             }
             return self.containers.get(name).map(drop);
         }
@@ -403,12 +470,15 @@ impl Engine {
     /// When a filter is unknown or malformed.
     pub fn network_list(&self, filters: &Filters) -> Result<Vec<Network>> {
         filters.validate(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-        let mut networks: Vec<Network> = ["bridge", "host", "none"].map(|name| self.networks.shown(name)).into();
+        let mut networks: Vec<Network> = ["bridge", "host", "none"]
+            .map(|name| self.networks.shown(name))
+            .into();
         networks.retain(|n| {
             filters.exact("driver", &n.driver)
                 && filters.prefix("id", &n.id)
                 && filters.exact("scope", &n.scope)
-                && (!filters.contains("name") || filters.get("name").any(|name| n.name.contains(name)))
+                && (!filters.contains("name")
+                    || filters.get("name").any(|name| n.name.contains(name)))
                 && (!filters.contains("label"))
                 && (!filters.contains("type") || filters.get("type").any(|t| t == "builtin"))
                 && !filters.bool_or("dangling", false).unwrap_or(false)
@@ -430,14 +500,19 @@ impl Engine {
             if record.host.network_mode != name || !record.state.status.is_alive() {
                 continue;
             }
-            let attached = live.endpoint.as_ref().and_then(|e| e.attached.as_ref().map(|a| (a, e.prefix)));
+            let attached = live
+                .endpoint
+                .as_ref()
+                .and_then(|e| e.attached.as_ref().map(|a| (a, e.prefix)));
             members.insert(
                 record.id.to_string(),
                 EndpointResource {
                     name: record.name.clone(),
                     endpoint_id: attached.map(|(a, _)| a.id.clone()).unwrap_or_default(),
                     mac_address: attached.map(|(a, _)| a.mac.clone()).unwrap_or_default(),
-                    ipv4_address: attached.map(|(a, prefix)| format!("{}/{prefix}", a.address)).unwrap_or_default(),
+                    ipv4_address: attached
+                        .map(|(a, prefix)| format!("{}/{prefix}", a.address))
+                        .unwrap_or_default(),
                     ipv6_address: String::new(),
                 },
             );
@@ -461,7 +536,11 @@ impl<'a> Address<'a> {
             Some(ip) => ipam.allocate_specific(ip).map(|()| ip).map_err(refused)?,
             None => ipam.allocate().map_err(refused)?,
         };
-        Ok(Self { ipam, ip, kept: false })
+        Ok(Self {
+            ipam,
+            ip,
+            kept: false,
+        })
     }
 
     fn keep(mut self) -> IpAddr {
@@ -485,7 +564,10 @@ async fn choose(config: &Config, db: &Db) -> Result<Chosen> {
     let wanted = match config.bip {
         Some((address, prefix)) => {
             let invalid = || Error::invalid(format!("invalid bridge address {address}/{prefix}"));
-            Some((Subnet::containing(address.into(), prefix).ok_or_else(invalid)?, IpAddr::from(address)))
+            Some((
+                Subnet::containing(address.into(), prefix).ok_or_else(invalid)?,
+                IpAddr::from(address),
+            ))
         }
         None => None,
     };
@@ -497,29 +579,44 @@ async fn choose(config: &Config, db: &Db) -> Result<Chosen> {
     let (subnet, gateway) = match wanted {
         Some(wanted) => wanted,
         None => {
-            let subnet = network::pick_subnet().step(|| "choose a subnet for the default bridge")?;
+            let subnet =
+                network::pick_subnet().step(|| "choose a subnet for the default bridge")?;
             (subnet, subnet.first_host())
         }
     };
-    let id = || names::random::<32>().map(|bytes| oci::Digest::from_sha256(&bytes).hex().to_owned());
-    let chosen =
-        Chosen { subnet, gateway, bridge_id: id()?, none_id: id()?, host_id: id()?, created: Timestamp::now() };
+    let id =
+        || names::random::<32>().map(|bytes| oci::Digest::from_sha256(&bytes).hex().to_owned());
+    let chosen = Chosen {
+        subnet,
+        gateway,
+        bridge_id: id()?,
+        none_id: id()?,
+        host_id: id()?,
+        created: Timestamp::now(),
+    };
     db.put(Table::Meta, KEY, &chosen).await?;
     Ok(chosen)
 }
 
 fn wanted_address(record: &Record) -> Result<Option<IpAddr>> {
     let settings = record.endpoints.get("bridge").and_then(Option::as_ref);
-    let text = settings.and_then(|s| s.ipam_config.as_ref()).map(|c| c.ipv4_address.as_str()).unwrap_or_default();
+    let text = settings
+        .and_then(|s| s.ipam_config.as_ref())
+        .map(|c| c.ipv4_address.as_str())
+        .unwrap_or_default();
     if text.is_empty() {
         return Ok(None);
     }
-    Err(Error::invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"))
+    Err(Error::invalid(
+        "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
+    ))
 }
 
 fn wanted_mac(record: &Record) -> Option<&str> {
     let settings = record.endpoints.get("bridge").and_then(Option::as_ref);
-    let own = settings.map(|s| s.mac_address.as_str()).filter(|m| !m.is_empty());
+    let own = settings
+        .map(|s| s.mac_address.as_str())
+        .filter(|m| !m.is_empty());
     own.or(Some(record.config.mac_address.as_str()).filter(|m| !m.is_empty()))
 }
 
@@ -542,9 +639,18 @@ fn port_requests(record: &Record, container: IpAddr, default: IpAddr) -> Result<
     }
     if host.publish_all_ports {
         for inside in record.config.exposed_ports.keys() {
-            if !host.port_bindings.as_ref().is_some_and(|ports| ports.contains_key(inside)) {
+            if !host
+                .port_bindings
+                .as_ref()
+                .is_some_and(|ports| ports.contains_key(inside))
+            {
                 let (protocol, container) = inside_port(inside, container)?;
-                requests.push(PortRequest { protocol, host: host_address("", default)?, port: HostPort::Ephemeral, container });
+                requests.push(PortRequest {
+                    protocol,
+                    host: host_address("", default)?,
+                    port: HostPort::Ephemeral,
+                    container,
+                });
             }
         }
     }
@@ -555,15 +661,23 @@ fn inside_port(text: &str, container: IpAddr) -> Result<(Protocol, SocketAddr)> 
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let invalid = || Error::invalid(format!("invalid port specification: {text:?}"));
     let number: u16 = number.parse().ok().filter(|n| *n > 0).ok_or_else(invalid)?;
-    let protocol = protocol.parse().map_err(|e: network::ParseProtocolError| Error::invalid(e.to_string()))?;
+    let protocol = protocol
+        .parse()
+        .map_err(|e: network::ParseProtocolError| Error::invalid(e.to_string()))?;
     Ok((protocol, SocketAddr::new(container, number)))
 }
 
 fn host_address(text: &str, default: IpAddr) -> Result<HostAddress> {
     if text.is_empty() {
-        return Ok(if default.is_unspecified() { HostAddress::Any } else { HostAddress::Ip(default) });
+        return Ok(if default.is_unspecified() {
+            HostAddress::Any
+        } else {
+            HostAddress::Ip(default)
+        });
     }
-    let address = text.parse().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?;
+    let address = text
+        .parse()
+        .map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?;
     Ok(HostAddress::Ip(address))
 }
 
@@ -573,7 +687,10 @@ fn host_port(text: &str) -> Result<HostPort> {
         return Ok(HostPort::Ephemeral);
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u16, u16) = (first.parse().map_err(|_| invalid())?, last.parse().map_err(|_| invalid())?);
+    let (first, last): (u16, u16) = (
+        first.parse().map_err(|_| invalid())?,
+        last.parse().map_err(|_| invalid())?,
+    );
     match (first, last) {
         (0, 0) => Ok(HostPort::Ephemeral),
         (first, last) if first <= last => Ok(HostPort::Range { first, last }),

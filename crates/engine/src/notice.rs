@@ -10,7 +10,12 @@ use crate::engine::Engine;
 
 impl Engine {
     /// Tells that something happened to a container.
-    pub(crate) fn container_event(&self, action: &str, container: &Container, extra: &[(&str, &str)]) {
+    pub(crate) fn container_event(
+        &self,
+        action: &str,
+        container: &Container,
+        extra: &[(&str, &str)],
+    ) {
         let (mut attributes, image) = {
             let record = container.record();
             let mut attributes = record.config.labels.clone().unwrap_or_default();
@@ -18,25 +23,43 @@ impl Engine {
             attributes.insert("image".to_owned(), record.config.image.clone());
             (attributes, record.config.image.clone())
         };
-        attributes.extend(extra.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
+        attributes.extend(
+            extra
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned())),
+        );
         let id = container.id.to_string();
         let message = message("container", action, &id, attributes);
         // what API versions before 1.22 had, and clients still read
-        self.events.publish(Message { status: action.to_owned(), id, from: image, ..message });
+        self.events.publish(Message {
+            status: action.to_owned(),
+            id,
+            from: image,
+            ..message
+        });
     }
 
     /// Tells that something happened to an image.
     pub(crate) fn image_event(&self, action: &str, id: &str, name: &str) {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         let message = message("image", action, id, attributes);
-        self.events.publish(Message { status: action.to_owned(), id: id.to_owned(), ..message });
+        self.events.publish(Message {
+            status: action.to_owned(),
+            id: id.to_owned(),
+            ..message
+        });
     }
 
     /// Tells that something happened to a volume.
     pub(crate) fn volume_event(&self, action: &str, name: &str, extra: &[(&str, &str)]) {
         let mut attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
-        attributes.extend(extra.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
-        self.events.publish(message("volume", action, name, attributes));
+        attributes.extend(
+            extra
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        self.events
+            .publish(message("volume", action, name, attributes));
     }
 }
 
@@ -45,7 +68,10 @@ fn message(kind: &str, action: &str, id: &str, attributes: BTreeMap<String, Stri
     Message {
         kind: kind.to_owned(),
         action: action.to_owned(),
-        actor: Actor { id: id.to_owned(), attributes: Some(attributes) },
+        actor: Actor {
+            id: id.to_owned(),
+            attributes: Some(attributes),
+        },
         scope: "local".to_owned(),
         time: now.as_second(),
         time_nano: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),

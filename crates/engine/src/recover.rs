@@ -23,9 +23,16 @@ const LOST: i32 = 255;
 
 /// Every container record, and the ports that living containers have published.
 pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<PortMapping>)> {
-    let records: Vec<Record> = db.load(Table::Containers)?.into_iter().map(|(_, record)| record).collect();
+    let records: Vec<Record> = db
+        .load(Table::Containers)?
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect();
     let alive = records.iter().filter(|r| r.state.status.is_alive());
-    let ports = alive.filter_map(|r| r.attached.as_ref()).flat_map(|a| a.ports.clone()).collect();
+    let ports = alive
+        .filter_map(|r| r.attached.as_ref())
+        .flat_map(|a| a.ports.clone())
+        .collect();
     Ok((records, ports))
 }
 
@@ -50,7 +57,11 @@ impl Engine {
         match status {
             Status::Removing => return self.remove_in_turn(container, true).await,
             // it may have been started by an engine that could not write that down
-            Status::Created | Status::Running | Status::Paused | Status::Restarting | Status::Exited => {}
+            Status::Created
+            | Status::Running
+            | Status::Paused
+            | Status::Restarting
+            | Status::Exited => {}
             Status::Dead => return,
         }
         if let Some(state) = self.shim_state(&container.id).await
@@ -68,7 +79,8 @@ impl Engine {
             self.ended(container, &exit).await;
         }
         let auto_remove = container.record().host.auto_remove;
-        if container.status() == Status::Restarting || (wants_restart && status != Status::Created) {
+        if container.status() == Status::Restarting || (wants_restart && status != Status::Created)
+        {
             container.update(|state| state.status = Status::Restarting);
             self.restart_later(container);
         } else if auto_remove && container.status() == Status::Exited {
@@ -92,13 +104,23 @@ impl Engine {
             crate::container::lock(&container.live).endpoint = Some(endpoint);
         }
         container.update(|own| {
-            own.status = if state.status == shim::Status::Paused { Status::Paused } else { Status::Running };
+            own.status = if state.status == shim::Status::Paused {
+                Status::Paused
+            } else {
+                Status::Running
+            };
             own.pid = state.pid;
-            own.started_at = state.started_at.as_ref().and_then(|t| t.parse().ok()).or(own.started_at);
+            own.started_at = state
+                .started_at
+                .as_ref()
+                .and_then(|t| t.parse().ok())
+                .or(own.started_at);
         });
         match Link::connect(&self.run_dir(&container.id)) {
             Ok(link) => self.watch_adopted(container, link),
-            Err(error) => tracing::error!(id = %container.id, %error, "a running container cannot be followed"),
+            Err(error) => {
+                tracing::error!(id = %container.id, %error, "a running container cannot be followed");
+            }
         }
     }
 
@@ -109,12 +131,23 @@ impl Engine {
         let step = || format!("read folder {}", folder.display());
         for entry in std::fs::read_dir(&folder).step(step)? {
             let name = entry.step(step)?.file_name();
-            let Some(id) = name.to_str().and_then(|n| n.parse::<ContainerId>().ok()) else { continue };
+            let Some(id) = name.to_str().and_then(|n| n.parse::<ContainerId>().ok()) else {
+                continue;
+            };
             if self.containers.get(id.as_str()).is_ok() {
                 continue;
             }
             tracing::warn!(%id, "ends a container that the database does not know");
-            drop(ask(&self.run_dir(&id), &Request::Kill { signal: 9, exec: None }).await);
+            drop(
+                ask(
+                    &self.run_dir(&id),
+                    &Request::Kill {
+                        signal: 9,
+                        exec: None,
+                    },
+                )
+                .await,
+            );
             let path = folder.join(&name);
             std::fs::remove_dir_all(&path).step(|| format!("remove folder {}", path.display()))?;
         }
@@ -124,24 +157,37 @@ impl Engine {
     /// Removes the cgroups that shims left which were killed.
     fn sweep_cgroups(&self) {
         let alive = |name: &OsStr| {
-            let container = name.to_str().and_then(|name| self.containers.get(name).ok());
+            let container = name
+                .to_str()
+                .and_then(|name| self.containers.get(name).ok());
             container.is_some_and(|container| container.status().is_alive())
         };
-        let swept = runtime::cgroup::Hierarchies::detect()
-            .and_then(|hierarchies| runtime::cgroup::sweep(&hierarchies, &self.config.cgroup_parent, &alive));
+        let swept = runtime::cgroup::Hierarchies::detect().and_then(|hierarchies| {
+            runtime::cgroup::sweep(&hierarchies, &self.config.cgroup_parent, &alive)
+        });
         match swept {
             Ok(stay) if stay.is_empty() => {}
-            Ok(stay) => tracing::warn!(?stay, "cgroups stay: something that no container accounts for runs in them"),
-            Err(error) => tracing::error!(error = crate::error::chain(&error), "cgroups could not be swept"),
+            Ok(stay) => tracing::warn!(
+                ?stay,
+                "cgroups stay: something that no container accounts for runs in them"
+            ),
+            Err(error) => tracing::error!(
+                error = crate::error::chain(&error),
+                "cgroups could not be swept"
+            ),
         }
     }
 
     /// Removes the engine's own cgroup when nothing runs in it.
     pub(crate) fn remove_cgroup_parent(&self) {
-        let removed = runtime::cgroup::Hierarchies::detect()
-            .and_then(|hierarchies| runtime::cgroup::Cgroup::open(&hierarchies, &self.config.cgroup_parent)?.delete());
+        let removed = runtime::cgroup::Hierarchies::detect().and_then(|hierarchies| {
+            runtime::cgroup::Cgroup::open(&hierarchies, &self.config.cgroup_parent)?.delete()
+        });
         if let Err(error) = removed {
-            tracing::debug!(error = crate::error::chain(&error), "the engine's cgroup stays");
+            tracing::debug!(
+                error = crate::error::chain(&error),
+                "the engine's cgroup stays"
+            );
         }
     }
 
@@ -172,7 +218,12 @@ impl Engine {
                     expected_diff_id: Some(layer.diff_id.clone()),
                     ..storage::ApplyOptions::default()
                 };
-                self.store.layers().apply(blob, &options).step(step)?.commit(parent).step(step)?;
+                self.store
+                    .layers()
+                    .apply(blob, &options)
+                    .step(step)?
+                    .commit(parent)
+                    .step(step)?;
             }
             parent = Some(&layer.chain);
         }
@@ -181,7 +232,8 @@ impl Engine {
 
     /// Removes folders of containers and anonymous leftovers that no record accounts for.
     async fn remove_orphans(self: &Arc<Self>) -> Result<()> {
-        let known: HashSet<ContainerId> = self.containers.all().iter().map(|c| c.id.clone()).collect();
+        let known: HashSet<ContainerId> =
+            self.containers.all().iter().map(|c| c.id.clone()).collect();
         let store = Arc::clone(&self.store);
         self.blocking(move || {
             for id in store.containers().list().step(|| "list container folders")? {
@@ -198,5 +250,10 @@ impl Engine {
 
 fn lost() -> Exit {
     let now = Timestamp::now().to_string();
-    Exit { code: LOST, oom_killed: false, started_at: now.clone(), finished_at: now }
+    Exit {
+        code: LOST,
+        oom_killed: false,
+        started_at: now.clone(),
+        finished_at: now,
+    }
 }

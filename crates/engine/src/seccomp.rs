@@ -16,12 +16,20 @@ const PROFILE_MAX: usize = 1 << 20;
 
 /// The cache: profile (its text, and the capabilities it depends on) to compiled filter.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashMap<(Option<String>, Vec<String>), Arc<OwnedFd>>>);
+pub(crate) struct Filters(Mutex<HashMap<Key, Arc<OwnedFd>>>);
+
+/// A profile's text, absent for the default one, and the capabilities that it depends on.
+type Key = (Option<String>, Vec<String>);
 
 impl Filters {
     /// The filter of a container with these capabilities; none when it is unconfined.
-    pub(crate) fn of(&self, host: &HostConfig, capabilities: &[String]) -> Result<Option<Arc<OwnedFd>>> {
-        let chosen = crate::container::spec::option(host, "seccomp").filter(|profile| *profile != "builtin");
+    pub(crate) fn of(
+        &self,
+        host: &HostConfig,
+        capabilities: &[String],
+    ) -> Result<Option<Arc<OwnedFd>>> {
+        let chosen =
+            crate::container::spec::option(host, "seccomp").filter(|profile| *profile != "builtin");
         if chosen == Some("unconfined") || (host.privileged && chosen.is_none()) {
             return Ok(None);
         }
@@ -44,13 +52,24 @@ fn compile(profile: Option<&str>, capabilities: &[String]) -> Result<OwnedFd> {
     let profile = match profile {
         None => runtime::seccomp::default_profile(capabilities, kernel),
         Some(text) if text.len() > PROFILE_MAX => {
-            return Err(Error::invalid("decoding seccomp profile failed: it is longer than 1 MiB"));
+            return Err(Error::invalid(
+                "decoding seccomp profile failed: it is longer than 1 MiB",
+            ));
         }
         Some(text) => runtime::seccomp::from_docker_json(text.as_bytes(), capabilities, kernel)
-            .map_err(|e| Error::invalid(format!("decoding seccomp profile failed: {}", crate::error::chain(&e))))?,
+            .map_err(|e| {
+                Error::invalid(format!(
+                    "decoding seccomp profile failed: {}",
+                    crate::error::chain(&e)
+                ))
+            })?,
     };
-    let program = runtime::seccomp::compile(&profile)
-        .map_err(|e| Error::invalid(format!("compile seccomp profile: {}", crate::error::chain(&e))))?;
+    let program = runtime::seccomp::compile(&profile).map_err(|e| {
+        Error::invalid(format!(
+            "compile seccomp profile: {}",
+            crate::error::chain(&e)
+        ))
+    })?;
     let bytes = program.to_bytes();
     sys::memfd::sealed("seccomp", sys::memfd::Purpose::Data, &mut bytes.as_slice())
         .step(|| "keep a compiled seccomp filter")
@@ -60,6 +79,8 @@ fn compile(profile: Option<&str>, capabilities: &[String]) -> Result<OwnedFd> {
 pub(crate) fn kernel() -> (u32, u32) {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -22,7 +22,10 @@ impl Link {
     pub(crate) fn new(socket: std::os::unix::net::UnixStream) -> Result<Self> {
         let step = || "take over a shim's connection";
         socket.set_nonblocking(true).step(step)?;
-        Ok(Self { socket: UnixStream::from_std(socket).step(step)?, reader: FrameReader::default() })
+        Ok(Self {
+            socket: UnixStream::from_std(socket).step(step)?,
+            reader: FrameReader::default(),
+        })
     }
 
     /// Connects to the shim of a container's run directory.
@@ -32,10 +35,27 @@ impl Link {
     }
 
     /// Makes a request with its fds and waits for the answer.
-    pub(crate) async fn call(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Reply, CallError> {
+    pub(crate) async fn call(
+        &mut self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Reply, CallError> {
         self.send(request, fds).await.map_err(CallError::Frame)?;
-        match self.receive().await.map_err(CallError::Frame)?.ok_or(CallError::Closed)? {
-            Reply::Error { kind, step, message } => Err(CallError::Refused { kind, step, message }),
+        match self
+            .receive()
+            .await
+            .map_err(CallError::Frame)?
+            .ok_or(CallError::Closed)?
+        {
+            Reply::Error {
+                kind,
+                step,
+                message,
+            } => Err(CallError::Refused {
+                kind,
+                step,
+                message,
+            }),
             reply => Ok(reply),
         }
     }
@@ -56,7 +76,11 @@ impl Link {
         while done < bytes.len() {
             let with = if done == 0 { fds } else { &[] };
             let part = || shim::frame::send_part(self.socket.as_fd(), &bytes[done..], with);
-            done += self.socket.async_io(Interest::WRITABLE, part).await.map_err(FrameError::Send)?;
+            done += self
+                .socket
+                .async_io(Interest::WRITABLE, part)
+                .await
+                .map_err(FrameError::Send)?;
         }
         Ok(())
     }
@@ -83,11 +107,20 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<Reply> {
 /// A shim's refusal as the engine's error.
 pub(crate) fn refusal(error: &CallError) -> Error {
     let kind = match error {
-        CallError::Refused { kind: ErrorKind::NotFound | ErrorKind::NotExecutable | ErrorKind::InvalidInput, .. } => {
-            Kind::InvalidParameter
+        CallError::Refused {
+            kind: ErrorKind::NotFound | ErrorKind::NotExecutable | ErrorKind::InvalidInput,
+            ..
+        } => Kind::InvalidParameter,
+        CallError::Refused {
+            kind: ErrorKind::NoSuchProcess,
+            ..
+        } => Kind::Conflict,
+        CallError::Refused {
+            kind: ErrorKind::Other,
+            ..
         }
-        CallError::Refused { kind: ErrorKind::NoSuchProcess, .. } => Kind::Conflict,
-        CallError::Refused { kind: ErrorKind::Other, .. } | CallError::Frame(_) | CallError::Closed => Kind::System,
+        | CallError::Frame(_)
+        | CallError::Closed => Kind::System,
     };
     Error::new(kind, crate::error::chain(error))
 }

@@ -61,8 +61,14 @@ impl Engine {
             ("Os".to_owned(), "linux".to_owned()),
         ]);
         Version {
-            platform: api::system::Platform { name: "Gorae Engine".to_owned() },
-            components: vec![Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details }],
+            platform: api::system::Platform {
+                name: "Gorae Engine".to_owned(),
+            },
+            components: vec![Component {
+                name: "Engine".to_owned(),
+                version: VERSION.to_owned(),
+                details,
+            }],
             version: VERSION.to_owned(),
             api_version: api::VERSION.to_owned(),
             min_api_version: api::MIN_VERSION.to_owned(),
@@ -80,7 +86,8 @@ impl Engine {
     pub fn info(&self) -> Result<Info> {
         let containers = self.containers.all();
         let count = |test: &dyn Fn(Status) -> bool| {
-            i64::try_from(containers.iter().filter(|c| test(c.status())).count()).unwrap_or(i64::MAX)
+            i64::try_from(containers.iter().filter(|c| test(c.status())).count())
+                .unwrap_or(i64::MAX)
         };
         let running = count(&|s| matches!(s, Status::Running | Status::Restarting));
         let paused = count(&|s| s == Status::Paused);
@@ -97,7 +104,10 @@ impl Engine {
             containers_stopped: all - running - paused,
             images: i64::try_from(self.images.all().len()).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),
-            driver_status: Some(vec![("Backing Filesystem".to_owned(), self.backing_file_system())]),
+            driver_status: Some(vec![(
+                "Backing Filesystem".to_owned(),
+                self.backing_file_system(),
+            )]),
             plugins: plugins(),
             memory_limit: support.memory,
             swap_limit: support.swap,
@@ -108,7 +118,8 @@ impl Engine {
             pids_limit: support.pids,
             oom_kill_disable: support.oom_kill_disable,
             ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
-            n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)).unwrap_or(0),
+            n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
+                .unwrap_or(0),
             system_time: Timestamp::now().to_string(),
             logging_driver: "json-file".to_owned(),
             cgroup_driver: "cgroupfs".to_owned(),
@@ -120,8 +131,10 @@ impl Engine {
             architecture: uname(rustix::system::Uname::machine),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
             registry_config: Some(self.registry_config()),
-            n_cpu: i64::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1),
-            mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into())).unwrap_or(i64::MAX),
+            n_cpu: i64::try_from(std::thread::available_parallelism().map_or(1, usize::from))
+                .unwrap_or(1),
+            mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into()))
+                .unwrap_or(i64::MAX),
             docker_root_dir: self.config.root.to_string_lossy().into_owned(),
             http_proxy: proxy("HTTP_PROXY"),
             https_proxy: proxy("HTTPS_PROXY"),
@@ -131,14 +144,26 @@ impl Engine {
             server_version: VERSION.to_owned(),
             runtimes: Some(BTreeMap::from([(
                 "runc".to_owned(),
-                Runtime { path: self.config.shim.to_string_lossy().into_owned(), ..Runtime::default() },
+                Runtime {
+                    path: self.config.shim.to_string_lossy().into_owned(),
+                    ..Runtime::default()
+                },
             )])),
             default_runtime: "runc".to_owned(),
-            swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+            swarm: SwarmInfo {
+                local_node_state: "inactive".to_owned(),
+                ..SwarmInfo::default()
+            },
             live_restore_enabled: true,
             init_binary: "docker-init".to_owned(),
-            runc_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
-            init_commit: Commit { id: VERSION.to_owned(), ..Commit::default() },
+            runc_commit: Commit {
+                id: VERSION.to_owned(),
+                ..Commit::default()
+            },
+            init_commit: Commit {
+                id: VERSION.to_owned(),
+                ..Commit::default()
+            },
             security_options: Some(vec!["name=seccomp,profile=builtin".to_owned()]),
             cdi_spec_dirs: Some(Vec::new()),
             ..Info::default()
@@ -156,7 +181,6 @@ impl Engine {
             insecure_registry_cidrs: Some(vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()]),
             index_configs: Some(BTreeMap::from([("docker.io".to_owned(), index)])),
             mirrors: Some(Vec::new()),
-            ..RegistryConfig::default()
         }
     }
 
@@ -168,8 +192,11 @@ impl Engine {
             (0x0102_1994, "tmpfs"),
             (0xf2f5_2010, "f2fs"),
         ];
-        let kind = rustix::fs::statfs(&self.config.root).map(|s| u64::try_from(s.f_type).unwrap_or(0));
-        let name = kind.ok().and_then(|kind| NAMES.iter().find(|(magic, _)| *magic == kind));
+        let kind =
+            rustix::fs::statfs(&self.config.root).map(|s| u64::try_from(s.f_type).unwrap_or(0));
+        let name = kind
+            .ok()
+            .and_then(|kind| NAMES.iter().find(|(magic, _)| *magic == kind));
         name.map_or("unknown", |(_, name)| name).to_owned()
     }
 
@@ -184,7 +211,11 @@ impl Engine {
             usage.layers_size = i64::try_from(self.content_size().await?).unwrap_or(i64::MAX);
         }
         if types.containers {
-            let all = ContainerList { all: true, size: true, ..ContainerList::default() };
+            let all = ContainerList {
+                all: true,
+                size: true,
+                ..ContainerList::default()
+            };
             usage.containers = Some(self.container_list(&all).await?);
         }
         if types.volumes {
@@ -203,13 +234,22 @@ impl Engine {
     pub async fn auth_check(&self, auth: &AuthConfig) -> Result<AuthResponse> {
         let address = Some(auth.server_address.as_str()).filter(|a| !a.is_empty());
         let registry = address.unwrap_or("https://index.docker.io/v1/");
-        match self.client.login(registry, &crate::image::credentials(auth)).await {
-            Ok(login) => {
-                Ok(AuthResponse { identity_token: login.identity_token.unwrap_or_default(), status: login.status })
-            }
+        match self
+            .client
+            .login(registry, &crate::image::credentials(auth))
+            .await
+        {
+            Ok(login) => Ok(AuthResponse {
+                identity_token: login.identity_token.unwrap_or_default(),
+                status: login.status,
+            }),
             Err(error) => {
                 let error = crate::image::registry_error(&error);
-                let kind = if error.kind() == Kind::NotFound { Kind::Unauthorized } else { error.kind() };
+                let kind = if error.kind() == Kind::NotFound {
+                    Kind::Unauthorized
+                } else {
+                    error.kind()
+                };
                 Err(Error::new(kind, error.message()))
             }
         }
@@ -227,7 +267,9 @@ fn plugins() -> PluginsInfo {
 }
 
 fn uname(field: impl Fn(&rustix::system::Uname) -> &std::ffi::CStr) -> String {
-    field(&rustix::system::uname()).to_string_lossy().into_owned()
+    field(&rustix::system::uname())
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn read_flag(path: &str) -> bool {
@@ -235,9 +277,14 @@ fn read_flag(path: &str) -> bool {
 }
 
 fn proxy(name: &str) -> String {
-    let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).unwrap_or_default();
+    let value = std::env::var(name)
+        .or_else(|_| std::env::var(name.to_ascii_lowercase()))
+        .unwrap_or_default();
     // user and password of a proxy are nobody's business
-    match value.split_once("://").and_then(|(scheme, rest)| rest.rsplit_once('@').map(|(_, host)| (scheme, host))) {
+    match value
+        .split_once("://")
+        .and_then(|(scheme, rest)| rest.rsplit_once('@').map(|(_, host)| (scheme, host)))
+    {
         Some((scheme, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
         None => value,
     }
@@ -245,6 +292,9 @@ fn proxy(name: &str) -> String {
 
 fn os_release(key: &str) -> String {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.map(|value| value.trim_matches('"').to_owned())
+        .unwrap_or_default()
 }

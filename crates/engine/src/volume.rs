@@ -37,20 +37,28 @@ pub(crate) struct Volumes(RwLock<HashMap<String, Record>>);
 
 impl Volumes {
     pub(crate) fn load(db: &Db) -> Result<Self> {
-        Ok(Self(RwLock::new(db.load(Table::Volumes)?.into_iter().collect())))
+        Ok(Self(RwLock::new(
+            db.load(Table::Volumes)?.into_iter().collect(),
+        )))
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Record>> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
-        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Whether nobody has named the volume.
     pub(crate) fn is_anonymous(&self, name: &str) -> bool {
-        self.read().get(name).is_some_and(|record| record.labels.contains_key(ANONYMOUS))
+        self.read()
+            .get(name)
+            .is_some_and(|record| record.labels.contains_key(ANONYMOUS))
     }
 }
 
@@ -67,7 +75,9 @@ impl Engine {
             )));
         }
         if let Some(option) = request.driver_opts.keys().next() {
-            return Err(Error::invalid(format!("create volume: invalid option: {option:?}")));
+            return Err(Error::invalid(format!(
+                "create volume: invalid option: {option:?}"
+            )));
         }
         let mut labels = request.labels;
         let name = if request.name.is_empty() {
@@ -77,16 +87,31 @@ impl Engine {
         } else {
             request.name
         };
-        storage::volume::validate_name(&name).map_err(|e| Error::invalid(format!("create {name}: {e}")))?;
+        storage::volume::validate_name(&name)
+            .map_err(|e| Error::invalid(format!("create {name}: {e}")))?;
         let existing = self.volumes.read().get(&name).cloned();
         if let Some(record) = existing {
             return Ok(self.shown(&record));
         }
-        let record = Record { name, created: Timestamp::now(), labels, options: request.driver_opts };
+        let record = Record {
+            name,
+            created: Timestamp::now(),
+            labels,
+            options: request.driver_opts,
+        };
         let (store, name) = (Arc::clone(&self.store), record.name.clone());
-        self.blocking(move || store.volumes().create(&name).map(drop).step(|| format!("create volume {name}"))).await?;
+        self.blocking(move || {
+            store
+                .volumes()
+                .create(&name)
+                .map(drop)
+                .step(|| format!("create volume {name}"))
+        })
+        .await?;
         self.db.put(Table::Volumes, &record.name, &record).await?;
-        self.volumes.write().insert(record.name.clone(), record.clone());
+        self.volumes
+            .write()
+            .insert(record.name.clone(), record.clone());
         self.volume_event("create", &record.name, &[]);
         Ok(self.shown(&record))
     }
@@ -98,7 +123,9 @@ impl Engine {
         options: Option<&VolumeOptions>,
         _container: &ContainerId,
     ) -> Result<Volume> {
-        let driver = options.and_then(|o| o.driver_config.clone()).unwrap_or_default();
+        let driver = options
+            .and_then(|o| o.driver_config.clone())
+            .unwrap_or_default();
         self.volume_create(CreateRequest {
             name: name.to_owned(),
             driver: driver.name,
@@ -110,13 +137,20 @@ impl Engine {
     }
 
     /// Fills an empty volume with what the image has at its mount point.
-    pub(crate) async fn copy_up(self: &Arc<Self>, image: &Arc<Image>, path: &str, name: &str) -> Result<()> {
+    pub(crate) async fn copy_up(
+        self: &Arc<Self>,
+        image: &Arc<Image>,
+        path: &str,
+        name: &str,
+    ) -> Result<()> {
         let (store, image) = (Arc::clone(&self.store), Arc::clone(image));
         let (path, name) = (path.to_owned(), name.to_owned());
         self.blocking(move || {
             let step = || format!("copy the image's {path} to volume {name}");
             let volume = store.volumes().get(&name).step(step)?;
-            let Some(top) = image.chain_ids().pop() else { return Ok(()) };
+            let Some(top) = image.chain_ids().pop() else {
+                return Ok(());
+            };
             let lowers = store.layers().lowers(&top).step(step)?;
             let view = storage::overlay::mount_view(&lowers).step(step)?;
             let view = std::os::fd::AsFd::as_fd(&view);
@@ -142,12 +176,16 @@ impl Engine {
                 (!filters.contains("dangling") || used.contains_key(&record.name) != dangling)
                     && filters.exact("driver", "local")
                     && filter::labels(filters, Some(&record.labels))
-                    && (!filters.contains("name") || filters.get("name").any(|name| record.name.contains(name)))
+                    && (!filters.contains("name")
+                        || filters.get("name").any(|name| record.name.contains(name)))
             })
             .map(|record| self.shown(record))
             .collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(ListResponse { volumes: Some(volumes), warnings: None })
+        Ok(ListResponse {
+            volumes: Some(volumes),
+            warnings: None,
+        })
     }
 
     /// Tells everything about a volume.
@@ -156,7 +194,9 @@ impl Engine {
     /// When there is no such volume.
     pub fn volume_inspect(&self, name: &str) -> Result<Volume> {
         let record = self.volumes.read().get(name).cloned();
-        record.map(|record| self.shown(&record)).ok_or_else(|| missing(name))
+        record
+            .map(|record| self.shown(&record))
+            .ok_or_else(|| missing(name))
     }
 
     /// Removes a volume.
@@ -180,7 +220,13 @@ impl Engine {
     async fn delete_volume(self: &Arc<Self>, name: &str) -> Result<()> {
         let record = self.volumes.write().remove(name);
         let (store, owned) = (Arc::clone(&self.store), name.to_owned());
-        let removed = self.blocking(move || store.volumes().remove(&owned).map(drop).step(|| format!("remove volume {owned}")));
+        let removed = self.blocking(move || {
+            store
+                .volumes()
+                .remove(&owned)
+                .map(drop)
+                .step(|| format!("remove volume {owned}"))
+        });
         if let Err(error) = removed.await {
             if let Some(record) = record {
                 self.volumes.write().insert(name.to_owned(), record);
@@ -219,17 +265,25 @@ impl Engine {
                 deleted.push(name);
             }
         }
-        Ok(PruneReport { volumes_deleted: Some(deleted), space_reclaimed: space })
+        Ok(PruneReport {
+            volumes_deleted: Some(deleted),
+            space_reclaimed: space,
+        })
     }
 
     /// All volumes with their sizes and numbers of users.
     pub(crate) async fn volume_usage(self: &Arc<Self>) -> Result<Vec<Volume>> {
-        let mut volumes = self.volume_list(&Filters::default())?.volumes.unwrap_or_default();
+        let mut volumes = self
+            .volume_list(&Filters::default())?
+            .volumes
+            .unwrap_or_default();
         let used = self.volumes_in_use();
         for volume in &mut volumes {
             let size = self.volume_size(&volume.name).await.unwrap_or(0);
             volume.usage_data = Some(UsageData {
-                ref_count: used.get(&volume.name).map_or(0, |users| i64::try_from(users.len()).unwrap_or(i64::MAX)),
+                ref_count: used
+                    .get(&volume.name)
+                    .map_or(0, |users| i64::try_from(users.len()).unwrap_or(i64::MAX)),
                 size: i64::try_from(size).unwrap_or(i64::MAX),
             });
         }
@@ -240,7 +294,13 @@ impl Engine {
         let (store, name) = (Arc::clone(&self.store), name.to_owned());
         self.blocking(move || {
             let step = || format!("measure volume {name}");
-            Ok(store.volumes().get(&name).step(step)?.usage().step(step)?.allocated)
+            Ok(store
+                .volumes()
+                .get(&name)
+                .step(step)?
+                .usage()
+                .step(step)?
+                .allocated)
         })
         .await
     }
@@ -248,15 +308,28 @@ impl Engine {
     fn volumes_in_use(&self) -> HashMap<String, Vec<ContainerId>> {
         let mut users: HashMap<String, Vec<ContainerId>> = HashMap::new();
         for container in self.containers.all() {
-            for mount in container.record().mounts.iter().filter(|m| m.kind == MountKind::Volume) {
-                users.entry(mount.name.clone()).or_default().push(container.id.clone());
+            for mount in container
+                .record()
+                .mounts
+                .iter()
+                .filter(|m| m.kind == MountKind::Volume)
+            {
+                users
+                    .entry(mount.name.clone())
+                    .or_default()
+                    .push(container.id.clone());
             }
         }
         users
     }
 
     fn shown(&self, record: &Record) -> Volume {
-        let path = self.config.root.join("volumes").join(&record.name).join("_data");
+        let path = self
+            .config
+            .root
+            .join("volumes")
+            .join(&record.name)
+            .join("_data");
         Volume {
             created_at: record.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             driver: "local".to_owned(),

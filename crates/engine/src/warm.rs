@@ -37,7 +37,12 @@ pub(crate) struct Namespaces {
 impl Namespaces {
     /// What containers get unless told otherwise; only such shims are kept warm.
     fn usual() -> Self {
-        Self { new_pid: true, new_ipc: true, new_uts: true, join_pid: None }
+        Self {
+            new_pid: true,
+            new_ipc: true,
+            new_uts: true,
+            join_pid: None,
+        }
     }
 }
 
@@ -92,7 +97,11 @@ impl Warmer {
 
     /// A shim with these namespaces: a warm one if there is one, else a new one.
     pub(crate) async fn take(&self, namespaces: Namespaces) -> Result<Ready> {
-        let warm = if namespaces == Namespaces::usual() { lock(&self.ready).pop() } else { None };
+        let warm = if namespaces == Namespaces::usual() {
+            lock(&self.ready).pop()
+        } else {
+            None
+        };
         self.wanted.notify_one();
         match warm {
             Some(ready) => Ok(ready),
@@ -117,11 +126,18 @@ impl Warmer {
             new_pid: namespaces.new_pid,
             new_ipc: namespaces.new_ipc,
             new_uts: namespaces.new_uts,
-            join_pid: namespaces.join_pid.map(|pid| format!("/proc/{pid}/ns/pid").into()),
+            join_pid: namespaces
+                .join_pid
+                .map(|pid| format!("/proc/{pid}/ns/pid").into()),
         };
         match control.call(&Request::Prepare(prepare), &[]).await {
-            Ok(Reply::Ok) => Ok(Ready { control, child: launched.child }),
-            Ok(reply) => Err(Error::internal(format!("prepare a shim: unexpected answer {reply:?}"))),
+            Ok(Reply::Ok) => Ok(Ready {
+                control,
+                child: launched.child,
+            }),
+            Ok(reply) => Err(Error::internal(format!(
+                "prepare a shim: unexpected answer {reply:?}"
+            ))),
             Err(error) => {
                 reap(launched.child);
                 Err(refusal(&error).context("prepare a shim"))

@@ -8,6 +8,7 @@ mod ruleset;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use sys::netns::Family;
@@ -17,6 +18,12 @@ use crate::netlink::{self, Socket, tolerate};
 use crate::nft::{self, Element, Transaction, push_field};
 use crate::ports::{PortMapping, Protocol};
 use crate::subnet::Subnet;
+
+/// A map is read so often before it is believed to differ. The kernel may leave elements out while it
+/// enlarges the map, in the background after many were added (rhashtable_walk_next), and says so to
+/// nobody.
+const READINGS: u32 = 10;
+const BETWEEN_READINGS: Duration = Duration::from_millis(20);
 
 /// A bridge and the network behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,13 +153,28 @@ impl Firewall {
             return Ok(false);
         }
         for (map, wanted) in by_map(published) {
-            let held = nft::elements(&mut socket, &self.table, map).map_err(read)?;
-            let same = BTreeSet::from_iter(held) == BTreeSet::from_iter(wanted);
-            if !same {
+            let wanted = BTreeSet::from_iter(wanted);
+            if !self.holds(&mut socket, map, &wanted).map_err(read)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn holds(
+        &self,
+        socket: &mut Socket,
+        map: &str,
+        wanted: &BTreeSet<Element>,
+    ) -> Result<bool, netlink::NetlinkError> {
+        for _ in 0..READINGS {
+            let held = nft::elements(socket, &self.table, map)?;
+            if BTreeSet::from_iter(held) == *wanted {
+                return Ok(true);
+            }
+            std::thread::sleep(BETWEEN_READINGS);
+        }
+        Ok(false)
     }
 
     /// Forwards these ports, all at one instant; a port that led elsewhere leads here now.
@@ -163,14 +185,14 @@ impl Firewall {
             return Ok(());
         };
         let mut socket = self.lock();
+        let taken = |error: &netlink::NetlinkError| error.is(Errno::BUSY) || error.is(Errno::EXIST);
         let mut result = self.add(&mut socket, ports, &BTreeSet::new());
-        if result
-            .as_ref()
-            .is_err_and(|error| error.is(Errno::BUSY) || error.is(Errno::EXIST))
-        {
-            result = self
-                .present(&mut socket)
-                .and_then(|stale| self.add(&mut socket, ports, &stale));
+        for _ in 0..READINGS {
+            if !result.as_ref().is_err_and(taken) {
+                break;
+            }
+            let present = self.present(&mut socket);
+            result = present.and_then(|stale| self.add(&mut socket, ports, &stale));
         }
         result.map_err(|source| FirewallError::Publish {
             count: ports.len(),
@@ -228,8 +250,12 @@ impl Firewall {
     ) -> Result<(), netlink::NetlinkError> {
         let mut transaction = Transaction::new(&self.table);
         for (map, elements) in by_map(ports) {
-            let key_taken = |(key, _): &&Element| elements.iter().any(|(wanted, _)| wanted == key);
-            let replaced: Vec<_> = stale.iter().filter(key_taken).cloned().collect();
+            let keys: BTreeSet<_> = elements.iter().map(|(key, _)| key).collect();
+            let replaced: Vec<_> = stale
+                .iter()
+                .filter(|(key, _)| keys.contains(key))
+                .cloned()
+                .collect();
             transaction.delete_elements(map, &replaced);
             transaction.add_elements(map, &elements);
         }

@@ -23,6 +23,8 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup.
     pub cgroup: &'a Cgroup,
+    /// The user as `name[:group]`, in place of the one that the process names.
+    pub user: Option<&'a str>,
 }
 
 /// A process that was started in a container.
@@ -142,6 +144,9 @@ fn wait_until_running(socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, ExecErr
     let mut console = None;
     while let Some((report, fds)) = receive_report(socket).map_err(ExecError::Channel)? {
         match report {
+            Report::Failed(failure) if failure.kind == FailureKind::NotRunning => {
+                return Err(ExecError::NotRunning);
+            }
             Report::Failed(failure) => return Err(ExecError::Stage(failure)),
             Report::Ready => console = fds.into_iter().next(),
         }
@@ -179,6 +184,9 @@ fn run(
     let root = rustix::fs::open(c"/", flags, Mode::empty())
         .map_err(|error| StageError::Join(error.into()))?;
     let mut process = process.clone();
+    if let Some(user) = target.user {
+        process.user.username = Some(user.to_owned());
+    }
     process::resolve_user(root.as_fd(), &mut process.user)?;
     let streams = if process.terminal {
         let pty = init::open_console(root.as_fd(), &process)?;
@@ -187,7 +195,7 @@ fn run(
     } else {
         stdio::Source::Files([fds.stdin, fds.stdout, fds.stderr])
     };
-    process::become_user(&process, early, filter, streams)?.go()
+    process::become_user(&process, &early, filter, streams)?.go()
 }
 
 /// Joins all namespaces of the container but that of pids, which the process was born in.

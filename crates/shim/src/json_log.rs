@@ -93,22 +93,39 @@ pub fn escape(into: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn escape_valid(into: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut plain = 0;
+    let mut rest = text.as_bytes();
     let mut at = 0;
-    while at < bytes.len() {
-        let length = special(&bytes[at..]);
+    while let Some(found) = rest[at..].iter().position(|b| SUSPECT[usize::from(*b)]) {
+        at += found;
+        let length = special(&rest[at..]);
         if length == 0 {
             at += 1;
             continue;
         }
-        into.extend_from_slice(&bytes[plain..at]);
-        escape_one(into, &bytes[at..at + length]);
-        at += length;
-        plain = at;
+        into.extend_from_slice(&rest[..at]);
+        escape_one(into, &rest[at..at + length]);
+        rest = &rest[at + length..];
+        at = 0;
     }
-    into.extend_from_slice(&bytes[plain..]);
+    into.extend_from_slice(rest);
 }
+
+/// The bytes with which something may begin that needs an escape.
+static SUSPECT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    let others = b"\"\\<>&\xe2";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// How many bytes at the start need an escape together: 0 for a plain byte.
 fn special(bytes: &[u8]) -> usize {

@@ -11,4 +11,5 @@ pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 pub mod tree;

@@ -121,8 +121,28 @@ fn refuse_threads() -> io::Result<()> {
 /// which Rust's start-up ignores, and whatever the engine's own parent ignored.
 fn default_signals() {
     signal::reset_dispositions();
+    for reserved in [32, 33] {
+        reset_reserved(reserved);
+    }
     // It fails for a bad `how` only.
     let _done = signal::unblock_all();
+}
+
+/// Gives a signal that the C library keeps for itself its default action; its own calls refuse to.
+fn reset_reserved(number: libc::c_int) {
+    /// The kernel's `struct sigaction`: handler, flags, restorer, mask. All zero is `SIG_DFL`.
+    const DEFAULT: [u64; 4] = [0; 4];
+    // SAFETY: the kernel only reads the structure, which is static, and the size is that of its
+    // signal set; a null third argument asks for no old action.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            DEFAULT.as_ptr(),
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// Moves the calling thread into new namespaces.

@@ -3,7 +3,7 @@
 use super::{FORMAT, images, ps, volumes};
 use crate::args::{Call, Flag, Operands, Verb};
 use crate::failure::Failure;
-use crate::format::{Format, Listing, Row};
+use crate::format::{Format, Listing, Row, short_id};
 use crate::{connect, output, units};
 use api::container::Summary as Container;
 use api::image::Summary as Image;
@@ -76,6 +76,20 @@ static VOLUMES: Listing = Listing {
         ("Size", "SIZE"),
     ],
     table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+};
+
+static CACHE: Listing = Listing {
+    go_type: "formatter.buildCacheContext",
+    headers: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
+        ("Shared", "SHARED"),
+    ],
+    table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
@@ -210,6 +224,28 @@ fn cache_row(usage: &DiskUsage) -> Row {
     )
 }
 
+/// A record of the build cache as a row.
+fn cache_record(record: &Value) -> Row {
+    let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+    let since = |name: &str| {
+        let time = text(name).parse::<jiff::Timestamp>();
+        time.map_or_else(|_| String::new(), |time| units::ago(time.as_second()))
+    };
+    let id = text("ID");
+    let in_use = record["InUse"].as_bool().unwrap_or(false);
+    Row::new(&CACHE)
+        .with(
+            "ID",
+            format!("{}{}", short_id(&id), if in_use { "*" } else { "" }),
+        )
+        .with("CacheType", text("Type"))
+        .with("Size", units::size(record["Size"].as_i64().unwrap_or(0)))
+        .with("CreatedSince", since("CreatedAt"))
+        .with("LastUsedSince", since("LastUsedAt"))
+        .with("UsageCount", record["UsageCount"].to_string())
+        .with("Shared", record["Shared"].to_string())
+}
+
 /// One table a kind.
 fn details(usage: &DiskUsage) -> anyhow::Result<u8> {
     let table = |listing: &'static Listing, rows: &[Row]| -> anyhow::Result<String> {
@@ -225,7 +261,10 @@ fn details(usage: &DiskUsage) -> anyhow::Result<u8> {
         .containers
         .iter()
         .flatten()
-        .map(|container| ps::row(&CONTAINERS, container, false))
+        .map(|container| {
+            // the layers below are counted with the images
+            ps::row(&CONTAINERS, container, false).with("Size", units::size(container.size_rw))
+        })
         .collect();
     let volumes: Vec<Row> = usage.volumes.iter().flatten().map(volumes::row).collect();
     output::line(format!(
@@ -240,6 +279,17 @@ fn details(usage: &DiskUsage) -> anyhow::Result<u8> {
         "Local Volumes space usage:\n\n{}",
         table(&VOLUMES, &volumes)?
     ))?;
+    let records = usage.build_cache.as_deref().unwrap_or_default();
+    let caches: Vec<Row> = records.iter().map(cache_record).collect();
+    let size: i64 = records
+        .iter()
+        .filter_map(|record| record["Size"].as_i64())
+        .sum();
+    output::line(format!(
+        "Build cache usage: {}\n",
+        units::size_with_digits(size, 4)
+    ))?;
+    output::raw(table(&CACHE, &caches)?.as_bytes())?;
     Ok(0)
 }
 

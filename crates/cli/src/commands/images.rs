@@ -191,7 +191,7 @@ fn row(
             },
         )
         .with("Size", units::size(image.size))
-        .with("VirtualSize", units::size(image.size))
+        .with("VirtualSize", units::size_with_digits(image.size, 4))
         .with("Containers", containers)
         .with("SharedSize", optional(image.shared_size))
         .with(

@@ -46,6 +46,8 @@ pub(super) struct Command {
 pub(super) struct Operand {
     /// Where it begins and ends in the source.
     pub(super) span: (usize, usize),
+    /// Where Go's messages see it: at its second field, if it has one.
+    pub(super) at: usize,
     pub(super) base: Base,
     pub(super) fields: Vec<String>,
 }

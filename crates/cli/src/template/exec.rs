@@ -91,11 +91,15 @@ pub(super) fn truth(value: &Value) -> bool {
 }
 
 impl Run<'_> {
-    fn fail(&self, span: (usize, usize), what: &str) -> TemplateError {
+    fn fail(&self, operand: &Operand, what: &str) -> TemplateError {
+        self.fail_at(operand.at, operand.span, what)
+    }
+
+    fn fail_at(&self, at: usize, span: (usize, usize), what: &str) -> TemplateError {
         let text = &self.source[span.0..span.1];
+        let position = position(self.source, at);
         TemplateError(format!(
-            "template: :{}: executing \"\" at <{text}>: {what}",
-            position(self.source, span.0)
+            "template: :{position}: executing \"\" at <{text}>: {what}"
         ))
     }
 
@@ -203,8 +207,8 @@ impl Run<'_> {
                     .collect()
             }
             other => {
-                let span = over.commands[0].operands[0].span;
-                return Err(self.fail(span, &format!("range can't iterate over {}", plain(&other))));
+                let head = &over.commands[0].operands[0];
+                return Err(self.fail(head, &format!("range can't iterate over {}", plain(&other))));
             }
         };
         if items.is_empty() {
@@ -286,13 +290,10 @@ impl Run<'_> {
                 return Ok(value);
             }
             let what = format!("{method} has arguments but cannot be invoked as function");
-            return Err(self.fail(head.span, &what));
+            return Err(self.fail(head, &what));
         }
         let text = &self.source[head.span.0..head.span.1];
-        Err(self.fail(
-            head.span,
-            &format!("can't give argument to non-function {text}"),
-        ))
+        Err(self.fail(head, &format!("can't give argument to non-function {text}")))
     }
 
     fn operands(
@@ -336,7 +337,7 @@ impl Run<'_> {
             }
             return piped.or(last).ok_or_else(|| {
                 self.fail(
-                    head.span,
+                    head,
                     &format!("wrong number of args for {name}: want at least 1 got 0"),
                 )
             });
@@ -344,7 +345,8 @@ impl Run<'_> {
         let mut arguments = self.operands(rest, dot)?;
         arguments.extend(piped);
         let end = rest.last().map_or(head.span.1, |operand| operand.span.1);
-        funcs::call(name, &arguments).map_err(|what| self.fail((head.span.0, end), &what))
+        funcs::call(name, &arguments)
+            .map_err(|what| self.fail_at(head.at, (head.span.0, end), &what))
     }
 
     fn operand(&mut self, operand: &Operand, dot: Dot<'_>) -> Result<Value, TemplateError> {
@@ -372,11 +374,11 @@ impl Run<'_> {
                 Value::Object(map) => map.get(name),
                 Value::Null if let Some(name) = stood_in => {
                     let what = format!("map has no entry for key {}", quote(name));
-                    return Err(self.fail(operand.span, &what));
+                    return Err(self.fail(operand, &what));
                 }
                 Value::Null => {
                     let what = format!("nil pointer evaluating interface {{}}.{name}");
-                    return Err(self.fail(operand.span, &what));
+                    return Err(self.fail(operand, &what));
                 }
                 _ => None,
             };
@@ -390,7 +392,7 @@ impl Run<'_> {
                     };
                     let known = value.is_object().then(|| self.root.absent(name)).flatten();
                     let Some(stand_in) = method.or(known) else {
-                        return Err(self.fail(operand.span, &self.no_field(value, name, at_root)));
+                        return Err(self.fail(operand, &self.no_field(value, name, at_root)));
                     };
                     owned = stand_in;
                     stood_in = Some(name);

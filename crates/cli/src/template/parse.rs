@@ -306,6 +306,7 @@ impl Parser<'_> {
             return Err(self.unexpected(None, context));
         };
         let mut fields = Vec::new();
+        let mut at = None;
         let base = match token.kind {
             Kind::Dot => Base::Dot,
             Kind::Field(name) => {
@@ -342,11 +343,13 @@ impl Parser<'_> {
                 return Err(self.fail(&format!("unexpected . after term {}", quote(text))));
             }
             fields.push(name.clone());
+            at.get_or_insert(self.tokens[self.at].start);
             self.at += 1;
         }
         let end = self.tokens[self.at - 1].end;
         Ok(Operand {
             span: (token.start, end),
+            at: at.unwrap_or(token.start),
             base,
             fields,
         })

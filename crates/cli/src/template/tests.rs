@@ -168,11 +168,11 @@ fn errors_of_execution() {
     );
     check_error(
         "x\n  {{.Name.Foo}}",
-        "template: :2:4: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}",
+        "template: :2:9: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}",
     );
     check_error(
         "{{.Nothing.X}}",
-        "template: :1:2: executing \"\" at <.Nothing.X>: nil pointer evaluating interface {}.X",
+        "template: :1:10: executing \"\" at <.Nothing.X>: nil pointer evaluating interface {}.X",
     );
     check_error(
         "{{index .Args 9}}",

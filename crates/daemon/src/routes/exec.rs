@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::{Shared, to_the_end};
 use crate::body::{empty, json};
 use crate::detach::DetachKeys;
-use crate::error::Reply;
+use crate::error::{ApiError, Reply};
 use crate::hijack::{self, Ask};
 use crate::request::{Json, Params};
 use crate::version::ApiVersion;
@@ -33,6 +33,9 @@ async fn create(
     Ok(json(StatusCode::CREATED, &response))
 }
 
+/// Starts after the answer's head, as dockerd does: clients that read the head through a buffer
+/// would lose what comes with it, and a failed start is told in the stream, where clients look for
+/// it before they ask for the exit code.
 async fn start(
     State(shared): State<Shared>,
     Path(id): Path<String>,
@@ -40,18 +43,23 @@ async fn start(
     request: Request,
 ) -> Reply {
     let (mut parts, body) = request.into_parts();
-    let keys = match shared.engine.exec_inspect(&id) {
-        Ok(exec) => String::from_utf8_lossy(&exec.detach_keys.0).into_owned(),
-        Err(error) => return Err(error.into()),
-    };
-    let ask = Ask::new(&mut parts, version, DetachKeys::parse(&keys)?);
+    let exec = shared.engine.exec_inspect(&id)?;
+    let keys = DetachKeys::parse(&String::from_utf8_lossy(&exec.detach_keys.0))?;
+    let ask = Ask::new(&mut parts, version, keys);
     let request = Request::from_parts(parts, body);
     let Json(options) = Json::<StartRequest>::from_request(request, &()).await?;
+    let detach = options.detach;
     let engine = shared.engine;
-    match to_the_end(async move { engine.exec_start(&id, &options).await }).await? {
-        Some(attachment) => Ok(hijack::answer(ask, attachment, shared.closing)),
-        None => Ok(empty(StatusCode::OK)),
+    let starting = to_the_end(async move { engine.exec_start(&id, &options).await });
+    if detach || ask.upgrade.is_none() {
+        return match starting.await? {
+            Some(attachment) => Ok(hijack::answer(ask, attachment, shared.closing)),
+            None => Ok(empty(StatusCode::OK)),
+        };
     }
+    let tty = exec.process_config.tty;
+    let starting = async move { starting.await.map_err(ApiError::into_message) };
+    Ok(hijack::answer_first(ask, tty, starting, shared.closing))
 }
 
 async fn resize(

@@ -41,16 +41,26 @@ impl Engine {
     /// When the container is paused or gone, or its shim does not answer.
     pub async fn container_attach(&self, name: &str, options: &Attach) -> Result<Attachment> {
         let container = self.containers.get(name)?;
-        let order = AttachOrder { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr };
+        let order = AttachOrder {
+            stdin: options.stdin,
+            stdout: options.stdout,
+            stderr: options.stderr,
+        };
         let (tty, status) = {
             let record = container.record();
             (record.config.tty, record.state.status)
         };
-        let past = if options.logs { Some(self.past(&container, tty, options)?) } else { None };
+        let past = if options.logs {
+            Some(self.past(&container, tty, options)?)
+        } else {
+            None
+        };
         let io = match (options.stream, status) {
             (false, _) => None,
             (true, Status::Paused) => {
-                return Err(Error::conflict(format!("container {name} is paused, unpause the container before attach")));
+                return Err(Error::conflict(format!(
+                    "container {name} is paused, unpause the container before attach"
+                )));
             }
             (true, Status::Restarting) => {
                 return Err(Error::conflict(format!(
@@ -64,15 +74,30 @@ impl Engine {
     }
 
     fn past(&self, container: &Arc<Container>, tty: bool, options: &Attach) -> Result<LogReader> {
-        let lines = Logs { stdout: options.stdout, stderr: options.stderr, ..Logs::default() };
-        LogReader::open(&self.log_path(&container.id), tty, lines, container.phase.subscribe())
+        let lines = Logs {
+            stdout: options.stdout,
+            stderr: options.stderr,
+            ..Logs::default()
+        };
+        LogReader::open(
+            &self.log_path(&container.id),
+            tty,
+            lines,
+            container.phase.subscribe(),
+        )
     }
 
-    async fn attach_running(&self, container: &Container, order: AttachOrder) -> Result<UnixStream> {
+    async fn attach_running(
+        &self,
+        container: &Container,
+        order: AttachOrder,
+    ) -> Result<UnixStream> {
         let mut link = Link::connect(&self.run_dir(&container.id))?;
         match link.call(&Request::Attach(order), &[]).await {
             Ok(Reply::Ok) => Ok(link.into_stream()),
-            Ok(reply) => Err(Error::internal(format!("attach: unexpected answer {reply:?}"))),
+            Ok(reply) => Err(Error::internal(format!(
+                "attach: unexpected answer {reply:?}"
+            ))),
             Err(error) => Err(refusal(&error).context("attach")),
         }
     }
@@ -84,17 +109,29 @@ fn attach_early(container: &Container, order: AttachOrder) -> Result<UnixStream>
     // those whose clients have left make room
     early.retain(|e| !hung_up(&e.fd));
     if early.len() >= EARLY_MAX {
-        return Err(Error::conflict(format!("attach: {EARLY_MAX} clients already wait for the container's start")));
+        return Err(Error::conflict(format!(
+            "attach: {EARLY_MAX} clients already wait for the container's start"
+        )));
     }
     let step = || "make a stream for the container's start";
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().step(step)?;
     ours.set_nonblocking(true).step(step)?;
-    early.push(Early { order, fd: theirs.into() });
+    early.push(Early {
+        order,
+        fd: theirs.into(),
+    });
     UnixStream::from_std(ours).step(step)
 }
 
 fn hung_up(fd: &OwnedFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(fd, PollFlags::empty())];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
+    poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .is_ok_and(|n| n > 0)
 }

@@ -27,9 +27,15 @@ impl Engine {
         platform: Option<&str>,
         request: CreateRequest,
     ) -> Result<CreateResponse> {
-        let CreateRequest { config, host_config, networking_config, .. } = request;
+        let CreateRequest {
+            config,
+            host_config,
+            networking_config,
+        } = request;
         let mut host = host_config.unwrap_or_default();
-        let name = name.map(|n| n.trim_start_matches('/')).filter(|n| !n.is_empty());
+        let name = name
+            .map(|n| n.trim_start_matches('/'))
+            .filter(|n| !n.is_empty());
         name.map_or(Ok(()), names::check)?;
         let image = self.images.get(&config.image, platform)?;
         let mut config = config;
@@ -40,7 +46,9 @@ impl Engine {
         let wanted = mounts::wanted(&config, &host)?;
         let id = names::draw_id()?;
         default_hostname(&mut config, &host, id.short());
-        let endpoints = networking_config.and_then(|n| n.endpoints_config).unwrap_or_default();
+        let endpoints = networking_config
+            .and_then(|n| n.endpoints_config)
+            .unwrap_or_default();
         let name = self.containers.reserve(&id, name)?;
         let record = Record {
             id: id.clone(),
@@ -57,7 +65,10 @@ impl Engine {
             state: State::default(),
         };
         match self.build(record, &image, wanted).await {
-            Ok(()) => Ok(CreateResponse { id: id.to_string(), warnings }),
+            Ok(()) => Ok(CreateResponse {
+                id: id.to_string(),
+                warnings,
+            }),
             Err(error) => {
                 self.containers.release(&id);
                 Err(error)
@@ -66,18 +77,31 @@ impl Engine {
     }
 
     /// Makes what the record needs on the disk, and the record last.
-    async fn build(self: &Arc<Self>, mut record: Record, image: &Arc<Image>, wanted: Vec<Wanted>) -> Result<()> {
+    async fn build(
+        self: &Arc<Self>,
+        mut record: Record,
+        image: &Arc<Image>,
+        wanted: Vec<Wanted>,
+    ) -> Result<()> {
         record.mounts = self.resolve_mounts(&record, image, wanted).await?;
         let (store, id) = (self.store.clone(), record.id.clone());
-        let image_root = record.layers.last().map(|chain| self.store.layers().path(chain));
+        let image_root = record
+            .layers
+            .last()
+            .map(|chain| self.store.layers().path(chain));
         let folder = move || {
             let made = store.containers().create(&id, image_root.as_deref());
-            made.map(drop).step(|| format!("create the folder of container {id}"))
+            made.map(drop)
+                .step(|| format!("create the folder of container {id}"))
         };
         self.blocking(folder).await?;
         let container = Arc::new(Container::new(record));
         let saved = container.record().clone();
-        if let Err(error) = self.db.put(Table::Containers, saved.id.as_str(), &saved).await {
+        if let Err(error) = self
+            .db
+            .put(Table::Containers, saved.id.as_str(), &saved)
+            .await
+        {
             self.remove_folder(&saved.id).await;
             return Err(error);
         }
@@ -94,14 +118,23 @@ impl Engine {
         wanted: Vec<Wanted>,
     ) -> Result<Vec<Mount>> {
         let mut mounts = Vec::with_capacity(wanted.len());
-        for Wanted { mut mount, copy_up, create_source, driver } in wanted {
+        for Wanted {
+            mut mount,
+            copy_up,
+            create_source,
+            driver,
+        } in wanted
+        {
             match mount.kind {
                 MountKind::Volume => {
-                    let volume = self.volume_for(&mount.name, driver.as_ref(), &record.id).await?;
+                    let volume = self
+                        .volume_for(&mount.name, driver.as_ref(), &record.id)
+                        .await?;
                     mount.name.clone_from(&volume.name);
                     mount.source = volume.mountpoint.clone();
                     if copy_up {
-                        self.copy_up(image, &mount.destination, &volume.name).await?;
+                        self.copy_up(image, &mount.destination, &volume.name)
+                            .await?;
                     }
                 }
                 MountKind::Bind if create_source => make_source(&mount.source)?,
@@ -119,7 +152,10 @@ fn make_source(path: &str) -> Result<()> {
         Ok(()) => Ok(()),
         // a file, a socket: it is there
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(Error::system(format!("error while creating mount source path '{path}'"), &error)),
+        Err(error) => Err(Error::system(
+            format!("error while creating mount source path '{path}'"),
+            &error,
+        )),
     }
 }
 
@@ -143,10 +179,20 @@ fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
     }
     if let Some(ports) = &image.exposed_ports {
         for port in ports.keys() {
-            config.exposed_ports.entry(if port.contains('/') { port.clone() } else { format!("{port}/tcp") }).or_default();
+            config
+                .exposed_ports
+                .entry(if port.contains('/') {
+                    port.clone()
+                } else {
+                    format!("{port}/tcp")
+                })
+                .or_default();
         }
     }
-    merge_environment(config.env.get_or_insert_default(), image.env.as_deref().unwrap_or_default());
+    merge_environment(
+        config.env.get_or_insert_default(),
+        image.env.as_deref().unwrap_or_default(),
+    );
     merge_map(config.labels.get_or_insert_default(), image.labels.as_ref());
     if config.entrypoint.is_none() {
         // an own command keeps the image's entrypoint; an own entrypoint drops the image's command
@@ -154,7 +200,11 @@ fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
             config.cmd = image.cmd.clone().map(Into::into);
         }
         config.entrypoint = image.entrypoint.clone().map(Into::into);
-    } else if config.entrypoint.as_ref().is_some_and(|words| words.len() == 1 && words[0].is_empty()) {
+    } else if config
+        .entrypoint
+        .as_ref()
+        .is_some_and(|words| words.len() == 1 && words[0].is_empty())
+    {
         // `--entrypoint ""` takes the image's away
         config.entrypoint = None;
     }
@@ -205,24 +255,56 @@ mod tests {
 
     fn check(config: &mut Config, entrypoint: Option<&[&str]>, cmd: Option<&[&str]>) {
         merge_image(config, Some(&image()));
-        let owned = |w: Option<&[&str]>| w.map(|w| w.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
-        assert_eq!((config.entrypoint.clone().map(|w| w.0), config.cmd.clone().map(|w| w.0)), (owned(entrypoint), owned(cmd)));
+        let owned =
+            |w: Option<&[&str]>| w.map(|w| w.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            (
+                config.entrypoint.clone().map(|w| w.0),
+                config.cmd.clone().map(|w| w.0)
+            ),
+            (owned(entrypoint), owned(cmd))
+        );
     }
 
     #[test]
     fn entrypoint_and_command_merge_as_dockers() {
         check(&mut Config::default(), Some(&["/entry"]), Some(&["arg"]));
         let cmd = Some(vec!["own".to_owned()].into());
-        check(&mut Config { cmd: cmd.clone(), ..Config::default() }, Some(&["/entry"]), Some(&["own"]));
+        check(
+            &mut Config {
+                cmd: cmd.clone(),
+                ..Config::default()
+            },
+            Some(&["/entry"]),
+            Some(&["own"]),
+        );
         let entrypoint = Some(vec!["sh".to_owned()].into());
-        check(&mut Config { entrypoint, ..Config::default() }, Some(&["sh"]), None);
+        check(
+            &mut Config {
+                entrypoint,
+                ..Config::default()
+            },
+            Some(&["sh"]),
+            None,
+        );
         let none = Some(vec![String::new()].into());
-        check(&mut Config { entrypoint: none, cmd, ..Config::default() }, None, Some(&["own"]));
+        check(
+            &mut Config {
+                entrypoint: none,
+                cmd,
+                ..Config::default()
+            },
+            None,
+            Some(&["own"]),
+        );
     }
 
     #[test]
     fn the_clients_environment_wins() {
-        let mut config = Config { env: Some(vec!["A=own".into()]), ..Config::default() };
+        let mut config = Config {
+            env: Some(vec!["A=own".into()]),
+            ..Config::default()
+        };
         merge_image(&mut config, Some(&image()));
         assert_eq!(config.env.unwrap(), ["A=own", "PATH=/bin"]);
         assert_eq!(config.working_dir, "/srv");

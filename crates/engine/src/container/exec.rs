@@ -50,14 +50,24 @@ impl Execs {
     /// The ids of a container's execs that have not ended.
     pub(crate) fn ids_of(&self, container: &ContainerId) -> Vec<String> {
         let table = lock(&self.0);
-        let open = |e: &Exec| e.container == *container && !matches!(e.progress, Progress::Ended { .. });
-        table.by_id.iter().filter(|(_, exec)| open(exec)).map(|(id, _)| id.clone()).collect()
+        let open =
+            |e: &Exec| e.container == *container && !matches!(e.progress, Progress::Ended { .. });
+        table
+            .by_id
+            .iter()
+            .filter(|(_, exec)| open(exec))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Takes note that a container's execs ended with it.
     pub(super) fn end_all(&self, container: &ContainerId) {
         let mut table = lock(&self.0);
-        for exec in table.by_id.values_mut().filter(|e| e.container == *container) {
+        for exec in table
+            .by_id
+            .values_mut()
+            .filter(|e| e.container == *container)
+        {
             if let Progress::Running { .. } | Progress::Created = exec.progress {
                 exec.progress = Progress::Ended { code: 137 };
             }
@@ -67,13 +77,26 @@ impl Execs {
     fn add(&self, id: String, container: ContainerId, request: CreateRequest) {
         let mut table = lock(&self.0);
         if table.by_id.len() >= KEPT {
-            let ended = table.by_id.iter().filter(|(_, e)| matches!(e.progress, Progress::Ended { .. }));
-            let oldest = ended.min_by_key(|(_, e)| e.number).map(|(id, _)| id.clone());
+            let ended = table
+                .by_id
+                .iter()
+                .filter(|(_, e)| matches!(e.progress, Progress::Ended { .. }));
+            let oldest = ended
+                .min_by_key(|(_, e)| e.number)
+                .map(|(id, _)| id.clone());
             oldest.map(|id| table.by_id.remove(&id));
         }
         let number = table.next;
         table.next += 1;
-        table.by_id.insert(id, Exec { container, request, progress: Progress::Created, number });
+        table.by_id.insert(
+            id,
+            Exec {
+                container,
+                request,
+                progress: Progress::Created,
+                number,
+            },
+        );
     }
 
     fn get(&self, id: &str) -> Result<Exec> {
@@ -100,8 +123,12 @@ impl Execs {
                 exec.progress = Progress::Running { pid: 0 };
                 Ok(exec.clone())
             }
-            Progress::Running { .. } => Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
-            Progress::Ended { .. } => Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
+            Progress::Running { .. } => Err(Error::conflict(format!(
+                "Error: Exec command {id} is already running"
+            ))),
+            Progress::Ended { .. } => Err(Error::conflict(format!(
+                "Error: Exec command {id} has already run"
+            ))),
         }
     }
 }
@@ -142,7 +169,11 @@ impl Engine {
                 self.execs.set(id, Progress::Running { pid });
                 let action = format!("exec_start: {}", command_line(&exec.request));
                 self.container_event(&action, &container, &[("execID", id)]);
-                Ok((!request.detach).then_some(Attachment { tty, past: None, io: Some(stream) }))
+                Ok((!request.detach).then_some(Attachment {
+                    tty,
+                    past: None,
+                    io: Some(stream),
+                }))
             }
             Err(failure) => {
                 self.execs.set(id, Progress::Ended { code: failure.code });
@@ -159,7 +190,10 @@ impl Engine {
         start: &StartRequest,
     ) -> Result<ExecOrder> {
         let record = container.record();
-        let size = start.console_size.or(exec.console_size).and_then(spec::console_size);
+        let size = start
+            .console_size
+            .or(exec.console_size)
+            .and_then(spec::console_size);
         let attached = !start.detach;
         Ok(ExecOrder {
             id: id.to_owned(),
@@ -173,17 +207,34 @@ impl Engine {
         })
     }
 
-    async fn exec_run(&self, container: &Container, order: ExecOrder) -> Result<(i32, UnixStream), Failure> {
-        let mut link = Link::connect(&self.run_dir(&container.id)).map_err(|error| Failure { error, code: 126 })?;
+    async fn exec_run(
+        &self,
+        container: &Container,
+        order: ExecOrder,
+    ) -> Result<(i32, UnixStream), Failure> {
+        let mut link = Link::connect(&self.run_dir(&container.id))
+            .map_err(|error| Failure { error, code: 126 })?;
         match link.call(&Request::Exec(Box::new(order)), &[]).await {
             Ok(Reply::Exec { pid }) => Ok((pid, link.into_stream())),
-            Ok(reply) => {
-                Err(Failure { error: Error::internal(format!("exec: unexpected answer {reply:?}")), code: 126 })
-            }
+            Ok(reply) => Err(Failure {
+                error: Error::internal(format!("exec: unexpected answer {reply:?}")),
+                code: 126,
+            }),
             Err(error) => {
-                let missing = matches!(&error, shim::CallError::Refused { kind: shim::ErrorKind::NotFound, .. });
-                let text = refusal(&error).context("OCI runtime exec failed: exec failed: unable to start container process");
-                Err(Failure { error: text, code: if missing { 127 } else { 126 } })
+                let missing = matches!(
+                    &error,
+                    shim::CallError::Refused {
+                        kind: shim::ErrorKind::NotFound,
+                        ..
+                    }
+                );
+                let text = refusal(&error).context(
+                    "OCI runtime exec failed: exec failed: unable to start container process",
+                );
+                Err(Failure {
+                    error: text,
+                    code: if missing { 127 } else { 126 },
+                })
             }
         }
     }
@@ -191,7 +242,11 @@ impl Engine {
     /// Takes note of an exec's end.
     pub(super) fn exec_ended(&self, container: &Arc<Container>, id: &str, code: i32) {
         self.execs.set(id, Progress::Ended { code });
-        self.container_event("exec_die", container, &[("execID", id), ("exitCode", &code.to_string())]);
+        self.container_event(
+            "exec_die",
+            container,
+            &[("execID", id), ("exitCode", &code.to_string())],
+        );
     }
 
     /// Tells everything about an exec.
@@ -202,7 +257,11 @@ impl Engine {
         let exec = self.execs.get(id)?;
         let request = exec.request;
         let mut words = request.cmd.unwrap_or_default().0;
-        let entrypoint = if words.is_empty() { String::new() } else { words.remove(0) };
+        let entrypoint = if words.is_empty() {
+            String::new()
+        } else {
+            words.remove(0)
+        };
         let (running, exit_code, pid) = match exec.progress {
             Progress::Created => (false, None, 0),
             Progress::Running { pid } => (true, None, pid),
@@ -235,8 +294,15 @@ impl Engine {
     /// When there is no such exec or it does not run.
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let exec = self.execs.get(id)?;
-        let request = Request::Resize { exec: Some(id.to_owned()), height, width };
-        ask(&self.run_dir(&exec.container), &request).await.map(drop).map_err(|e| e.context("resize exec"))
+        let request = Request::Resize {
+            exec: Some(id.to_owned()),
+            height,
+            width,
+        };
+        ask(&self.run_dir(&exec.container), &request)
+            .await
+            .map(drop)
+            .map_err(|e| e.context("resize exec"))
     }
 
     /// Sets the size of a container's terminal.
@@ -245,9 +311,17 @@ impl Engine {
     /// When the container does not run.
     pub async fn container_resize(&self, name: &str, height: u16, width: u16) -> Result<()> {
         let container = self.containers.get(name)?;
-        running(&container).map_err(|_| Error::conflict(format!("container {} is not running", container.id)))?;
-        let request = Request::Resize { exec: None, height, width };
-        ask(&self.run_dir(&container.id), &request).await.map(drop).map_err(|e| e.context("resize container"))
+        running(&container)
+            .map_err(|_| Error::conflict(format!("container {} is not running", container.id)))?;
+        let request = Request::Resize {
+            exec: None,
+            height,
+            width,
+        };
+        ask(&self.run_dir(&container.id), &request)
+            .await
+            .map(drop)
+            .map_err(|e| e.context("resize container"))
     }
 }
 
@@ -260,26 +334,42 @@ struct Failure {
 fn running(container: &Container) -> Result<()> {
     match container.status() {
         Status::Running => Ok(()),
-        Status::Paused => {
-            Err(Error::conflict(format!("container {} is paused, unpause the container before exec", container.id)))
-        }
+        Status::Paused => Err(Error::conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            container.id
+        ))),
         Status::Restarting => Err(Error::conflict(format!(
             "container {} is restarting, wait until the container is running",
             container.id
         ))),
-        _ => Err(Error::conflict(format!("container {} is not running", container.id))),
+        _ => Err(Error::conflict(format!(
+            "container {} is not running",
+            container.id
+        ))),
     }
 }
 
 fn command_line(request: &CreateRequest) -> String {
-    request.cmd.as_ref().map(|words| words.join(" ")).unwrap_or_default()
+    request
+        .cmd
+        .as_ref()
+        .map(|words| words.join(" "))
+        .unwrap_or_default()
 }
 
-fn process(record: &Record, exec: &CreateRequest, size: Option<oci::runtime::ConsoleSize>) -> Result<Process> {
+fn process(
+    record: &Record,
+    exec: &CreateRequest,
+    size: Option<oci::runtime::ConsoleSize>,
+) -> Result<Process> {
     let mut host = record.host.clone();
     host.privileged |= exec.privileged;
     let capabilities = spec::capabilities(&host)?;
-    let user = if exec.user.is_empty() { record.config.user.clone() } else { exec.user.clone() };
+    let user = if exec.user.is_empty() {
+        record.config.user.clone()
+    } else {
+        exec.user.clone()
+    };
     let own = exec.env.clone().unwrap_or_default();
     let name = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
     let set: Vec<String> = own.iter().map(name).collect();
@@ -289,7 +379,9 @@ fn process(record: &Record, exec: &CreateRequest, size: Option<oci::runtime::Con
         env.push("TERM=xterm".to_owned());
     }
     env.extend(own);
-    let cwd = [&exec.working_dir, &record.config.working_dir].into_iter().find(|d| !d.is_empty());
+    let cwd = [&exec.working_dir, &record.config.working_dir]
+        .into_iter()
+        .find(|d| !d.is_empty());
     Ok(Process {
         terminal: exec.tty,
         console_size: size,

@@ -9,8 +9,11 @@ use super::Record;
 use crate::error::{Error, Result, Step};
 
 /// Where each file goes.
-const PLACES: [(&str, &str); 3] =
-    [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+const PLACES: [(&str, &str); 3] = [
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("hostname", "/etc/hostname"),
+    ("hosts", "/etc/hosts"),
+];
 
 /// What the network says about the container.
 #[derive(Debug)]
@@ -20,7 +23,11 @@ pub(super) struct Addresses {
 }
 
 /// Writes the files into the container's folder and answers where they are to be mounted.
-pub(super) fn write(folder: &Path, record: &Record, addresses: &Addresses) -> Result<Vec<(PathBuf, &'static str)>> {
+pub(super) fn write(
+    folder: &Path,
+    record: &Record,
+    addresses: &Addresses,
+) -> Result<Vec<(PathBuf, &'static str)>> {
     let own: Vec<IpAddr> = addresses.own.into_iter().collect();
     let hosts = network::files::hosts(&HostsFile {
         hostname: &record.config.hostname,
@@ -31,11 +38,18 @@ pub(super) fn write(folder: &Path, record: &Record, addresses: &Addresses) -> Re
     });
     let resolv = resolv_conf(record)?;
     let hostname = network::files::hostname(&record.config.hostname);
-    for (name, content) in [("hosts", &hosts), ("resolv.conf", &resolv), ("hostname", &hostname)] {
+    for (name, content) in [
+        ("hosts", &hosts),
+        ("resolv.conf", &resolv),
+        ("hostname", &hostname),
+    ] {
         let path = folder.join(name);
         std::fs::write(&path, content).step(|| format!("write {}", path.display()))?;
     }
-    Ok(PLACES.iter().map(|(name, place)| (folder.join(name), *place)).collect())
+    Ok(PLACES
+        .iter()
+        .map(|(name, place)| (folder.join(name), *place))
+        .collect())
 }
 
 /// `--add-host name:address`; `host-gateway` is the bridge's address.
@@ -46,11 +60,18 @@ fn extra_hosts(record: &Record, addresses: &Addresses) -> Result<Vec<HostEntry>>
         let (name, address) = text.split_once([':', '=']).ok_or_else(|| invalid(""))?;
         let address = address.trim_start_matches('[').trim_end_matches(']');
         let address = if address == "host-gateway" {
-            addresses.gateway.ok_or_else(|| invalid(": the container's network has no gateway"))?
+            addresses
+                .gateway
+                .ok_or_else(|| invalid(": the container's network has no gateway"))?
         } else {
-            address.parse().map_err(|_| invalid(&format!(": invalid IP address {address:?}")))?
+            address
+                .parse()
+                .map_err(|_| invalid(&format!(": invalid IP address {address:?}")))?
         };
-        hosts.push(HostEntry { name: name.to_owned(), address });
+        hosts.push(HostEntry {
+            name: name.to_owned(),
+            address,
+        });
     }
     Ok(hosts)
 }
@@ -60,10 +81,18 @@ fn resolv_conf(record: &Record) -> Result<String> {
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let mut servers = Vec::new();
     for server in host.dns.iter().flatten() {
-        servers.push(server.parse().map_err(|_| Error::invalid(format!("{server} is not an ip address")))?);
+        servers.push(
+            server
+                .parse()
+                .map_err(|_| Error::invalid(format!("{server} is not an ip address")))?,
+        );
     }
     let host_files = HostResolver::read().step(|| "read the host's resolv.conf")?;
-    if host.network_mode == "host" && servers.is_empty() && host.dns_search.is_none() && host.dns_options.is_none() {
+    if host.network_mode == "host"
+        && servers.is_empty()
+        && host.dns_search.is_none()
+        && host.dns_options.is_none()
+    {
         // the host's loopback is the container's
         return Ok(host_files.main);
     }

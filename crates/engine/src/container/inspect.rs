@@ -35,7 +35,11 @@ impl Engine {
         let started = record.state.started_at.is_some();
         let made = |name: &str| if started { file(name) } else { String::new() };
         let mut args = record.args();
-        let path = if args.is_empty() { String::new() } else { args.remove(0) };
+        let path = if args.is_empty() {
+            String::new()
+        } else {
+            args.remove(0)
+        };
         let has_log = record.host.log_config.kind != "none" && started;
         let execs = self.execs.ids_of(&record.id);
         let network_settings = self.network_settings(container, &record);
@@ -49,7 +53,11 @@ impl Engine {
             resolv_conf_path: made("resolv.conf"),
             hostname_path: made("hostname"),
             hosts_path: made("hosts"),
-            log_path: if has_log { self.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() },
+            log_path: if has_log {
+                self.log_path(&record.id).to_string_lossy().into_owned()
+            } else {
+                String::new()
+            },
             name: format!("/{}", record.name),
             restart_count: i64::try_from(record.state.restart_count).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),
@@ -76,10 +84,19 @@ impl Engine {
         let data = BTreeMap::from([
             ("ID".to_owned(), record.id.to_string()),
             ("LowerDir".to_owned(), lower.join(":")),
-            ("UpperDir".to_owned(), folder.join("upper").to_string_lossy().into_owned()),
-            ("WorkDir".to_owned(), folder.join("work").to_string_lossy().into_owned()),
+            (
+                "UpperDir".to_owned(),
+                folder.join("upper").to_string_lossy().into_owned(),
+            ),
+            (
+                "WorkDir".to_owned(),
+                folder.join("work").to_string_lossy().into_owned(),
+            ),
         ]);
-        GraphDriver { name: "overlay2".to_owned(), data: Some(data) }
+        GraphDriver {
+            name: "overlay2".to_owned(),
+            data: Some(data),
+        }
     }
 
     fn network_settings(&self, container: &Container, record: &Record) -> NetworkSettings {
@@ -87,9 +104,21 @@ impl Engine {
         let endpoint = live.endpoint.as_ref();
         let networks = self.networks.endpoints_of(record, endpoint);
         let mut settings = NetworkSettings {
-            ports: Some(endpoint.map(crate::network::Endpoint::port_map).unwrap_or_default()),
-            sandbox_key: if endpoint.is_some() { format!("/proc/{}/ns/net", record.state.pid) } else { String::new() },
-            sandbox_id: if endpoint.is_some() { record.id.to_string() } else { String::new() },
+            ports: Some(
+                endpoint
+                    .map(crate::network::Endpoint::port_map)
+                    .unwrap_or_default(),
+            ),
+            sandbox_key: if endpoint.is_some() {
+                format!("/proc/{}/ns/net", record.state.pid)
+            } else {
+                String::new()
+            },
+            sandbox_id: if endpoint.is_some() {
+                record.id.to_string()
+            } else {
+                String::new()
+            },
             ..NetworkSettings::default()
         };
         if let Some(Some(bridge)) = networks.get("bridge") {
@@ -105,7 +134,8 @@ impl Engine {
 }
 
 fn state(state: &State) -> ApiState {
-    let time = |time: Option<Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |t| t.to_string());
+    let time =
+        |time: Option<Timestamp>| time.map_or_else(|| ZERO_TIME.to_owned(), |t| t.to_string());
     ApiState {
         status: state.status.word().to_owned(),
         // a restarting container counts as running, as it does for Docker

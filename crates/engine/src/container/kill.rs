@@ -17,7 +17,9 @@ impl Engine {
     /// When the container does not run or the signal has no such name.
     pub async fn container_kill(self: &Arc<Self>, name: &str, text: Option<&str>) -> Result<()> {
         let container = self.containers.get(name)?;
-        let number = text.filter(|t| !t.is_empty()).map_or(Ok(9), signal::parse)?;
+        let number = text
+            .filter(|t| !t.is_empty())
+            .map_or(Ok(9), signal::parse)?;
         if !container.status().is_alive() {
             return Err(Error::conflict(format!(
                 "cannot kill container: {name}: container {} is not running",
@@ -26,7 +28,12 @@ impl Engine {
         }
         let own = {
             let stop_signal = container.record().config.stop_signal.clone();
-            signal::parse(if stop_signal.is_empty() { "SIGTERM" } else { &stop_signal }).unwrap_or(15)
+            signal::parse(if stop_signal.is_empty() {
+                "SIGTERM"
+            } else {
+                &stop_signal
+            })
+            .unwrap_or(15)
         };
         if number == 9 || number == own {
             // by hand: its restart policy leaves it alone
@@ -62,17 +69,24 @@ impl Engine {
     fn signal_without_shim(&self, container: &Container, signal: i32, error: Error) -> Result<()> {
         let pid = container.record().state.pid;
         let number = rustix::process::Signal::from_named_raw(signal);
-        let (Some(pid), Some(number)) = (rustix::process::Pid::from_raw(pid), number) else { return Err(error) };
+        let (Some(pid), Some(number)) = (rustix::process::Pid::from_raw(pid), number) else {
+            return Err(error);
+        };
         // a pidfd names one process for good; the cgroup tells that it is still the container's
         let gone = |_| Error::conflict(format!("container {} is not running", container.id));
-        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(gone)?;
-        let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+        let process =
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(gone)?;
+        let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()))
+            .unwrap_or_default();
         if !cgroup.contains(container.id.as_str()) {
             return Err(error);
         }
         match rustix::process::pidfd_send_signal(&process, number) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(Error::system(format!("signal container {}", container.id), &errno)),
+            Err(errno) => Err(Error::system(
+                format!("signal container {}", container.id),
+                &errno,
+            )),
         }
     }
 }

@@ -13,10 +13,31 @@ use crate::error::{Error, Result};
 use crate::filter;
 
 const FILTERS: [&str; 15] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
-const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+const STATUSES: [&str; 7] = [
+    "created",
+    "restarting",
+    "running",
+    "removing",
+    "paused",
+    "exited",
+    "dead",
+];
 
 impl Engine {
     /// Lists containers, newest first.
@@ -26,9 +47,16 @@ impl Engine {
     pub async fn container_list(self: &Arc<Self>, options: &ContainerList) -> Result<Vec<Summary>> {
         options.filters.validate(&FILTERS)?;
         let wanted = Wanted::new(self, options)?;
-        let most = usize::try_from(options.limit).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let most = usize::try_from(options.limit)
+            .ok()
+            .filter(|n| *n > 0)
+            .unwrap_or(usize::MAX);
         let all = self.containers.all();
-        let chosen: Vec<_> = all.into_iter().filter(|container| wanted.matches(self, container)).take(most).collect();
+        let chosen: Vec<_> = all
+            .into_iter()
+            .filter(|container| wanted.matches(self, container))
+            .take(most)
+            .collect();
         let mut list = Vec::with_capacity(chosen.len());
         for container in chosen {
             let mut summary = self.summary(&container);
@@ -44,8 +72,19 @@ impl Engine {
     /// Size of the writable layer, and of that and the image, in bytes.
     pub(super) async fn sizes(self: &Arc<Self>, container: &Container) -> Result<(i64, i64)> {
         let (store, id) = (Arc::clone(&self.store), container.id.clone());
-        let image = self.images.by_id(&container.record().image).map_or(0, |image| image.size);
-        let rw = self.blocking(move || Ok(store.containers().get(&id).usage().map_or(0, |u| u.allocated))).await?;
+        let image = self
+            .images
+            .by_id(&container.record().image)
+            .map_or(0, |image| image.size);
+        let rw = self
+            .blocking(move || {
+                Ok(store
+                    .containers()
+                    .get(&id)
+                    .usage()
+                    .map_or(0, |u| u.allocated))
+            })
+            .await?;
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok((signed(rw), signed(rw.saturating_add(image))))
     }
@@ -83,12 +122,22 @@ impl Engine {
 
 /// The ports of a container: those published, and those only exposed.
 fn ports(record: &Record, endpoint: Option<&crate::network::Endpoint>) -> Vec<Port> {
-    let mut ports: Vec<Port> = endpoint.map(crate::network::Endpoint::ports).unwrap_or_default();
+    let mut ports: Vec<Port> = endpoint
+        .map(crate::network::Endpoint::ports)
+        .unwrap_or_default();
     for exposed in record.config.exposed_ports.keys() {
         let (number, kind) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
         let Ok(number) = number.parse() else { continue };
-        if record.state.status.is_alive() && !ports.iter().any(|p| p.private_port == number && p.kind == kind) {
-            ports.push(Port { private_port: number, kind: kind.to_owned(), ..Port::default() });
+        if record.state.status.is_alive()
+            && !ports
+                .iter()
+                .any(|p| p.private_port == number && p.kind == kind)
+        {
+            ports.push(Port {
+                private_port: number,
+                kind: kind.to_owned(),
+                ..Port::default()
+            });
         }
     }
     ports
@@ -106,7 +155,11 @@ pub(super) fn mount_point(mount: &Mount) -> MountPoint {
         name: mount.name.clone(),
         source: mount.source.clone(),
         destination: mount.destination.clone(),
-        driver: if mount.kind == MountKind::Volume { "local".to_owned() } else { String::new() },
+        driver: if mount.kind == MountKind::Volume {
+            "local".to_owned()
+        } else {
+            String::new()
+        },
         mode: mount.mode.clone(),
         rw: !mount.read_only,
         propagation: mount.propagation.clone(),
@@ -123,10 +176,18 @@ fn status_text(state: &State) -> String {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(state.started_at)),
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
-        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code,
+            since(state.finished_at)
+        ),
         Status::Removing => "Removal In Progress".to_owned(),
         Status::Dead => "Dead".to_owned(),
-        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
+        Status::Exited => format!(
+            "Exited ({}) {} ago",
+            state.exit_code,
+            since(state.finished_at)
+        ),
     }
 }
 
@@ -165,7 +226,10 @@ impl<'a> Wanted<'a> {
         if let Some(bad) = filters.get("status").find(|s| !STATUSES.contains(s)) {
             return Err(Error::invalid(format!("invalid filter 'status={bad}'")));
         }
-        if let Some(bad) = filters.get("exited").find(|code| code.parse::<i64>().is_err()) {
+        if let Some(bad) = filters
+            .get("exited")
+            .find(|code| code.parse::<i64>().is_err())
+        {
             return Err(Error::invalid(format!("invalid filter 'exited={bad}'")));
         }
         let created = |key: &str| match filters.get(key).next() {
@@ -174,25 +238,47 @@ impl<'a> Wanted<'a> {
         };
         let by_state = ["status", "exited"].iter().any(|key| filters.contains(key));
         let all = options.all || options.limit > 0 || by_state;
-        Ok(Self { all, filters, before: created("before")?, since: created("since")? })
+        Ok(Self {
+            all,
+            filters,
+            before: created("before")?,
+            since: created("since")?,
+        })
     }
 
     fn matches(&self, engine: &Engine, container: &Container) -> bool {
         let record = container.record().clone();
         let state = &record.state;
         let filters = self.filters;
-        if !self.all && !matches!(state.status, Status::Running | Status::Paused | Status::Restarting) {
+        if !self.all
+            && !matches!(
+                state.status,
+                Status::Running | Status::Paused | Status::Restarting
+            )
+        {
             return false;
         }
-        let exited = state.status == Status::Exited && filters.exact("exited", &state.exit_code.to_string());
+        let exited =
+            state.status == Status::Exited && filters.exact("exited", &state.exit_code.to_string());
         filters.exact("status", state.status.word())
             && (!filters.contains("exited") || exited)
             && filters.prefix("id", record.id.as_str())
-            && any(filters, "name", |name| record.name.contains(name.trim_matches(['/', '^', '$'])))
+            && any(filters, "name", |name| {
+                record.name.contains(name.trim_matches(['/', '^', '$']))
+            })
             && filter::labels(filters, record.config.labels.as_ref())
-            && any(filters, "ancestor", |image| engine.images.is_ancestor(image, &record))
-            && any(filters, "network", |network| engine.networks.is_on(&record, network))
-            && any(filters, "volume", |v| record.mounts.iter().any(|m| m.name == v || m.destination == v))
+            && any(filters, "ancestor", |image| {
+                engine.images.is_ancestor(image, &record)
+            })
+            && any(filters, "network", |network| {
+                engine.networks.is_on(&record, network)
+            })
+            && any(filters, "volume", |v| {
+                record
+                    .mounts
+                    .iter()
+                    .any(|m| m.name == v || m.destination == v)
+            })
             && any(filters, "publish", |port| published(&record, port))
             && any(filters, "expose", |port| exposed(&record, port))
             && any(filters, "health", |health| health == "none")
@@ -208,15 +294,32 @@ fn any(filters: &Filters, key: &str, test: impl Fn(&str) -> bool) -> bool {
 }
 
 fn published(record: &Record, port: &str) -> bool {
-    let wanted = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+    let wanted = if port.contains('/') {
+        port.to_owned()
+    } else {
+        format!("{port}/tcp")
+    };
     let number = wanted.split('/').next().unwrap_or_default();
-    record.host.port_bindings.iter().flatten().any(|(inside, bindings)| {
-        *inside == wanted || bindings.iter().flatten().any(|binding| binding.host_port == number)
-    })
+    record
+        .host
+        .port_bindings
+        .iter()
+        .flatten()
+        .any(|(inside, bindings)| {
+            *inside == wanted
+                || bindings
+                    .iter()
+                    .flatten()
+                    .any(|binding| binding.host_port == number)
+        })
 }
 
 fn exposed(record: &Record, port: &str) -> bool {
-    let wanted = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
+    let wanted = if port.contains('/') {
+        port.to_owned()
+    } else {
+        format!("{port}/tcp")
+    };
     record.config.exposed_ports.contains_key(&wanted)
 }
 

@@ -59,14 +59,31 @@ impl LogReader {
         options: Logs,
         phase: watch::Receiver<Phase>,
     ) -> Result<Self> {
-        let watch = if options.follow { Some(watch_folder(path)?) } else { None };
+        let watch = if options.follow {
+            Some(watch_folder(path)?)
+        } else {
+            None
+        };
         let mut files = open_all(path)?;
-        if let Some(lines) = options.tail.map(|n| usize::try_from(n).unwrap_or(usize::MAX)) {
+        if let Some(lines) = options
+            .tail
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+        {
             skip_to_tail(&mut files, lines).step(|| format!("read log {}", path.display()))?;
         }
         let file = files.pop_back();
         let older = files;
-        Ok(Self { tty, options, path: path.to_owned(), file, older, pending: Vec::new(), watch, phase, over: false })
+        Ok(Self {
+            tty,
+            options,
+            path: path.to_owned(),
+            file,
+            older,
+            pending: Vec::new(),
+            watch,
+            phase,
+            over: false,
+        })
     }
 
     /// The next chunk, or `None` at the end.
@@ -107,7 +124,9 @@ impl LogReader {
         if let Some(place) = files.iter().position(|file| inode(file) == own) {
             files.drain(..=place);
         }
-        let Some(newest) = files.pop_back() else { return Ok(false) };
+        let Some(newest) = files.pop_back() else {
+            return Ok(false);
+        };
         // more may have been written between the last read and the rotation
         self.older.extend(self.file.replace(newest));
         self.older.append(&mut files);
@@ -115,18 +134,27 @@ impl LogReader {
     }
 
     fn read_chunk(&mut self) -> Result<Bytes> {
-        let Some(file) = self.older.front_mut().or(self.file.as_mut()) else { return Ok(Bytes::new()) };
+        let Some(file) = self.older.front_mut().or(self.file.as_mut()) else {
+            return Ok(Bytes::new());
+        };
         let mut buffer = vec![0; READ];
         let mut out = BytesMut::new();
         while out.is_empty() && !self.over {
-            let n = file.read(&mut buffer).step(|| format!("read log {}", self.path.display()))?;
+            let n = file
+                .read(&mut buffer)
+                .step(|| format!("read log {}", self.path.display()))?;
             if n == 0 {
                 break;
             }
             self.pending.extend_from_slice(&buffer[..n]);
             let mut start = 0;
             while let Some(end) = self.pending[start..].iter().position(|b| *b == b'\n') {
-                let past = emit(&self.pending[start..start + end], self.tty, &self.options, &mut out);
+                let past = emit(
+                    &self.pending[start..start + end],
+                    self.tty,
+                    &self.options,
+                    &mut out,
+                );
                 start += end + 1;
                 if past {
                     self.over = true;
@@ -142,7 +170,9 @@ impl LogReader {
     }
 
     async fn wait(&mut self) -> Result<()> {
-        let Some(watch) = &self.watch else { return Ok(()) };
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
         tokio::select! {
             ready = watch.readable() => {
                 let mut ready = ready.step(|| "wait for the log to grow")?;
@@ -160,20 +190,34 @@ impl LogReader {
 /// Writes one log line to `out`; answers whether the line lies behind `until`.
 fn emit(line: &[u8], tty: bool, options: &Logs, out: &mut BytesMut) -> bool {
     // a line cut by a crash or a full disk is skipped, as Docker does
-    let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { return false };
+    let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else {
+        return false;
+    };
     let time = line.time.as_nanosecond();
     let nanoseconds = |t: api::query::Timestamp| i128::from(t.unix_nanoseconds());
     if options.until.is_some_and(|until| time > nanoseconds(until)) {
         return true;
     }
     let stderr = line.stream == "stderr";
-    let wanted = if stderr { options.stderr } else { options.stdout };
+    let wanted = if stderr {
+        options.stderr
+    } else {
+        options.stdout
+    };
     if !wanted || options.since.is_some_and(|since| time < nanoseconds(since)) {
         return false;
     }
-    let stamp = if options.timestamps { format!("{:.9} ", line.time) } else { String::new() };
+    let stamp = if options.timestamps {
+        format!("{:.9} ", line.time)
+    } else {
+        String::new()
+    };
     if !tty {
-        let stream = if stderr { stdcopy::Stream::Stderr } else { stdcopy::Stream::Stdout };
+        let stream = if stderr {
+            stdcopy::Stream::Stderr
+        } else {
+            stdcopy::Stream::Stdout
+        };
         // at most LINE_MAX and a time stamp
         let length = u32::try_from(stamp.len() + line.log.len()).unwrap_or(u32::MAX);
         out.put_slice(&stdcopy::header(stream, length));
@@ -243,10 +287,15 @@ fn tail_position(file: &mut File, lines: usize) -> std::io::Result<(u64, usize)>
 fn watch_folder(path: &Path) -> Result<AsyncFd<rustix::fd::OwnedFd>> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let step = || format!("watch folder {}", folder.display());
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).step(step)?;
-    let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    let fd =
+        inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).step(step)?;
+    let flags =
+        inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, folder, flags).step(step)?;
-    #[expect(deprecated, reason = "its successor is unsafe for fds of unknown owners; an OwnedFd owns itself")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for fds of unknown owners; an OwnedFd owns itself"
+    )]
     let fd = AsyncFd::new(fd);
     fd.step(step)
 }
@@ -263,9 +312,16 @@ impl crate::Engine {
             (record.config.tty, record.host.log_config.kind.clone())
         };
         if kind == "none" {
-            return Err(Error::not_implemented("configured logging driver does not support reading"));
+            return Err(Error::not_implemented(
+                "configured logging driver does not support reading",
+            ));
         }
-        LogReader::open(&self.log_path(&container.id), tty, options, container.phase.subscribe())
+        LogReader::open(
+            &self.log_path(&container.id),
+            tty,
+            options,
+            container.phase.subscribe(),
+        )
     }
 
     /// The log's current file.
@@ -286,16 +342,23 @@ mod tests {
 
     impl Log {
         fn new() -> Self {
-            Self { dir: tempfile::tempdir().unwrap(), phase: watch::channel(Phase::running()).0 }
+            Self {
+                dir: tempfile::tempdir().unwrap(),
+                phase: watch::channel(Phase::running()).0,
+            }
         }
 
         fn path(&self) -> PathBuf {
             self.dir.path().join("x-json.log")
         }
 
-        fn write(&self, numbers: std::ops::Range<u32>) {
-            let mut file = File::options().append(true).create(true).open(self.path()).unwrap();
-            for n in numbers {
+        fn write(&self, from: u32, to: u32) {
+            let mut file = File::options()
+                .append(true)
+                .create(true)
+                .open(self.path())
+                .unwrap();
+            for n in from..to {
                 let stream = if n % 10 == 9 { "stderr" } else { "stdout" };
                 writeln!(file, r#"{{"log":"line {n}\n","stream":"{stream}","time":"2026-01-01T00:00:{:02}Z"}}"#, n % 60)
                     .unwrap();
@@ -303,7 +366,11 @@ mod tests {
         }
 
         fn open(&self, options: Logs) -> LogReader {
-            let both = Logs { stdout: true, stderr: true, ..options };
+            let both = Logs {
+                stdout: true,
+                stderr: true,
+                ..options
+            };
             LogReader::open(&self.path(), true, both, self.phase.subscribe()).unwrap()
         }
     }
@@ -319,19 +386,30 @@ mod tests {
     #[tokio::test]
     async fn tail_crosses_rotated_files() {
         let log = Log::new();
-        log.write(0..10);
+        log.write(0, 10);
         std::fs::rename(log.path(), log.dir.path().join("x-json.log.1")).unwrap();
-        log.write(10..13);
+        log.write(10, 13);
         assert_eq!(all(log.open(Logs::default())).await.lines().count(), 13);
-        let tail = all(log.open(Logs { tail: Some(5), ..Logs::default() })).await;
+        let tail = all(log.open(Logs {
+            tail: Some(5),
+            ..Logs::default()
+        }))
+        .await;
         assert_eq!(tail, "line 8\nline 9\nline 10\nline 11\nline 12\n");
-        assert_eq!(all(log.open(Logs { tail: Some(0), ..Logs::default() })).await, "");
+        assert_eq!(
+            all(log.open(Logs {
+                tail: Some(0),
+                ..Logs::default()
+            }))
+            .await,
+            ""
+        );
     }
 
     #[tokio::test]
     async fn until_and_since_bound_the_lines() {
         let log = Log::new();
-        log.write(0..10);
+        log.write(0, 10);
         let options = Logs {
             since: api::query::Timestamp::parse("1767225603").unwrap(),
             until: api::query::Timestamp::parse("1767225604.0").unwrap(),
@@ -339,20 +417,26 @@ mod tests {
             ..Logs::default()
         };
         let text = all(log.open(options)).await;
-        assert_eq!(text, "2026-01-01T00:00:03.000000000Z line 3\n2026-01-01T00:00:04.000000000Z line 4\n");
+        assert_eq!(
+            text,
+            "2026-01-01T00:00:03.000000000Z line 3\n2026-01-01T00:00:04.000000000Z line 4\n"
+        );
     }
 
     #[tokio::test]
     async fn following_survives_a_rotation_and_ends_with_the_container() {
         let log = Log::new();
-        log.write(0..2);
-        let reader = log.open(Logs { follow: true, ..Logs::default() });
+        log.write(0, 2);
+        let reader = log.open(Logs {
+            follow: true,
+            ..Logs::default()
+        });
         let read = tokio::spawn(all(reader));
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         std::fs::rename(log.path(), log.dir.path().join("x-json.log.1")).unwrap();
-        log.write(2..4);
+        log.write(2, 4);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        log.write(4..5);
+        log.write(4, 5);
         log.phase.send_replace(Phase::over());
         assert_eq!(read.await.unwrap().lines().count(), 5);
     }

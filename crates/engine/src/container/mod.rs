@@ -104,12 +104,21 @@ impl Phase {
 
     #[cfg(test)]
     pub(crate) fn running() -> Self {
-        Self { status: Status::Running, exits: 0, removed: false, exit_code: 0, error: String::new() }
+        Self {
+            status: Status::Running,
+            exits: 0,
+            removed: false,
+            exit_code: 0,
+            error: String::new(),
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn over() -> Self {
-        Self { status: Status::Exited, ..Self::running() }
+        Self {
+            status: Status::Exited,
+            ..Self::running()
+        }
     }
 }
 
@@ -281,18 +290,25 @@ fn log_sink(folder: &Path, id: &str, log: &api::host_config::LogConfig) -> Resul
     let max_size = match option("max-size").map(String::as_str) {
         None => Some(MAX_SIZE),
         Some("-1") => None,
-        Some(text) => Some(bytes(text).ok_or_else(|| Error::invalid(format!("invalid max-size {text:?}: expected a size such as 10m")))?),
+        Some(text) => Some(bytes(text).ok_or_else(|| {
+            Error::invalid(format!(
+                "invalid max-size {text:?}: expected a size such as 10m"
+            ))
+        })?),
     };
-    let max_files = match option("max-file") {
-        None if option("max-size").is_some() => 1,
-        None => MAX_FILES,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|n| *n >= 1)
-            .ok_or_else(|| Error::invalid(format!("max-file cannot be less than 1: {text:?}")))?,
-    };
-    Ok(shim::LogSink::JsonFile { path: folder.join(format!("{id}-json.log")), max_size, max_files })
+    let max_files =
+        match option("max-file") {
+            None if option("max-size").is_some() => 1,
+            None => MAX_FILES,
+            Some(text) => text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| {
+                Error::invalid(format!("max-file cannot be less than 1: {text:?}"))
+            })?,
+        };
+    Ok(shim::LogSink::JsonFile {
+        path: folder.join(format!("{id}-json.log")),
+        max_size,
+        max_files,
+    })
 }
 
 /// A size as `10m`, in bytes with binary units.

@@ -40,7 +40,9 @@ impl Engine {
                         ended = true;
                         engine.ended(&container, &exit).await;
                     }
-                    Ok(Some(Event::ExecExited { id, code })) => engine.exec_ended(&container, &id, code),
+                    Ok(Some(Event::ExecExited { id, code })) => {
+                        engine.exec_ended(&container, &id, code);
+                    }
                     Ok(Some(Event::Oom)) => engine.container_event("oom", &container, &[]),
                     Ok(None) => break,
                     Err(error) => {
@@ -86,17 +88,31 @@ impl Engine {
         self.execs.end_all(&container.id);
         let will_restart = self.will_restart(container, exit);
         container.update(|state| {
-            state.status = if will_restart { Status::Restarting } else { Status::Exited };
+            state.status = if will_restart {
+                Status::Restarting
+            } else {
+                Status::Exited
+            };
             state.pid = 0;
             state.exit_code = exit.code.into();
             state.oom_killed = exit.oom_killed;
-            state.finished_at = Some(exit.finished_at.parse().unwrap_or_else(|_| Timestamp::now()));
+            state.finished_at = Some(
+                exit.finished_at
+                    .parse()
+                    .unwrap_or_else(|_| Timestamp::now()),
+            );
         });
         self.save_later(container).await;
         let code = exit.code.to_string();
         let started = exit.started_at.parse::<Timestamp>().ok();
-        let lasted = started.map_or(0, |s| Timestamp::now().duration_since(s).as_secs()).to_string();
-        self.container_event("die", container, &[("exitCode", &code), ("execDuration", &lasted)]);
+        let lasted = started
+            .map_or(0, |s| Timestamp::now().duration_since(s).as_secs())
+            .to_string();
+        self.container_event(
+            "die",
+            container,
+            &[("exitCode", &code), ("execDuration", &lasted)],
+        );
     }
 
     /// What the container's own settings ask for after its end: removal or another start.
@@ -114,5 +130,10 @@ impl Engine {
 
 fn unseen() -> Exit {
     let now = Timestamp::now().to_string();
-    Exit { code: UNSEEN, oom_killed: false, started_at: now.clone(), finished_at: now }
+    Exit {
+        code: UNSEEN,
+        oom_killed: false,
+        started_at: now.clone(),
+        finished_at: now,
+    }
 }

@@ -27,7 +27,9 @@ pub(super) fn wanted(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>> 
         let destination = wanted.mount.destination.clone();
         match all.insert(destination.clone(), wanted) {
             None => Ok(()),
-            Some(_) => Err(Error::invalid(format!("Duplicate mount point: {destination}"))),
+            Some(_) => Err(Error::invalid(format!(
+                "Duplicate mount point: {destination}"
+            ))),
         }
     };
     for bind in host.binds.as_deref().unwrap_or_default() {
@@ -38,11 +40,19 @@ pub(super) fn wanted(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>> 
     }
     for (destination, options) in &host.tmpfs {
         let destination = destination_of(destination)?;
-        add(tmpfs(destination, options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect()))?;
+        add(tmpfs(
+            destination,
+            options
+                .split(',')
+                .filter(|o| !o.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        ))?;
     }
     for destination in config.volumes.iter().flatten().map(|(path, _)| path) {
         let destination = destination_of(destination)?;
-        all.entry(destination.clone()).or_insert_with(|| volume(String::new(), destination, false, ""));
+        all.entry(destination.clone())
+            .or_insert_with(|| volume(String::new(), destination, false, ""));
     }
     Ok(all.into_values().collect())
 }
@@ -84,7 +94,13 @@ fn volume(name: String, destination: String, read_only: bool, mode: &str) -> Wan
     }
 }
 
-fn bind(source: &str, destination: String, read_only: bool, mode: &str, propagation: &str) -> Wanted {
+fn bind(
+    source: &str,
+    destination: String,
+    read_only: bool,
+    mode: &str,
+    propagation: &str,
+) -> Wanted {
     Wanted {
         mount: Mount {
             kind: MountKind::Bind,
@@ -93,7 +109,11 @@ fn bind(source: &str, destination: String, read_only: bool, mode: &str, propagat
             destination,
             mode: mode.to_owned(),
             read_only,
-            propagation: if propagation.is_empty() { "rprivate".into() } else { propagation.to_owned() },
+            propagation: if propagation.is_empty() {
+                "rprivate".into()
+            } else {
+                propagation.to_owned()
+            },
             options: Vec::new(),
         },
         copy_up: false,
@@ -105,7 +125,9 @@ fn bind(source: &str, destination: String, read_only: bool, mode: &str, propagat
 /// Cleans a destination: absolute, without `.` and `..`, not the root.
 fn destination_of(path: &str) -> Result<String> {
     if !path.starts_with('/') {
-        return Err(Error::invalid(format!("invalid mount path: '{path}' mount path must be absolute")));
+        return Err(Error::invalid(format!(
+            "invalid mount path: '{path}' mount path must be absolute"
+        )));
     }
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -116,12 +138,16 @@ fn destination_of(path: &str) -> Result<String> {
         }
     }
     if parts.is_empty() {
-        return Err(Error::invalid("invalid specification: destination can't be '/'"));
+        return Err(Error::invalid(
+            "invalid specification: destination can't be '/'",
+        ));
     }
     Ok(format!("/{}", parts.join("/")))
 }
 
-const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+const PROPAGATIONS: [&str; 6] = [
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
+];
 
 /// Parses `[source:]destination[:options]` (`-v`).
 fn parse_bind(text: &str) -> Result<Wanted> {
@@ -136,21 +162,45 @@ fn parse_bind(text: &str) -> Result<Wanted> {
     if destination.is_empty() || (source.is_empty() && parts.len() > 1) {
         return Err(invalid());
     }
-    let destination = destination_of(destination).map_err(|e| e.context(format!("invalid volume specification: '{text}'")))?;
+    let destination = destination_of(destination)
+        .map_err(|e| e.context(format!("invalid volume specification: '{text}'")))?;
     let options: Vec<&str> = mode.split(',').filter(|o| !o.is_empty()).collect();
-    let known = ["ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", "rbind", "bind"];
-    if let Some(bad) = options.iter().find(|o| !known.contains(o) && !PROPAGATIONS.contains(o)) {
+    let known = [
+        "ro",
+        "rw",
+        "z",
+        "Z",
+        "nocopy",
+        "consistent",
+        "cached",
+        "delegated",
+        "rbind",
+        "bind",
+    ];
+    if let Some(bad) = options
+        .iter()
+        .find(|o| !known.contains(o) && !PROPAGATIONS.contains(o))
+    {
         return Err(Error::invalid(format!("invalid mode: {bad}")));
     }
     let read_only = options.contains(&"ro");
     let mut wanted = if source.starts_with('/') {
-        let propagation = options.iter().find(|o| PROPAGATIONS.contains(o)).copied().unwrap_or_default();
+        let propagation = options
+            .iter()
+            .find(|o| PROPAGATIONS.contains(o))
+            .copied()
+            .unwrap_or_default();
         bind(source, destination, read_only, mode, propagation)
     } else {
         if !source.is_empty() {
             storage::volume::validate_name(source).map_err(|e| Error::invalid(e.to_string()))?;
         }
-        volume(source.to_owned(), destination, read_only, if mode.is_empty() { "z" } else { mode })
+        volume(
+            source.to_owned(),
+            destination,
+            read_only,
+            if mode.is_empty() { "z" } else { mode },
+        )
     };
     wanted.copy_up &= !options.contains(&"nocopy");
     if options.contains(&"bind") {
@@ -161,7 +211,12 @@ fn parse_bind(text: &str) -> Result<Wanted> {
 
 /// Resolves one `--mount`.
 fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
-    let invalid = |why: &str| Error::invalid(format!("invalid mount config for type {:?}: {why}", mount.kind));
+    let invalid = |why: &str| {
+        Error::invalid(format!(
+            "invalid mount config for type {:?}: {why}",
+            mount.kind
+        ))
+    };
     if mount.target.is_empty() {
         return Err(invalid("field Target must not be empty"));
     }
@@ -172,12 +227,18 @@ fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
                 return Err(invalid("field Source must not be empty"));
             }
             if !mount.source.starts_with('/') {
-                return Err(invalid(&format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(invalid(&format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             let options = mount.bind_options.as_ref();
             let create = options.is_some_and(|o| o.create_mountpoint);
             if !create && !Path::new(&mount.source).exists() {
-                return Err(invalid(&format!("bind source path does not exist: {}", mount.source)));
+                return Err(invalid(&format!(
+                    "bind source path does not exist: {}",
+                    mount.source
+                )));
             }
             let propagation = options.map(|o| o.propagation.as_str()).unwrap_or_default();
             let mut wanted = bind(&mount.source, destination, mount.read_only, "", propagation);
@@ -189,7 +250,8 @@ fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
         }
         "volume" => {
             if !mount.source.is_empty() {
-                storage::volume::validate_name(&mount.source).map_err(|e| invalid(&e.to_string()))?;
+                storage::volume::validate_name(&mount.source)
+                    .map_err(|e| invalid(&e.to_string()))?;
             }
             let mut wanted = volume(mount.source.clone(), destination, mount.read_only, "z");
             wanted.driver.clone_from(&mount.volume_options);
@@ -224,9 +286,18 @@ mod tests {
 
     fn check(text: &str, kind: MountKind, source: &str, destination: &str, read_only: bool) {
         let wanted = parse_bind(text).unwrap();
-        let name_or_source = if kind == MountKind::Volume { &wanted.mount.name } else { &wanted.mount.source };
+        let name_or_source = if kind == MountKind::Volume {
+            &wanted.mount.name
+        } else {
+            &wanted.mount.source
+        };
         assert_eq!(
-            (wanted.mount.kind, name_or_source.as_str(), wanted.mount.destination.as_str(), wanted.mount.read_only),
+            (
+                wanted.mount.kind,
+                name_or_source.as_str(),
+                wanted.mount.destination.as_str(),
+                wanted.mount.read_only
+            ),
             (kind, source, destination, read_only),
             "{text}"
         );
@@ -238,7 +309,16 @@ mod tests {
         check("/a:/b/../c/:ro", MountKind::Bind, "/a", "/c", true);
         check("data:/b", MountKind::Volume, "data", "/b", false);
         check("/b", MountKind::Volume, "", "/b", false);
-        for text in ["", ":", "a:b", "/a:/b:bad", "/a:/", "a/b:/c", "/a:/b:ro:x", "../x:/y"] {
+        for text in [
+            "",
+            ":",
+            "a:b",
+            "/a:/b:bad",
+            "/a:/",
+            "a/b:/c",
+            "/a:/b:ro:x",
+            "../x:/y",
+        ] {
             assert!(parse_bind(text).is_err(), "{text}");
         }
     }

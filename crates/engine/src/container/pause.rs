@@ -19,10 +19,22 @@ impl Engine {
         let _turn = container.lifecycle.lock().await;
         match container.status() {
             Status::Running => {}
-            Status::Paused => return Err(Error::conflict(format!("container {} is already paused", container.id))),
-            _ => return Err(Error::conflict(format!("container {} is not running", container.id))),
+            Status::Paused => {
+                return Err(Error::conflict(format!(
+                    "container {} is already paused",
+                    container.id
+                )));
+            }
+            _ => {
+                return Err(Error::conflict(format!(
+                    "container {} is not running",
+                    container.id
+                )));
+            }
         }
-        ask(&self.run_dir(&container.id), &Request::Pause).await.map_err(|e| e.context("pause container"))?;
+        ask(&self.run_dir(&container.id), &Request::Pause)
+            .await
+            .map_err(|e| e.context("pause container"))?;
         container.update(|state| state.status = Status::Paused);
         self.save_later(&container).await;
         self.container_event("pause", &container, &[]);
@@ -37,7 +49,10 @@ impl Engine {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
         if container.status() != Status::Paused {
-            return Err(Error::conflict(format!("container {} is not paused", container.id)));
+            return Err(Error::conflict(format!(
+                "container {} is not paused",
+                container.id
+            )));
         }
         self.resume_in_turn(&container).await?;
         self.container_event("unpause", &container, &[]);
@@ -45,7 +60,9 @@ impl Engine {
     }
 
     pub(super) async fn resume_in_turn(&self, container: &Arc<Container>) -> Result<()> {
-        ask(&self.run_dir(&container.id), &Request::Resume).await.map_err(|e| e.context("unpause container"))?;
+        ask(&self.run_dir(&container.id), &Request::Resume)
+            .await
+            .map_err(|e| e.context("unpause container"))?;
         container.update(|state| state.status = Status::Running);
         self.save_later(container).await;
         Ok(())

@@ -24,18 +24,31 @@ impl Engine {
             let _turn = container.lifecycle.lock().await;
             let matches = {
                 let record = container.record();
-                matches!(record.state.status, Status::Created | Status::Exited | Status::Dead)
-                    && until.is_none_or(|until| record.created < until)
+                matches!(
+                    record.state.status,
+                    Status::Created | Status::Exited | Status::Dead
+                ) && until.is_none_or(|until| record.created < until)
                     && filter::labels(filters, record.config.labels.as_ref())
             };
             if !matches || self.containers.get(container.id.as_str()).is_err() {
                 continue;
             }
             let (store, id) = (Arc::clone(&self.store), container.id.clone());
-            space += self.blocking(move || Ok(store.containers().get(&id).usage().map_or(0, |u| u.allocated))).await?;
+            space += self
+                .blocking(move || {
+                    Ok(store
+                        .containers()
+                        .get(&id)
+                        .usage()
+                        .map_or(0, |u| u.allocated))
+                })
+                .await?;
             self.remove_in_turn(&container, false).await;
             deleted.push(container.id.to_string());
         }
-        Ok(PruneReport { containers_deleted: Some(deleted).filter(|d| !d.is_empty()), space_reclaimed: space })
+        Ok(PruneReport {
+            containers_deleted: Some(deleted).filter(|d| !d.is_empty()),
+            space_reclaimed: space,
+        })
     }
 }

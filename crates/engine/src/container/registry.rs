@@ -21,11 +21,15 @@ struct Tables {
 
 impl Containers {
     fn tables(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn tables_mut(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
-        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Takes a name for a container to be, drawing one where none is given.
@@ -63,7 +67,9 @@ impl Containers {
         let name = container.name();
         let mut tables = self.tables_mut();
         tables.by_name.insert(name, container.id.clone());
-        tables.by_id.insert(container.id.clone(), Arc::clone(container));
+        tables
+            .by_id
+            .insert(container.id.clone(), Arc::clone(container));
     }
 
     /// All containers, newest first.
@@ -81,18 +87,24 @@ impl Containers {
             return Err(missing());
         }
         let tables = self.tables();
-        let exact = bare.parse::<ContainerId>().ok().and_then(|id| tables.by_id.get(&id));
+        let exact = bare
+            .parse::<ContainerId>()
+            .ok()
+            .and_then(|id| tables.by_id.get(&id));
         let named = || tables.by_name.get(bare).and_then(|id| tables.by_id.get(id));
         if let Some(container) = exact.or_else(named) {
             return Ok(Arc::clone(container));
         }
-        let mut matches = tables.by_id.iter().filter(|(id, _)| id.as_str().starts_with(bare));
+        let mut matches = tables
+            .by_id
+            .iter()
+            .filter(|(id, _)| id.as_str().starts_with(bare));
         match (matches.next(), matches.next()) {
             (Some((_, container)), None) => Ok(Arc::clone(container)),
             (None, _) => Err(missing()),
-            (Some(_), Some(_)) => {
-                Err(Error::invalid(format!("Multiple IDs found with provided prefix: {bare}")))
-            }
+            (Some(_), Some(_)) => Err(Error::invalid(format!(
+                "Multiple IDs found with provided prefix: {bare}"
+            ))),
         }
     }
 }

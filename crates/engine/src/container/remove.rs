@@ -15,15 +15,25 @@ impl Engine {
     ///
     /// # Errors
     /// When it runs and `force` is not given, or cannot be killed.
-    pub async fn container_remove(self: &Arc<Self>, name: &str, options: ContainerRemove) -> Result<()> {
+    pub async fn container_remove(
+        self: &Arc<Self>,
+        name: &str,
+        options: ContainerRemove,
+    ) -> Result<()> {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
         match container.status() {
             Status::Removing => {
-                return Err(Error::conflict(format!("removal of container {name} is already in progress")));
+                return Err(Error::conflict(format!(
+                    "removal of container {name} is already in progress"
+                )));
             }
             status @ (Status::Running | Status::Paused | Status::Restarting) if !options.force => {
-                let hint = if status == Status::Paused { "unpause and then stop" } else { "stop" };
+                let hint = if status == Status::Paused {
+                    "unpause and then stop"
+                } else {
+                    "stop"
+                };
                 return Err(Error::conflict(format!(
                     "cannot remove container {:?}: container is {}: {hint} the container before removing or force remove",
                     format!("/{}", container.name()),
@@ -49,7 +59,11 @@ impl Engine {
     ///
     /// The name is free and waiters are told at once; what is left on the disk is deleted behind
     /// their backs, and by the next engine should this one die meanwhile: the record goes last.
-    pub(crate) async fn remove_in_turn(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) {
+    pub(crate) async fn remove_in_turn(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) {
         container.update(|state| state.status = Status::Removing);
         self.save_later(container).await;
         self.containers.release(&container.id);
@@ -63,7 +77,11 @@ impl Engine {
             if volumes {
                 engine.remove_anonymous_volumes(&container).await;
             }
-            if let Err(error) = engine.db.remove(Table::Containers, container.id.as_str()).await {
+            if let Err(error) = engine
+                .db
+                .remove(Table::Containers, container.id.as_str())
+                .await
+            {
                 tracing::error!(id = %container.id, %error, "a removed container stays in the database");
             }
         });
@@ -79,7 +97,10 @@ impl Engine {
             {
                 tracing::error!(path = %run_dir.display(), %error, "a removed container's run folder stays");
             }
-            store.containers().remove(&name).map_err(|e| Error::system("remove container folder", &e))
+            store
+                .containers()
+                .remove(&name)
+                .map_err(|e| Error::system("remove container folder", &e))
         };
         if let Err(error) = self.blocking(work).await {
             tracing::error!(%id, %error, "a removed container's folder stays");
@@ -89,7 +110,12 @@ impl Engine {
     async fn remove_anonymous_volumes(self: &Arc<Self>, container: &Container) {
         let names: Vec<String> = {
             let record = container.record();
-            record.mounts.iter().filter(|m| m.kind == MountKind::Volume).map(|m| m.name.clone()).collect()
+            record
+                .mounts
+                .iter()
+                .filter(|m| m.kind == MountKind::Volume)
+                .map(|m| m.name.clone())
+                .collect()
         };
         for name in names {
             if self.volumes.is_anonymous(&name)

@@ -19,11 +19,15 @@ impl Engine {
         names::check(new)?;
         let _turn = container.lifecycle.lock().await;
         if container.name() == new {
-            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
         }
         let old = self.containers.rename(&container, new)?;
         let record = container.record().clone();
-        self.db.put(Table::Containers, record.id.as_str(), &record).await?;
+        self.db
+            .put(Table::Containers, record.id.as_str(), &record)
+            .await?;
         self.container_event("rename", &container, &[("oldName", &format!("/{old}"))]);
         Ok(())
     }

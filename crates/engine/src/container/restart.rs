@@ -62,8 +62,14 @@ impl Engine {
         let pause = {
             let mut record = container.record();
             let state = &mut record.state;
-            let lasted = state.started_at.map_or(0, |s| Timestamp::now().duration_since(s).as_secs());
-            let earlier = if lasted >= GOOD_RUN { 0 } else { u32::try_from(state.restart_count).unwrap_or(16).min(16) };
+            let lasted = state
+                .started_at
+                .map_or(0, |s| Timestamp::now().duration_since(s).as_secs());
+            let earlier = if lasted >= GOOD_RUN {
+                0
+            } else {
+                u32::try_from(state.restart_count).unwrap_or(16).min(16)
+            };
             state.restart_count += 1;
             FIRST_PAUSE.saturating_mul(1 << earlier).min(LONGEST_PAUSE)
         };

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use api::host_config::HostConfig;
 use oci::runtime::{
-    BlockIo, Capabilities, ConsoleSize, Cpu, Linux, Memory, Mount as SpecMount, Namespace, NamespaceKind, Pids,
-    Process, Resources, Rlimit, Root, Spec, ThrottleDevice, User,
+    BlockIo, Capabilities, ConsoleSize, Cpu, Linux, Memory, Mount as SpecMount, Namespace,
+    NamespaceKind, Pids, Process, Resources, Rlimit, Root, Spec, ThrottleDevice, User,
 };
 
 use super::defaults;
@@ -41,7 +41,10 @@ pub(super) fn build(context: &Context<'_>) -> Result<Spec> {
     let host = &record.host;
     Ok(Spec {
         oci_version: oci::runtime::VERSION.to_owned(),
-        root: Root { path: PathBuf::from("rootfs"), readonly: host.readonly_rootfs },
+        root: Root {
+            path: PathBuf::from("rootfs"),
+            readonly: host.readonly_rootfs,
+        },
         process: process(context)?,
         hostname: hostname(record),
         domainname: Some(record.config.domainname.clone()).filter(|d| !d.is_empty()),
@@ -53,7 +56,8 @@ pub(super) fn build(context: &Context<'_>) -> Result<Spec> {
 
 fn hostname(record: &Record) -> Option<String> {
     let own = record.host.uts_mode != "host" && !record.host.network_mode.starts_with("container:");
-    own.then(|| record.config.hostname.clone()).filter(|h| !h.is_empty())
+    own.then(|| record.config.hostname.clone())
+        .filter(|h| !h.is_empty())
 }
 
 fn process(context: &Context<'_>) -> Result<Process> {
@@ -70,7 +74,11 @@ fn process(context: &Context<'_>) -> Result<Process> {
         },
         args: record.args(),
         env: environment(record),
-        cwd: if record.config.working_dir.is_empty() { "/".into() } else { record.config.working_dir.clone() },
+        cwd: if record.config.working_dir.is_empty() {
+            "/".into()
+        } else {
+            record.config.working_dir.clone()
+        },
         capabilities: Some(Capabilities {
             bounding: capabilities.clone(),
             // execve(2) takes these two away from a user who is not root (capabilities(7))
@@ -88,7 +96,10 @@ fn process(context: &Context<'_>) -> Result<Process> {
 /// A terminal's size as clients send it, `[height, width]`; none while both are zero.
 pub(crate) fn console_size([height, width]: [u64; 2]) -> Option<ConsoleSize> {
     let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
-    (height > 0 && width > 0).then(|| ConsoleSize { height: cells(height), width: cells(width) })
+    (height > 0 && width > 0).then(|| ConsoleSize {
+        height: cells(height),
+        width: cells(width),
+    })
 }
 
 /// The container's environment: search path, host name and terminal, unless given (the runtime adds
@@ -115,8 +126,13 @@ pub(super) fn environment(record: &Record) -> Vec<String> {
 pub(super) fn capabilities(host: &HostConfig) -> Result<Vec<String>> {
     use runtime::capabilities::{Privileged, resolve};
     let list = |list: &Option<api::wire::StrSlice>| list.clone().unwrap_or_default().0;
-    let privileged = if host.privileged { Privileged::Yes } else { Privileged::No };
-    resolve(&list(&host.cap_add), &list(&host.cap_drop), privileged).map_err(|e| Error::invalid(e.to_string()))
+    let privileged = if host.privileged {
+        Privileged::Yes
+    } else {
+        Privileged::No
+    };
+    resolve(&list(&host.cap_add), &list(&host.cap_drop), privileged)
+        .map_err(|e| Error::invalid(e.to_string()))
 }
 
 /// The value of a `--security-opt`, written `name=value`, `name:value` or `name`.
@@ -124,7 +140,11 @@ pub(crate) fn option<'a>(host: &'a HostConfig, name: &str) -> Option<&'a str> {
     let options = host.security_opt.as_deref().unwrap_or_default();
     options.iter().find_map(|option| {
         let rest = option.strip_prefix(name)?;
-        if rest.is_empty() { Some("true") } else { rest.strip_prefix(['=', ':']) }
+        if rest.is_empty() {
+            Some("true")
+        } else {
+            rest.strip_prefix(['=', ':'])
+        }
     })
 }
 
@@ -150,20 +170,32 @@ fn mounts(context: &Context<'_>) -> Result<Vec<SpecMount>> {
     let record = context.record;
     let host = &record.host;
     let mut mounts = defaults::mounts(host.privileged);
-    let shm = if host.shm_size > 0 { host.shm_size } else { SHM_SIZE };
+    let shm = if host.shm_size > 0 {
+        host.shm_size
+    } else {
+        SHM_SIZE
+    };
     match (host.ipc_mode.as_str(), context.joined.ipc) {
         ("host", _) => {
             mounts.retain(|m| m.destination.as_os_str() != "/dev/mqueue");
             mounts.push(bind("/dev/shm", "/dev/shm", &["rbind"]));
             mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["rbind"]));
         }
-        (_, Some(pid)) => mounts.push(bind(&format!("/proc/{pid}/root/dev/shm"), "/dev/shm", &["rbind"])),
+        (_, Some(pid)) => mounts.push(bind(
+            &format!("/proc/{pid}/root/dev/shm"),
+            "/dev/shm",
+            &["rbind"],
+        )),
         ("none", None) => {}
         (_, None) => mounts.push(defaults::shm(shm)),
     }
     for (source, destination) in &context.files {
         let access = if host.readonly_rootfs { "ro" } else { "rw" };
-        mounts.push(bind(&source.to_string_lossy(), destination, &["rbind", "rprivate", access]));
+        mounts.push(bind(
+            &source.to_string_lossy(),
+            destination,
+            &["rbind", "rprivate", access],
+        ));
     }
     let mut own: Vec<SpecMount> = record.mounts.iter().map(of_mount).collect();
     // a parent before what lies below it
@@ -189,7 +221,12 @@ fn of_mount(mount: &Mount) -> SpecMount {
     if mount.kind == MountKind::Tmpfs {
         let mut options: Vec<String> = ["noexec", "nosuid", "nodev"]
             .into_iter()
-            .filter(|o| !mount.options.iter().any(|given| given == o || Some(given.as_str()) == o.strip_prefix("no")))
+            .filter(|o| {
+                !mount
+                    .options
+                    .iter()
+                    .any(|given| given == o || Some(given.as_str()) == o.strip_prefix("no"))
+            })
             .map(str::to_owned)
             .collect();
         options.extend(mount.options.iter().cloned());
@@ -200,8 +237,19 @@ fn of_mount(mount: &Mount) -> SpecMount {
             options,
         };
     }
-    let mut options = vec![if mount.options.iter().any(|o| o == "bind") { "bind" } else { "rbind" }.to_owned()];
-    options.push(if mount.propagation.is_empty() { "rprivate".to_owned() } else { mount.propagation.clone() });
+    let mut options = vec![
+        if mount.options.iter().any(|o| o == "bind") {
+            "bind"
+        } else {
+            "rbind"
+        }
+        .to_owned(),
+    ];
+    options.push(if mount.propagation.is_empty() {
+        "rprivate".to_owned()
+    } else {
+        mount.propagation.clone()
+    });
     if mount.read_only {
         options.push("ro".to_owned());
     }
@@ -221,8 +269,15 @@ fn linux(context: &Context<'_>) -> Result<Linux> {
         None if hide => default,
         None => Vec::new(),
     };
-    let masked = defaults::MASKED_PATHS.iter().chain([&defaults::MASKED_POWER]).map(|&p| p.to_owned()).collect();
-    let readonly = defaults::READONLY_PATHS.iter().map(|&p| p.to_owned()).collect();
+    let masked = defaults::MASKED_PATHS
+        .iter()
+        .chain([&defaults::MASKED_POWER])
+        .map(|&p| p.to_owned())
+        .collect();
+    let readonly = defaults::READONLY_PATHS
+        .iter()
+        .map(|&p| p.to_owned())
+        .collect();
     let devices = super::device::of_host(host)?;
     Ok(Linux {
         namespaces: namespaces(context),
@@ -242,7 +297,10 @@ fn linux(context: &Context<'_>) -> Result<Linux> {
 fn namespaces(context: &Context<'_>) -> Vec<Namespace> {
     let host = &context.record.host;
     let new = |kind| Namespace { kind, path: None };
-    let of = |kind, pid: i32, name: &str| Namespace { kind, path: Some(format!("/proc/{pid}/ns/{name}").into()) };
+    let of = |kind, pid: i32, name: &str| Namespace {
+        kind,
+        path: Some(format!("/proc/{pid}/ns/{name}").into()),
+    };
     let mut list = vec![new(NamespaceKind::Mount)];
     match context.joined.pid {
         Some(pid) => list.push(of(NamespaceKind::Pid, pid, "pid")),
@@ -267,7 +325,10 @@ fn namespaces(context: &Context<'_>) -> Vec<Namespace> {
 }
 
 /// Limits, with the wordings of the client's units already resolved to the kernel's.
-pub(super) fn resources(host: &HostConfig, devices: &[super::device::HostDevice]) -> Result<Resources> {
+pub(super) fn resources(
+    host: &HostConfig,
+    devices: &[super::device::HostDevice],
+) -> Result<Resources> {
     let mut rules = if host.privileged {
         vec![defaults::rule("a", None, None, "rwm")]
     } else {
@@ -281,7 +342,11 @@ pub(super) fn resources(host: &HostConfig, devices: &[super::device::HostDevice]
         devices: rules,
         memory: memory(host),
         cpu: cpu(host),
-        pids: host.resources.pids_limit.filter(|n| *n != 0).map(|limit| Pids { limit }),
+        pids: host
+            .resources
+            .pids_limit
+            .filter(|n| *n != 0)
+            .map(|limit| Pids { limit }),
         block_io: block_io(host)?,
         unified: BTreeMap::new(),
     })
@@ -293,8 +358,12 @@ fn memory(host: &HostConfig) -> Option<Memory> {
         limit: set(host.resources.memory),
         reservation: set(host.resources.memory_reservation),
         // Docker: as much swap again as memory, unless told otherwise
-        swap: set(host.resources.memory_swap).or_else(|| set(host.resources.memory.saturating_mul(2))),
-        swappiness: host.resources.memory_swappiness.and_then(|n| u64::try_from(n).ok()),
+        swap: set(host.resources.memory_swap)
+            .or_else(|| set(host.resources.memory.saturating_mul(2))),
+        swappiness: host
+            .resources
+            .memory_swappiness
+            .and_then(|n| u64::try_from(n).ok()),
         disable_oom_killer: host.resources.oom_kill_disable.filter(|disable| *disable),
     };
     (memory != Memory::default()).then_some(memory)
@@ -305,9 +374,15 @@ fn cpu(host: &HostConfig) -> Option<Cpu> {
     let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
     let text = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
     let (quota, period) = if host.resources.nano_cpus > 0 {
-        (Some(host.resources.nano_cpus / 10_000), Some(PERIOD.unsigned_abs()))
+        (
+            Some(host.resources.nano_cpus / 10_000),
+            Some(PERIOD.unsigned_abs()),
+        )
     } else {
-        (Some(host.resources.cpu_quota).filter(|q| *q != 0), positive(host.resources.cpu_period))
+        (
+            Some(host.resources.cpu_quota).filter(|q| *q != 0),
+            positive(host.resources.cpu_period),
+        )
     };
     let cpu = Cpu {
         shares: positive(host.resources.cpu_shares),
@@ -326,7 +401,11 @@ fn block_io(host: &HostConfig) -> Result<Option<BlockIo>> {
         let list = list.as_deref().unwrap_or_default().iter();
         list.map(|t| {
             let (major, minor) = super::device::numbers(&t.path)?;
-            Ok(ThrottleDevice { major, minor, rate: t.rate })
+            Ok(ThrottleDevice {
+                major,
+                minor,
+                rate: t.rate,
+            })
         })
         .collect::<Result<Vec<_>>>()
     };

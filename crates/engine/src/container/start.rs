@@ -49,13 +49,20 @@ impl Engine {
         let _turn = container.lifecycle.lock().await;
         match container.status() {
             Status::Running => {
-                return Err(Error::not_modified(format!("container {} is already running", container.id)));
+                return Err(Error::not_modified(format!(
+                    "container {} is already running",
+                    container.id
+                )));
             }
             Status::Paused => {
-                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
             }
             Status::Removing | Status::Dead => {
-                return Err(Error::conflict("container is marked for removal and cannot be started"));
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
             }
             Status::Created | Status::Exited | Status::Restarting => {}
         }
@@ -112,7 +119,11 @@ impl Engine {
         }
     }
 
-    async fn launch(self: &Arc<Self>, record: &Record, early: &[Early]) -> Result<Started, Failure> {
+    async fn launch(
+        self: &Arc<Self>,
+        record: &Record,
+        early: &[Early],
+    ) -> Result<Started, Failure> {
         let joined = self.joined(record)?;
         let network = {
             let (engine, record) = (Arc::clone(self), record.clone());
@@ -122,7 +133,9 @@ impl Engine {
         let endpoint = network?;
         let prepared = shim.and_then(|shim| {
             let order = self.order(record, joined, endpoint.as_ref())?;
-            let filter = self.filters.of(&record.host, &spec::capabilities(&record.host)?)?;
+            let filter = self
+                .filters
+                .of(&record.host, &spec::capabilities(&record.host)?)?;
             Ok((shim, order, filter))
         });
         let (shim, order, filter) = match prepared {
@@ -146,10 +159,25 @@ impl Engine {
             roles.push(FdRole::Attach(early.order));
             fds.push(early.fd.as_fd());
         }
-        let result = self.run(shim, RunOrder { fds: roles, ..order }, &fds).await;
+        let result = self
+            .run(
+                shim,
+                RunOrder {
+                    fds: roles,
+                    ..order
+                },
+                &fds,
+            )
+            .await;
         drop(fds);
         match result {
-            Ok((control, child, pid, started_at)) => Ok(Started { control, child, pid, started_at, endpoint }),
+            Ok((control, child, pid, started_at)) => Ok(Started {
+                control,
+                child,
+                pid,
+                started_at,
+                endpoint,
+            }),
             Err(failure) => {
                 self.detach(endpoint);
                 Err(failure)
@@ -190,7 +218,12 @@ impl Engine {
         }
     }
 
-    fn order(&self, record: &Record, joined: Joined, endpoint: Option<&Endpoint>) -> Result<RunOrder> {
+    fn order(
+        &self,
+        record: &Record,
+        joined: Joined,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<RunOrder> {
         let folder = self.container_dir(&record.id);
         let addresses = files::Addresses {
             own: endpoint.and_then(Endpoint::address),
@@ -202,14 +235,23 @@ impl Engine {
             files: files::write(&folder, record, &addresses)?,
             joined,
         };
-        let paths: Result<Vec<_>> = record.layers.iter().rev().map(|chain| self.layer_path(chain)).collect();
+        let paths: Result<Vec<_>> = record
+            .layers
+            .iter()
+            .rev()
+            .map(|chain| self.layer_path(chain))
+            .collect();
         let run_dir = self.run_dir(&record.id);
         clear(&run_dir)?;
         Ok(RunOrder {
             order: runtime::Order {
                 id: record.id.clone(),
                 spec: spec::build(&context)?,
-                rootfs: runtime::Rootfs::Overlay { lower: paths?, upper: folder.join("upper"), work: folder.join("work") },
+                rootfs: runtime::Rootfs::Overlay {
+                    lower: paths?,
+                    upper: folder.join("upper"),
+                    work: folder.join("work"),
+                },
                 init: record.host.init == Some(true),
             },
             dir: run_dir,
@@ -226,13 +268,19 @@ impl Engine {
         if self.store.layers().exists(chain) {
             return Ok(self.store.layers().path(chain));
         }
-        Err(Error::internal(format!("layer {chain} is missing from the store: pull the image again")))
+        Err(Error::internal(format!(
+            "layer {chain} is missing from the store: pull the image again"
+        )))
     }
 
     /// A container's cgroup, relative to each hierarchy's root.
     fn cgroup(&self, record: &Record) -> std::path::PathBuf {
         let parent = &record.host.resources.cgroup_parent;
-        let parent = if parent.is_empty() { self.config.cgroup_parent.clone() } else { format!("/{}", parent.trim_matches('/')).into() };
+        let parent = if parent.is_empty() {
+            self.config.cgroup_parent.clone()
+        } else {
+            format!("/{}", parent.trim_matches('/')).into()
+        };
         parent.join(record.id.as_str())
     }
 
@@ -242,7 +290,10 @@ impl Engine {
             Some(name) => self.running_pid(name).map(Some),
             None => Ok(None),
         };
-        Ok(Joined { pid: pid_of(&record.host.pid_mode)?, ipc: pid_of(&record.host.ipc_mode)? })
+        Ok(Joined {
+            pid: pid_of(&record.host.pid_mode)?,
+            ipc: pid_of(&record.host.ipc_mode)?,
+        })
     }
 
     /// The init's process id of a container that must be running.
@@ -252,7 +303,10 @@ impl Engine {
         if status.is_alive() {
             Ok(pid)
         } else {
-            Err(Error::conflict(format!("cannot join a non-running container: {}", container.id)))
+            Err(Error::conflict(format!(
+                "cannot join a non-running container: {}",
+                container.id
+            )))
         }
     }
 
@@ -260,7 +314,9 @@ impl Engine {
     /// shim or its exit record.
     pub(crate) async fn save_later(&self, container: &Container) {
         let record = container.record().clone();
-        self.db.put_later(Table::Containers, record.id.as_str(), &record).await;
+        self.db
+            .put_later(Table::Containers, record.id.as_str(), &record)
+            .await;
     }
 }
 
@@ -283,12 +339,21 @@ fn clear(run_dir: &std::path::Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).step(step),
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).step(step)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .step(step)
 }
 
 /// Docker's words and codes for a start that failed in the runtime.
 fn failure(error: &CallError) -> Failure {
-    let CallError::Refused { kind, message, step } = error else {
+    let CallError::Refused {
+        kind,
+        message,
+        step,
+    } = error
+    else {
         return refusal(error).context("start container").into();
     };
     let code = match kind {
@@ -299,8 +364,17 @@ fn failure(error: &CallError) -> Failure {
     let text = if code == 128 && !message.contains(step.as_str()) {
         format!("failed to create task for container: {step}: {message}")
     } else {
-        format!("failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {message}")
+        format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {message}"
+        )
     };
-    let kind = if code == 128 { Kind::System } else { Kind::InvalidParameter };
-    Failure { error: Error::new(kind, text), code }
+    let kind = if code == 128 {
+        Kind::System
+    } else {
+        Kind::InvalidParameter
+    };
+    Failure {
+        error: Error::new(kind, text),
+        code,
+    }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::stats::{
-    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, Throttling,
+    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,
+    Throttling,
 };
 use jiff::Timestamp;
 use runtime::cgroup::Stats as Figures;
@@ -23,18 +24,33 @@ impl Engine {
         let container = self.containers.get(name)?;
         let (id, shown, alive) = {
             let record = container.record();
-            (record.id.to_string(), format!("/{}", record.name), record.state.status.is_alive())
+            (
+                record.id.to_string(),
+                format!("/{}", record.name),
+                record.state.status.is_alive(),
+            )
         };
-        let mut stats = Stats { name: shown, id, read: ZERO_TIME.into(), preread: ZERO_TIME.into(), ..Stats::default() };
+        let mut stats = Stats {
+            name: shown,
+            id,
+            read: ZERO_TIME.into(),
+            preread: ZERO_TIME.into(),
+            ..Stats::default()
+        };
         if !alive {
             return Ok(stats);
         }
         let reply = ask(&self.run_dir(&container.id), &Request::Stats).await?;
         let Reply::Stats(figures) = reply else {
-            return Err(Error::internal(format!("read statistics: unexpected answer {reply:?}")));
+            return Err(Error::internal(format!(
+                "read statistics: unexpected answer {reply:?}"
+            )));
         };
         stats.read = Timestamp::now().to_string();
-        let interface = lock(&container.live).endpoint.as_ref().and_then(crate::network::Endpoint::interface);
+        let interface = lock(&container.live)
+            .endpoint
+            .as_ref()
+            .and_then(crate::network::Endpoint::interface);
         if let Some(index) = interface {
             stats.networks = networks(index)?;
         }
@@ -70,9 +86,17 @@ fn fill(stats: &mut Stats, figures: Figures) {
         limit: memory.limit.unwrap_or_else(total_memory),
         ..MemoryStats::default()
     };
-    stats.pids = PidsStats { current: figures.pids.current, limit: figures.pids.limit.unwrap_or(u64::MAX) };
+    stats.pids = PidsStats {
+        current: figures.pids.current,
+        limit: figures.pids.limit.unwrap_or(u64::MAX),
+    };
     let entries = |list: Vec<runtime::cgroup::BlockEntry>| {
-        let entry = |e: runtime::cgroup::BlockEntry| BlkioEntry { major: e.major, minor: e.minor, op: e.op, value: e.value };
+        let entry = |e: runtime::cgroup::BlockEntry| BlkioEntry {
+            major: e.major,
+            minor: e.minor,
+            op: e.op,
+            value: e.value,
+        };
         Some(list.into_iter().map(entry).collect())
     };
     stats.blkio = BlkioStats {
@@ -84,8 +108,13 @@ fn fill(stats: &mut Stats, figures: Figures) {
 
 fn networks(index: u32) -> Result<BTreeMap<String, NetworkStats>> {
     let step = || "read the counters of a container's link";
-    let counters = network::CounterReader::open().step(step)?.read(index).step(step)?;
-    let Some(counters) = counters.map(network::Counters::from_peer) else { return Ok(BTreeMap::new()) };
+    let counters = network::CounterReader::open()
+        .step(step)?
+        .read(index)
+        .step(step)?;
+    let Some(counters) = counters.map(network::Counters::from_peer) else {
+        return Ok(BTreeMap::new());
+    };
     let stats = NetworkStats {
         rx_bytes: counters.rx_bytes,
         rx_packets: counters.rx_packets,
@@ -105,7 +134,12 @@ fn system_usage() -> u64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     // user, nice, system, idle, iowait, irq, softirq, steal; guest is part of user
-    let ticks: u64 = line.split_ascii_whitespace().skip(1).take(8).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let ticks: u64 = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .take(8)
+        .filter_map(|n| n.parse::<u64>().ok())
+        .sum();
     ticks.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second())
 }
 

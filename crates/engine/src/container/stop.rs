@@ -36,7 +36,10 @@ impl Engine {
             return Ok(());
         }
         if !container.status().is_alive() {
-            return Err(Error::not_modified(format!("container {} is already stopped", container.id)));
+            return Err(Error::not_modified(format!(
+                "container {} is already stopped",
+                container.id
+            )));
         }
         self.stop_in_turn(&container, options).await?;
         self.container_event("stop", &container, &[]);
@@ -44,13 +47,26 @@ impl Engine {
     }
 
     /// Stops a running container whose turn the caller holds.
-    pub(super) async fn stop_in_turn(&self, container: &Arc<Container>, options: &Stop) -> Result<()> {
+    pub(super) async fn stop_in_turn(
+        &self,
+        container: &Arc<Container>,
+        options: &Stop,
+    ) -> Result<()> {
         let (signal, timeout) = {
             let mut record = container.record();
             record.state.stopped_by_hand = true;
             let named = [options.signal.as_str(), record.config.stop_signal.as_str()];
-            let signal = named.into_iter().find(|s| !s.is_empty()).unwrap_or("SIGTERM");
-            (signal::parse(signal)?, options.timeout.or(record.config.stop_timeout).unwrap_or(TIMEOUT))
+            let signal = named
+                .into_iter()
+                .find(|s| !s.is_empty())
+                .unwrap_or("SIGTERM");
+            (
+                signal::parse(signal)?,
+                options
+                    .timeout
+                    .or(record.config.stop_timeout)
+                    .unwrap_or(TIMEOUT),
+            )
         };
         if container.status() == Status::Paused {
             self.resume_in_turn(container).await?;
@@ -60,10 +76,16 @@ impl Engine {
         self.signal(container, signal).await?;
         let ended = phase.wait_for(over);
         let in_time = match u64::try_from(timeout) {
-            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.is_ok(),
+            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended)
+                .await
+                .is_ok(),
             Err(_) => ended.await.is_ok(),
         };
-        if in_time { Ok(()) } else { self.kill_in_turn(container).await }
+        if in_time {
+            Ok(())
+        } else {
+            self.kill_in_turn(container).await
+        }
     }
 
     /// Kills a container and waits for its end.

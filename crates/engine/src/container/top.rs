@@ -29,11 +29,18 @@ impl Engine {
                     container.id
                 )));
             }
-            _ => return Err(Error::conflict(format!("container {} is not running", container.id))),
+            _ => {
+                return Err(Error::conflict(format!(
+                    "container {} is not running",
+                    container.id
+                )));
+            }
         }
         let reply = ask(&self.run_dir(&container.id), &Request::Processes).await?;
         let Reply::Processes(pids) = reply else {
-            return Err(Error::internal(format!("list processes: unexpected answer {reply:?}")));
+            return Err(Error::internal(format!(
+                "list processes: unexpected answer {reply:?}"
+            )));
         };
         if arguments.is_empty() || arguments == DEFAULT {
             return Ok(TopResponse {
@@ -53,10 +60,22 @@ fn row(pid: i32) -> Option<Vec<String>> {
     // the name in parentheses may hold anything, spaces and parentheses too (proc_pid_stat(5))
     let (head, tail) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let number = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|f| f.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let status = read("status")?;
-    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:"))?.split_ascii_whitespace().nth(1)?.to_owned();
-    let command = read("cmdline").map(|c| c.trim_end_matches('\0').replace('\0', " ")).filter(|c| !c.is_empty());
+    let uid = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Uid:"))?
+        .split_ascii_whitespace()
+        .nth(1)?
+        .to_owned();
+    let command = read("cmdline")
+        .map(|c| c.trim_end_matches('\0').replace('\0', " "))
+        .filter(|c| !c.is_empty());
     let command = command.or_else(|| head.split_once('(').map(|(_, name)| format!("[{name}]")))?;
     let ticks = rustix::param::clock_ticks_per_second();
     let seconds = (number(11) + number(12)) / ticks;
@@ -67,7 +86,12 @@ fn row(pid: i32) -> Option<Vec<String>> {
         "0".to_owned(),
         start_time(number(19) / ticks),
         terminal(number(4)),
-        format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        format!(
+            "{:02}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
         command,
     ])
 }
@@ -75,7 +99,11 @@ fn row(pid: i32) -> Option<Vec<String>> {
 /// The hour and minute of a start that many seconds after boot.
 fn start_time(after_boot: u64) -> String {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let uptime: f64 = uptime.split_ascii_whitespace().next().and_then(|t| t.parse().ok()).unwrap_or(0.0);
+    let uptime: f64 = uptime
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(0.0);
     let now = jiff::Timestamp::now().as_second();
     #[expect(clippy::cast_possible_truncation, reason = "seconds since boot")]
     let age = uptime as i64 - i64::try_from(after_boot).unwrap_or(0);
@@ -85,8 +113,15 @@ fn start_time(after_boot: u64) -> String {
 
 /// A terminal's name from its device number as `stat` encodes it.
 fn terminal(device: u64) -> String {
-    let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
-    if (136..144).contains(&major) { format!("pts/{minor}") } else { "?".to_owned() }
+    let (major, minor) = (
+        (device >> 8) & 0xfff,
+        (device & 0xff) | ((device >> 12) & 0xfff00),
+    );
+    if (136..144).contains(&major) {
+        format!("pts/{minor}")
+    } else {
+        "?".to_owned()
+    }
 }
 
 async fn host_ps(arguments: &str) -> Result<String> {
@@ -100,7 +135,10 @@ async fn host_ps(arguments: &str) -> Result<String> {
         .step(|| format!("run ps {arguments} on the host"))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::internal(format!("error running ps: {}", text.trim())));
+        return Err(Error::internal(format!(
+            "error running ps: {}",
+            text.trim()
+        )));
     }
     let length = output.stdout.len().min(OUTPUT_MAX);
     Ok(String::from_utf8_lossy(&output.stdout[..length]).into_owned())
@@ -109,8 +147,12 @@ async fn host_ps(arguments: &str) -> Result<String> {
 /// The rows of `ps`' output that are the container's.
 fn parse(output: &str, pids: &[i32]) -> Result<TopResponse> {
     let mut lines = output.lines();
-    let titles: Vec<String> =
-        lines.next().unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> = lines
+        .next()
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect();
     let column = titles
         .iter()
         .position(|t| t == "PID")
@@ -127,7 +169,10 @@ fn parse(output: &str, pids: &[i32]) -> Result<TopResponse> {
             processes.push(row);
         }
     }
-    Ok(TopResponse { titles: Some(titles), processes: Some(processes) })
+    Ok(TopResponse {
+        titles: Some(titles),
+        processes: Some(processes),
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,11 @@ impl Engine {
     ///
     /// # Errors
     /// When a value is out of range or the kernel refuses it; then nothing is changed.
-    pub async fn container_update(&self, name: &str, request: UpdateRequest) -> Result<UpdateResponse> {
+    pub async fn container_update(
+        &self,
+        name: &str,
+        request: UpdateRequest,
+    ) -> Result<UpdateResponse> {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
         let mut host = container.record().host.clone();
@@ -26,17 +30,28 @@ impl Engine {
         check::limits(&mut host, &mut warnings)?;
         if container.status().is_alive() {
             let resources = spec::resources(&host, &[])?;
-            let resources = oci::runtime::Resources { devices: Vec::new(), ..resources };
-            ask(&self.run_dir(&container.id), &Request::Update(Box::new(resources))).await?;
+            let resources = oci::runtime::Resources {
+                devices: Vec::new(),
+                ..resources
+            };
+            ask(
+                &self.run_dir(&container.id),
+                &Request::Update(Box::new(resources)),
+            )
+            .await?;
         }
         let record = {
             let mut record = container.record();
             record.host = host;
             record.clone()
         };
-        self.db.put(Table::Containers, record.id.as_str(), &record).await?;
+        self.db
+            .put(Table::Containers, record.id.as_str(), &record)
+            .await?;
         self.container_event("update", &container, &[]);
-        Ok(UpdateResponse { warnings: Some(warnings).filter(|w| !w.is_empty()) })
+        Ok(UpdateResponse {
+            warnings: Some(warnings).filter(|w| !w.is_empty()),
+        })
     }
 }
 
@@ -58,7 +73,19 @@ fn merge(own: &mut api::host_config::Resources, new: api::host_config::Resources
         own.memory_swap = new.memory.saturating_mul(2);
     }
     take!(
-        cpu_shares, memory, nano_cpus, blkio_weight, cpu_period, cpu_quota, cpu_realtime_period, cpu_realtime_runtime,
-        cpuset_cpus, cpuset_mems, memory_reservation, memory_swap, memory_swappiness, pids_limit
+        cpu_shares,
+        memory,
+        nano_cpus,
+        blkio_weight,
+        cpu_period,
+        cpu_quota,
+        cpu_realtime_period,
+        cpu_realtime_runtime,
+        cpuset_cpus,
+        cpuset_mems,
+        memory_reservation,
+        memory_swap,
+        memory_swappiness,
+        pids_limit
     );
 }

@@ -25,7 +25,11 @@ impl Engine {
         let container = self.containers.get(name)?;
         let phase = container.phase.subscribe();
         let exits = phase.borrow().exits;
-        Ok(Waiter { phase, condition, exits })
+        Ok(Waiter {
+            phase,
+            condition,
+            exits,
+        })
     }
 }
 
@@ -35,7 +39,9 @@ impl Waiter {
         let (condition, exits) = (self.condition, self.exits);
         let met = |phase: &Phase| match condition {
             _ if phase.removed => true,
-            WaitCondition::NotRunning => !phase.status.is_alive() && phase.status != Status::Restarting,
+            WaitCondition::NotRunning => {
+                !phase.status.is_alive() && phase.status != Status::Restarting
+            }
             WaitCondition::NextExit => phase.exits > exits,
             WaitCondition::Removed => false,
         };
@@ -48,5 +54,8 @@ impl Waiter {
 
 fn response(phase: &Phase) -> WaitResponse {
     let error = Some(phase.error.clone()).filter(|e| !e.is_empty());
-    WaitResponse { status_code: phase.exit_code, error: error.map(|message| WaitError { message }) }
+    WaitResponse {
+        status_code: phase.exit_code,
+        error: error.map(|message| WaitError { message }),
+    }
 }

@@ -21,11 +21,19 @@ impl Engine {
             .iter()
             .map(|step| HistoryItem {
                 comment: step.comment.clone().unwrap_or_default(),
-                created: step.created.as_ref().and_then(|t| t.parse::<Timestamp>().ok()).map_or(0, Timestamp::as_second),
+                created: step
+                    .created
+                    .as_ref()
+                    .and_then(|t| t.parse::<Timestamp>().ok())
+                    .map_or(0, Timestamp::as_second),
                 created_by: step.created_by.clone().unwrap_or_default(),
                 id: "<missing>".to_owned(),
                 // only steps that made a layer have a size
-                size: if step.empty_layer { 0 } else { i64::try_from(sizes.next().unwrap_or(0)).unwrap_or(i64::MAX) },
+                size: if step.empty_layer {
+                    0
+                } else {
+                    i64::try_from(sizes.next().unwrap_or(0)).unwrap_or(i64::MAX)
+                },
                 tags: None,
             })
             .collect();

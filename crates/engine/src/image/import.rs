@@ -5,7 +5,9 @@ use std::io::Read;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use oci::image::{ContainerDefaults, Descriptor, History, ImageConfig, Manifest, RootFs, media_type};
+use oci::image::{
+    ContainerDefaults, Descriptor, History, ImageConfig, Manifest, RootFs, media_type,
+};
 use oci::{Digest, Platform, Reference};
 use storage::ApplyOptions;
 
@@ -44,7 +46,9 @@ impl Engine {
         };
         let platform = match request.platform.as_str() {
             "" => Platform::host(),
-            text => text.parse().map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
+            text => text
+                .parse()
+                .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
         };
         let mut defaults = ContainerDefaults::default();
         for change in &request.changes {
@@ -53,10 +57,16 @@ impl Engine {
         // what is imported is not an image's yet: nothing may be collected until it is
         let _quiet = self.images.leases.collector.lock().await;
         let engine = Arc::clone(self);
-        let record = self.blocking(move || engine.import_layer(&request, platform, defaults, source)).await?;
+        let record = self
+            .blocking(move || engine.import_layer(&request, platform, defaults, source))
+            .await?;
         let id = record.id.clone();
         self.register_image(record, name.as_ref(), None).await?;
-        self.image_event("import", &id.to_string(), &name.map_or_else(String::new, |n: Reference| n.familiar()));
+        self.image_event(
+            "import",
+            &id.to_string(),
+            &name.map_or_else(String::new, |n: Reference| n.familiar()),
+        );
         Ok(id)
     }
 
@@ -73,7 +83,10 @@ impl Engine {
             .map_err(|e| Error::invalid(crate::error::chain(&e)))?;
         let applied = imported.applied().clone();
         let (blob, blob_size, kind) = (imported.blob, imported.blob_size, imported.media_type);
-        let chain = imported.staged.commit(None).step(|| "add a layer to the store")?;
+        let chain = imported
+            .staged
+            .commit(None)
+            .step(|| "add a layer to the store")?;
         let now = Timestamp::now().to_string();
         let config = ImageConfig {
             created: Some(now.clone()),
@@ -81,10 +94,15 @@ impl Engine {
             os: platform.os,
             variant: platform.variant,
             config: Some(defaults),
-            rootfs: RootFs { diff_ids: vec![applied.diff_id.clone()], ..RootFs::default() },
+            rootfs: RootFs {
+                diff_ids: vec![applied.diff_id.clone()],
+                ..RootFs::default()
+            },
             history: vec![History {
                 created: Some(now),
-                comment: Some(request.message.clone()).filter(|m| !m.is_empty()).or(Some("Imported from -".to_owned())),
+                comment: Some(request.message.clone())
+                    .filter(|m| !m.is_empty())
+                    .or(Some("Imported from -".to_owned())),
                 ..History::default()
             }],
             ..ImageConfig::default()
@@ -97,14 +115,33 @@ impl Engine {
             annotations: BTreeMap::new(),
         };
         let (id, manifest) = self.put_image(&config, vec![layer])?;
-        let layers = vec![Layer { blob, blob_size, diff_id: applied.diff_id, chain, size: applied.size }];
-        Ok(Record { id, manifest, index: None, tags: Vec::new(), digests: Vec::new(), layers, tagged: None, config })
+        let layers = vec![Layer {
+            blob,
+            blob_size,
+            diff_id: applied.diff_id,
+            chain,
+            size: applied.size,
+        }];
+        Ok(Record {
+            id,
+            manifest,
+            index: None,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            layers,
+            tagged: None,
+            config,
+        })
     }
 
     /// Stores a configuration and a manifest of it; answers their digests.
     fn put_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<(Digest, Digest)> {
         let config = serde_json::to_vec(config).step(|| "write an image configuration")?;
-        let id = self.store.content().put_bytes(&config).step(|| "store an image configuration")?;
+        let id = self
+            .store
+            .content()
+            .put_bytes(&config)
+            .step(|| "store an image configuration")?;
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
@@ -119,18 +156,32 @@ impl Engine {
             annotations: BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).step(|| "write a manifest")?;
-        let manifest = self.store.content().put_bytes(&bytes).step(|| "store a manifest")?;
+        let manifest = self
+            .store
+            .content()
+            .put_bytes(&bytes)
+            .step(|| "store a manifest")?;
         Ok((id, manifest))
     }
 }
 
 /// Applies one of the Dockerfile instructions that `--change` takes.
 fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
-    let invalid = || Error::invalid(format!("invalid change {change:?}: expected CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR and its operand"));
-    let (word, rest) = change.trim().split_once(char::is_whitespace).ok_or_else(invalid)?;
+    let invalid = || {
+        Error::invalid(format!(
+            "invalid change {change:?}: expected CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR and its operand"
+        ))
+    };
+    let (word, rest) = change
+        .trim()
+        .split_once(char::is_whitespace)
+        .ok_or_else(invalid)?;
     let rest = rest.trim();
     let pairs = || {
-        let (key, value) = rest.split_once('=').or_else(|| rest.split_once(' ')).ok_or_else(invalid)?;
+        let (key, value) = rest
+            .split_once('=')
+            .or_else(|| rest.split_once(' '))
+            .ok_or_else(invalid)?;
         Ok::<_, Error>((key.to_owned(), value.trim_matches('"').to_owned()))
     };
     match word.to_ascii_uppercase().as_str() {
@@ -138,19 +189,32 @@ fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
         "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
         "ENV" => {
             let (key, value) = pairs()?;
-            config.env.get_or_insert_default().push(format!("{key}={value}"));
+            config
+                .env
+                .get_or_insert_default()
+                .push(format!("{key}={value}"));
         }
         "LABEL" => {
             let (key, value) = pairs()?;
             config.labels.get_or_insert_default().insert(key, value);
         }
         "EXPOSE" => {
-            let port = if rest.contains('/') { rest.to_owned() } else { format!("{rest}/tcp") };
-            config.exposed_ports.get_or_insert_default().insert(port, serde_json::json!({}));
+            let port = if rest.contains('/') {
+                rest.to_owned()
+            } else {
+                format!("{rest}/tcp")
+            };
+            config
+                .exposed_ports
+                .get_or_insert_default()
+                .insert(port, serde_json::json!({}));
         }
         "VOLUME" => {
             for path in list(rest).unwrap_or_else(|| vec![rest.to_owned()]) {
-                config.volumes.get_or_insert_default().insert(path, serde_json::json!({}));
+                config
+                    .volumes
+                    .get_or_insert_default()
+                    .insert(path, serde_json::json!({}));
             }
         }
         "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
@@ -177,7 +241,15 @@ mod tests {
     #[test]
     fn changes_are_applied() {
         let mut config = ContainerDefaults::default();
-        for change in [r#"CMD ["a","b"]"#, "ENTRYPOINT run it", "ENV A=b c", "expose 80", "LABEL x=y", "USER 7", "WORKDIR /w"] {
+        for change in [
+            r#"CMD ["a","b"]"#,
+            "ENTRYPOINT run it",
+            "ENV A=b c",
+            "expose 80",
+            "LABEL x=y",
+            "USER 7",
+            "WORKDIR /w",
+        ] {
             apply_change(&mut config, change).unwrap();
         }
         assert_eq!(config.cmd.unwrap(), ["a", "b"]);

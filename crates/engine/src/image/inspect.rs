@@ -23,7 +23,11 @@ impl Engine {
             id: image.id.to_string(),
             repo_tags: Some(familiar(&record.tags)),
             repo_digests: Some(familiar(&record.digests)),
-            comment: config.history.last().and_then(|h| h.comment.clone()).unwrap_or_default(),
+            comment: config
+                .history
+                .last()
+                .and_then(|h| h.comment.clone())
+                .unwrap_or_default(),
             created: config.created.clone().unwrap_or_default(),
             author: config.author.clone().unwrap_or_default(),
             config: Some(defaults(config.config.as_ref())),
@@ -34,10 +38,17 @@ impl Engine {
             graph_driver: self.image_graph_driver(&image),
             root_fs: RootFs {
                 kind: config.rootfs.kind.clone(),
-                layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
+                layers: config
+                    .rootfs
+                    .diff_ids
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             },
             metadata: Metadata {
-                last_tag_time: record.tagged.map_or_else(|| ZERO_TIME.to_owned(), |t| t.to_string()),
+                last_tag_time: record
+                    .tagged
+                    .map_or_else(|| ZERO_TIME.to_owned(), |t| t.to_string()),
             },
             ..Inspect::default()
         })
@@ -45,7 +56,11 @@ impl Engine {
 
     fn image_graph_driver(&self, image: &Image) -> GraphDriver {
         let mut paths = image.chain_ids().into_iter().rev().map(|chain| {
-            self.store.layers().path(&chain).to_string_lossy().into_owned()
+            self.store
+                .layers()
+                .path(&chain)
+                .to_string_lossy()
+                .into_owned()
         });
         let upper = paths.next().unwrap_or_default();
         let lower: Vec<String> = paths.collect();
@@ -53,15 +68,24 @@ impl Engine {
         if !lower.is_empty() {
             data.insert("LowerDir".to_owned(), lower.join(":"));
         }
-        GraphDriver { name: "overlay2".to_owned(), data: Some(data) }
+        GraphDriver {
+            name: "overlay2".to_owned(),
+            data: Some(data),
+        }
     }
 }
 
 /// The image's defaults as clients see them.
 fn defaults(config: Option<&ContainerDefaults>) -> ImageConfig {
-    let Some(config) = config else { return ImageConfig::default() };
+    let Some(config) = config else {
+        return ImageConfig::default();
+    };
     let set = |map: &Option<std::collections::BTreeMap<String, serde_json::Value>>| {
-        map.as_ref().map(|map| map.keys().map(|key| (key.clone(), EmptyObject {})).collect())
+        map.as_ref().map(|map| {
+            map.keys()
+                .map(|key| (key.clone(), EmptyObject {}))
+                .collect()
+        })
     };
     ImageConfig {
         user: config.user.clone(),

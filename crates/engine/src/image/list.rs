@@ -13,7 +13,16 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter;
 
-const FILTERS: [&str; 8] = ["before", "dangling", "intermediate", "label", "label!", "reference", "since", "until"];
+const FILTERS: [&str; 8] = [
+    "before",
+    "dangling",
+    "intermediate",
+    "label",
+    "label!",
+    "reference",
+    "since",
+    "until",
+];
 
 impl Engine {
     /// Lists images, newest first.
@@ -24,16 +33,26 @@ impl Engine {
         let filters = &options.filters;
         filters.validate(&FILTERS)?;
         let created = |key: &str| match filters.get(key).next() {
-            Some(name) => self.images.get(name, None).map(|image| Some(image.created())),
+            Some(name) => self
+                .images
+                .get(name, None)
+                .map(|image| Some(image.created())),
             None => Ok(None),
         };
-        let (before, since, until) = (created("before")?, created("since")?, filter::until(filters)?);
+        let (before, since, until) = (
+            created("before")?,
+            created("since")?,
+            filter::until(filters)?,
+        );
         let dangling = filters.bool_or("dangling", false)?;
         let mut images = self.images.all();
         images.retain(|image| {
             let time = image.created();
             (!filters.contains("dangling") || image.record.tags.is_empty() == dangling)
-                && filter::labels(filters, image.config.config.as_ref().and_then(|c| c.labels.as_ref()))
+                && filter::labels(
+                    filters,
+                    image.config.config.as_ref().and_then(|c| c.labels.as_ref()),
+                )
                 && before.is_none_or(|before| time < before)
                 && since.is_none_or(|since| time > since)
                 && until.is_none_or(|until| time < until)
@@ -41,7 +60,10 @@ impl Engine {
         });
         images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created()), image.id.clone()));
         let users = self.image_users();
-        Ok(images.iter().map(|image| summary(image, users.get(&image.id).copied().unwrap_or(0))).collect())
+        Ok(images
+            .iter()
+            .map(|image| summary(image, users.get(&image.id).copied().unwrap_or(0)))
+            .collect())
     }
 
     /// How many containers each image has.
@@ -57,7 +79,11 @@ impl Engine {
 impl Image {
     /// When the image was made, by its own account.
     pub(crate) fn created(&self) -> Timestamp {
-        self.config.created.as_ref().and_then(|text| text.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+        self.config
+            .created
+            .as_ref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -83,7 +109,9 @@ fn named(filters: &Filters, image: &Image) -> bool {
     let names = familiar(&image.record.tags);
     filters.get("reference").any(|pattern| {
         names.iter().any(|name| {
-            let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
+            let repository = name
+                .rsplit_once(':')
+                .map_or(name.as_str(), |(repository, _)| repository);
             glob(pattern, name) || glob(pattern, repository)
         })
     })

@@ -76,12 +76,21 @@ pub(crate) struct Image {
 impl Image {
     fn new(record: Record) -> Self {
         let size = record.layers.iter().map(|layer| layer.size).sum();
-        Self { id: record.id.clone(), config: record.config.clone(), size, record }
+        Self {
+            id: record.id.clone(),
+            config: record.config.clone(),
+            size,
+            record,
+        }
     }
 
     /// Chain ids, lowest layer first.
     pub(crate) fn chain_ids(&self) -> Vec<Digest> {
-        self.record.layers.iter().map(|layer| layer.chain.clone()).collect()
+        self.record
+            .layers
+            .iter()
+            .map(|layer| layer.chain.clone())
+            .collect()
     }
 
     fn platform(&self) -> Platform {
@@ -96,7 +105,9 @@ impl Image {
     /// Everything in the content store that the image needs.
     fn blobs(&self) -> impl Iterator<Item = &Digest> {
         let documents = [&self.record.id, &self.record.manifest].into_iter();
-        documents.chain(self.record.index.as_ref()).chain(self.record.layers.iter().map(|layer| &layer.blob))
+        documents
+            .chain(self.record.index.as_ref())
+            .chain(self.record.layers.iter().map(|layer| &layer.blob))
     }
 }
 
@@ -136,15 +147,22 @@ impl Images {
         for (_, record) in db.load::<Record>(Table::Images)? {
             tables.insert(Image::new(record));
         }
-        Ok(Self { tables: RwLock::new(tables), leases: Leases::default() })
+        Ok(Self {
+            tables: RwLock::new(tables),
+            leases: Leases::default(),
+        })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.tables
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.tables
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Image>> {
@@ -158,8 +176,12 @@ impl Images {
     /// The image of a name, an id, or an id's unique beginning, for a platform if one is asked for.
     pub(crate) fn get(&self, name: &str, platform: Option<&str>) -> Result<Arc<Image>> {
         let image = self.find(name)?;
-        let Some(platform) = platform.filter(|p| !p.is_empty()) else { return Ok(image) };
-        let wanted: Platform = platform.parse().map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?;
+        let Some(platform) = platform.filter(|p| !p.is_empty()) else {
+            return Ok(image);
+        };
+        let wanted: Platform = platform
+            .parse()
+            .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?;
         if wanted.accepts(&image.platform()) {
             return Ok(image);
         }
@@ -170,14 +192,20 @@ impl Images {
 
     fn find(&self, name: &str) -> Result<Arc<Image>> {
         let tables = self.read();
-        let by_digest = name.parse::<Digest>().ok().or_else(|| format!("sha256:{name}").parse().ok());
+        let by_digest = name
+            .parse::<Digest>()
+            .ok()
+            .or_else(|| format!("sha256:{name}").parse().ok());
         if let Some(image) = by_digest.and_then(|id| tables.by_id.get(&id)) {
             return Ok(Arc::clone(image));
         }
         let reference = match name.parse::<Reference>() {
             Ok(reference) => Some(reference.or_latest()),
             Err(error) if name.len() < 64 && !is_hex(name) => {
-                return Err(Error::invalid(format!("invalid reference format: {error}").replace("format: invalid reference format", "format")));
+                return Err(Error::invalid(
+                    format!("invalid reference format: {error}")
+                        .replace("format: invalid reference format", "format"),
+                ));
             }
             Err(_) => None,
         };
@@ -202,10 +230,14 @@ impl Images {
 
     /// Whether a container's image is the named one or stands on it.
     pub(crate) fn is_ancestor(&self, name: &str, container: &ContainerRecord) -> bool {
-        let Ok(image) = self.find(name) else { return false };
+        let Ok(image) = self.find(name) else {
+            return false;
+        };
         let chains = image.chain_ids();
         image.id == container.image
-            || (!chains.is_empty() && container.layers.starts_with(&chains) && container.layers.len() > chains.len())
+            || (!chains.is_empty()
+                && container.layers.starts_with(&chains)
+                && container.layers.len() > chains.len())
     }
 }
 
@@ -216,7 +248,10 @@ impl Tables {
             Some(digest) => reference.with_digest(digest.clone()).to_string(),
             None => reference.to_string(),
         };
-        self.by_name.get(&name).and_then(|id| self.by_id.get(id)).cloned()
+        self.by_name
+            .get(&name)
+            .and_then(|id| self.by_id.get(id))
+            .cloned()
     }
 
     fn by_prefix(&self, text: &str) -> Result<Option<Arc<Image>>> {
@@ -224,21 +259,35 @@ impl Tables {
         if !is_hex(hex) {
             return Ok(None);
         }
-        let mut matches = self.by_id.values().filter(|image| image.id.hex().starts_with(hex));
+        let mut matches = self
+            .by_id
+            .values()
+            .filter(|image| image.id.hex().starts_with(hex));
         match (matches.next(), matches.next()) {
             (found, None) => Ok(found.cloned()),
-            (_, Some(_)) => Err(Error::invalid(format!("ambiguous reference: {text} is the beginning of several image ids"))),
+            (_, Some(_)) => Err(Error::invalid(format!(
+                "ambiguous reference: {text} is the beginning of several image ids"
+            ))),
         }
     }
 }
 
 fn is_hex(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Normalised names in the form people write.
 fn familiar(names: &[String]) -> Vec<String> {
-    names.iter().map(|name| name.parse::<Reference>().map_or_else(|_| name.clone(), |r| r.familiar())).collect()
+    names
+        .iter()
+        .map(|name| {
+            name.parse::<Reference>()
+                .map_or_else(|_| name.clone(), |r| r.familiar())
+        })
+        .collect()
 }
 
 /// The registry client of an engine.

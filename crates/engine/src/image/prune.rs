@@ -33,15 +33,28 @@ impl Engine {
         }
         self.collect().await;
         let freed = before.saturating_sub(self.content_size().await?);
-        Ok(PruneReport { images_deleted: Some(items).filter(|items| !items.is_empty()), space_reclaimed: freed })
+        Ok(PruneReport {
+            images_deleted: Some(items).filter(|items| !items.is_empty()),
+            space_reclaimed: freed,
+        })
     }
 
     /// Bytes of all layers and blobs.
     pub(crate) async fn content_size(self: &Arc<Self>) -> Result<u64> {
         let engine = Arc::clone(self);
         self.blocking(move || {
-            let layers: u64 = engine.store.layers().list().iter().map(|layer| layer.size).sum();
-            let blobs = engine.store.content().list().map_err(|e| crate::Error::system("list blobs", &e))?;
+            let layers: u64 = engine
+                .store
+                .layers()
+                .list()
+                .iter()
+                .map(|layer| layer.size)
+                .sum();
+            let blobs = engine
+                .store
+                .content()
+                .list()
+                .map_err(|e| crate::Error::system("list blobs", &e))?;
             Ok(layers + blobs.iter().map(|(_, size)| size).sum::<u64>())
         })
         .await

@@ -40,30 +40,57 @@ impl Engine {
         auth: Option<&AuthConfig>,
         progress: &ProgressSender,
     ) -> Result<()> {
-        let reference: Reference = reference.parse().map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
+        let reference: Reference = reference
+            .parse()
+            .map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
         let reference = reference.or_latest();
         if self.load_builtin(&reference, progress).await? {
             return Ok(());
         }
         let platform = match platform.filter(|p| !p.is_empty()) {
-            Some(text) => text.parse().map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
+            Some(text) => text
+                .parse()
+                .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
             None => Platform::host(),
         };
         let repository = self.client.repository(&reference, auth.map(credentials));
-        let shown = reference.tag().map_or_else(|| reference.digest().map(ToString::to_string).unwrap_or_default(), str::to_owned);
-        let resolved = repository.resolve(&platform).await.map_err(|e| registry_error(&e))?;
-        let from = Progress { id: shown, progress_detail: None, ..Progress::of("", format!("Pulling from {}", reference.path())) };
+        let shown = reference.tag().map_or_else(
+            || {
+                reference
+                    .digest()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            },
+            str::to_owned,
+        );
+        let resolved = repository
+            .resolve(&platform)
+            .await
+            .map_err(|e| registry_error(&e))?;
+        let from = Progress {
+            id: shown,
+            progress_detail: None,
+            ..Progress::of("", format!("Pulling from {}", reference.path()))
+        };
         tell(progress, from).await?;
         let registered = tokio::select! {
             result = self.fetch(&reference, &repository, &resolved, progress) => result?,
             () = progress.closed() => return Err(Error::new(Kind::System, "pull cancelled: the client has gone")),
         };
-        tell(progress, Progress::status(format!("Digest: {}", resolved.digest()))).await?;
+        tell(
+            progress,
+            Progress::status(format!("Digest: {}", resolved.digest())),
+        )
+        .await?;
         let what = match registered {
             Registered::New => "Downloaded newer image for",
             Registered::Known => "Image is up to date for",
         };
-        tell(progress, Progress::status(format!("Status: {what} {}", reference.familiar()))).await?;
+        tell(
+            progress,
+            Progress::status(format!("Status: {what} {}", reference.familiar())),
+        )
+        .await?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(())
     }
@@ -76,13 +103,29 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<Registered> {
         let manifest = &resolved.manifest;
-        let config_bytes = repository.fetch_config(&manifest.config).await.map_err(|e| registry_error(&e))?;
-        let config: ImageConfig = serde_json::from_slice(&config_bytes)
-            .map_err(|e| Error::invalid(format!("invalid image configuration {}: {e}", manifest.config.digest)))?;
+        let config_bytes = repository
+            .fetch_config(&manifest.config)
+            .await
+            .map_err(|e| registry_error(&e))?;
+        let config: ImageConfig = serde_json::from_slice(&config_bytes).map_err(|e| {
+            Error::invalid(format!(
+                "invalid image configuration {}: {e}",
+                manifest.config.digest
+            ))
+        })?;
         let plan = plan(&manifest.layers, &config)?;
-        let mut leased: Vec<Digest> = plan.iter().flat_map(|l| [l.descriptor.digest.clone(), l.chain.clone()]).collect();
-        leased.extend([manifest.config.digest.clone(), resolved.manifest_descriptor.digest.clone()]);
-        let index = resolved.index.as_ref().map(|(descriptor, _)| descriptor.digest.clone());
+        let mut leased: Vec<Digest> = plan
+            .iter()
+            .flat_map(|l| [l.descriptor.digest.clone(), l.chain.clone()])
+            .collect();
+        leased.extend([
+            manifest.config.digest.clone(),
+            resolved.manifest_descriptor.digest.clone(),
+        ]);
+        let index = resolved
+            .index
+            .as_ref()
+            .map(|(descriptor, _)| descriptor.digest.clone());
         leased.extend(index.clone());
         let _lease = self.images.leases.take(leased).await;
         let result = self.fetch_layers(repository, &plan, progress).await;
@@ -91,10 +134,14 @@ impl Engine {
             self.collect().await;
         }
         let layers = result?;
-        let (store, resolved_documents) = (Arc::clone(&self.store), documents(resolved, &config_bytes));
+        let (store, resolved_documents) =
+            (Arc::clone(&self.store), documents(resolved, &config_bytes));
         self.blocking(move || {
             for document in resolved_documents {
-                store.content().put_bytes(&document).step(|| "store a manifest")?;
+                store
+                    .content()
+                    .put_bytes(&document)
+                    .step(|| "store a manifest")?;
             }
             Ok(())
         })
@@ -122,9 +169,15 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<Vec<Layer>> {
         for layer in plan {
-            tell(progress, Progress::of(layer.descriptor.digest.short(), "Pulling fs layer")).await?;
+            tell(
+                progress,
+                Progress::of(layer.descriptor.digest.short(), "Pulling fs layer"),
+            )
+            .await?;
         }
-        let fetches = plan.iter().map(|layer| self.fetch_layer(repository, layer, progress));
+        let fetches = plan
+            .iter()
+            .map(|layer| self.fetch_layer(repository, layer, progress));
         let mut staged = std::pin::pin!(futures_util::stream::FuturesOrdered::from_iter(fetches));
         let mut layers = Vec::with_capacity(plan.len());
         for layer in plan {
@@ -134,7 +187,13 @@ impl Engine {
             let id = layer.descriptor.digest.short();
             if let Some(staged) = staged {
                 let parent = layer.parent.clone();
-                self.blocking(move || staged.commit(parent.as_ref()).map(drop).step(|| "add a layer to the store")).await?;
+                self.blocking(move || {
+                    staged
+                        .commit(parent.as_ref())
+                        .map(drop)
+                        .step(|| "add a layer to the store")
+                })
+                .await?;
                 tell(progress, Progress::of(id, "Pull complete")).await?;
             }
             layers.push(Layer {
@@ -142,7 +201,11 @@ impl Engine {
                 blob_size: layer.descriptor.size,
                 diff_id: layer.diff_id.clone(),
                 chain: layer.chain.clone(),
-                size: self.store.layers().size(&layer.chain).step(|| "measure a layer")?,
+                size: self
+                    .store
+                    .layers()
+                    .size(&layer.chain)
+                    .step(|| "measure a layer")?,
             });
         }
         Ok(layers)
@@ -156,14 +219,28 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<Option<StagedLayer>> {
         let id = layer.descriptor.digest.short();
-        if self.store.layers().exists(&layer.chain) && self.store.content().has(&layer.descriptor.digest) {
+        if self.store.layers().exists(&layer.chain)
+            && self.store.content().has(&layer.descriptor.digest)
+        {
             tell(progress, Progress::of(id, "Already exists")).await?;
             return Ok(None);
         }
-        let mut blob = repository.fetch_blob(&layer.descriptor).await.map_err(|e| registry_error(&e))?;
+        let mut blob = repository
+            .fetch_blob(&layer.descriptor)
+            .await
+            .map_err(|e| registry_error(&e))?;
         let (chunks, source) = mpsc::channel(CHUNKS);
         let (store, wanted) = (Arc::clone(&self.store), layer.clone());
-        let unpack = self.blocking(move || unpack(&store, &wanted, ChunkReader { source, rest: Bytes::new() }));
+        let unpack = self.blocking(move || {
+            unpack(
+                &store,
+                &wanted,
+                ChunkReader {
+                    source,
+                    rest: Bytes::new(),
+                },
+            )
+        });
         let download = async {
             let (size, mut told) = (layer.descriptor.size, Instant::now());
             let mut received = 0_u64;
@@ -174,7 +251,11 @@ impl Engine {
                     Err(error) => {
                         let error = registry_error(&error);
                         // the unpacker must not take the end of the chunks for the end of the blob
-                        drop(chunks.send(Err(io::Error::other(error.message().to_owned()))).await);
+                        drop(
+                            chunks
+                                .send(Err(io::Error::other(error.message().to_owned())))
+                                .await,
+                        );
                         return Err(error);
                     }
                 };
@@ -195,7 +276,12 @@ impl Engine {
         // the download's own error is the cause; the unpacker's would only repeat it
         let (downloaded, unpacked) = tokio::join!(download, unpack);
         downloaded?;
-        unpacked.map(Some).map_err(|e| e.context(format!("failed to register layer {}", layer.descriptor.digest)))
+        unpacked.map(Some).map_err(|e| {
+            e.context(format!(
+                "failed to register layer {}",
+                layer.descriptor.digest
+            ))
+        })
     }
 }
 
@@ -228,7 +314,12 @@ fn plan(layers: &[Descriptor], config: &ImageConfig) -> Result<Vec<Planned>> {
             )));
         }
         let chain = chain_id(parent.as_ref(), diff_id);
-        plan.push(Planned { descriptor: descriptor.clone(), diff_id: diff_id.clone(), chain: chain.clone(), parent });
+        plan.push(Planned {
+            descriptor: descriptor.clone(),
+            diff_id: diff_id.clone(),
+            chain: chain.clone(),
+            parent,
+        });
         parent = Some(chain);
     }
     Ok(plan)
@@ -237,10 +328,19 @@ fn plan(layers: &[Descriptor], config: &ImageConfig) -> Result<Vec<Planned>> {
 /// Stores and unpacks a layer from its chunks.
 fn unpack(store: &storage::Store, layer: &Planned, source: ChunkReader) -> Result<StagedLayer> {
     let expected = (layer.descriptor.digest.clone(), layer.descriptor.size);
-    let writer = store.content().writer(Some(expected)).step(|| "store a layer")?;
+    let writer = store
+        .content()
+        .writer(Some(expected))
+        .step(|| "store a layer")?;
     let mut tee = Tee::new(source, writer);
-    let options = ApplyOptions { expected_diff_id: Some(layer.diff_id.clone()), ..ApplyOptions::default() };
-    let staged = store.layers().apply(&mut tee, &options).step(|| "unpack a layer")?;
+    let options = ApplyOptions {
+        expected_diff_id: Some(layer.diff_id.clone()),
+        ..ApplyOptions::default()
+    };
+    let staged = store
+        .layers()
+        .apply(&mut tee, &options)
+        .step(|| "unpack a layer")?;
     tee.into_writer().commit().step(|| "store a layer")?;
     Ok(staged)
 }
@@ -273,8 +373,15 @@ fn documents(resolved: &Resolved, config: &Bytes) -> Vec<Bytes> {
 
 fn downloading(id: &str, current: u64, total: u64) -> Progress {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let detail = ProgressDetail { current: signed(current), total: signed(total), ..ProgressDetail::default() };
-    Progress { progress_detail: Some(detail), ..Progress::of(id, "Downloading") }
+    let detail = ProgressDetail {
+        current: signed(current),
+        total: signed(total),
+        ..ProgressDetail::default()
+    };
+    Progress {
+        progress_detail: Some(detail),
+        ..Progress::of(id, "Downloading")
+    }
 }
 
 pub(super) async fn tell(progress: &ProgressSender, message: Progress) -> Result<()> {

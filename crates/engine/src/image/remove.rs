@@ -18,7 +18,11 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such image, or it is in use.
-    pub async fn image_remove(self: &Arc<Self>, name: &str, options: ImageRemove) -> Result<Vec<DeleteItem>> {
+    pub async fn image_remove(
+        self: &Arc<Self>,
+        name: &str,
+        options: ImageRemove,
+    ) -> Result<Vec<DeleteItem>> {
         let image = self.images.get(name, None)?;
         let named = named(name, &image);
         let mut items = Vec::new();
@@ -52,7 +56,11 @@ impl Engine {
                 let record = c.record();
                 record.image == image.id && record.state.status.is_alive() == running
             };
-            self.containers.all().into_iter().find(uses).map(|c| c.id.clone())
+            self.containers
+                .all()
+                .into_iter()
+                .find(uses)
+                .map(|c| c.id.clone())
         };
         let shown = name.map_or_else(|| image.id.short().to_owned(), Reference::familiar);
         let refuse = |container: &ContainerId, what: &str, how: &str| {
@@ -60,27 +68,45 @@ impl Engine {
                 Some(_) => format!("unable to remove repository reference {shown:?}"),
                 None => format!("unable to delete {shown}"),
             };
-            let user = if name.is_some() && what == "stopped" { "container" } else if what == "running" { "image is being used by running container" } else { "image is being used by stopped container" };
+            let user = if name.is_some() && what == "stopped" {
+                "container"
+            } else if what == "running" {
+                "image is being used by running container"
+            } else {
+                "image is being used by stopped container"
+            };
             let image_id = image.id.short();
             Error::conflict(if name.is_some() && what == "stopped" {
-                format!("conflict: {subject} ({how}) - {user} {} is using its referenced image {image_id}", container.short())
+                format!(
+                    "conflict: {subject} ({how}) - {user} {} is using its referenced image {image_id}",
+                    container.short()
+                )
             } else {
                 format!("conflict: {subject} ({how}) - {user} {}", container.short())
             })
         };
         match (user(true), user(false)) {
             (Some(container), _) => Err(refuse(&container, "running", "cannot be forced")),
-            (None, Some(container)) if !force => Err(refuse(&container, "stopped", "must be forced")),
+            (None, Some(container)) if !force => {
+                Err(refuse(&container, "stopped", "must be forced"))
+            }
             _ => Ok(()),
         }
     }
 
     /// Takes one name from an image that keeps others.
-    async fn untag(&self, image: &Image, reference: &Reference, items: &mut Vec<DeleteItem>) -> Result<()> {
+    async fn untag(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        items: &mut Vec<DeleteItem>,
+    ) -> Result<()> {
         let name = reference.to_string();
         let record = {
             let mut tables = self.images.write();
-            let Some(current) = tables.by_id.get(&image.id) else { return Ok(()) };
+            let Some(current) = tables.by_id.get(&image.id) else {
+                return Ok(());
+            };
             let mut record = current.record.clone();
             record.tags.retain(|tag| *tag != name);
             record.digests.retain(|digest| *digest != name);
@@ -88,24 +114,48 @@ impl Engine {
             tables.insert(Image::new(record.clone()));
             record
         };
-        self.db.put(Table::Images, &record.id.to_string(), &record).await?;
+        self.db
+            .put(Table::Images, &record.id.to_string(), &record)
+            .await?;
         self.image_event("untag", &image.id.to_string(), &reference.familiar());
-        items.push(DeleteItem { untagged: reference.familiar(), ..DeleteItem::default() });
+        items.push(DeleteItem {
+            untagged: reference.familiar(),
+            ..DeleteItem::default()
+        });
         Ok(())
     }
 
     /// Forgets an image; its content is left to the collector.
-    pub(super) async fn delete_image(&self, image: &Image, items: &mut Vec<DeleteItem>) -> Result<()> {
-        let record = self.images.by_id(&image.id).map_or_else(|| image.record.clone(), |i| i.record.clone());
+    pub(super) async fn delete_image(
+        &self,
+        image: &Image,
+        items: &mut Vec<DeleteItem>,
+    ) -> Result<()> {
+        let record = self
+            .images
+            .by_id(&image.id)
+            .map_or_else(|| image.record.clone(), |i| i.record.clone());
         self.images.write().remove(&image.id);
         self.db.remove(Table::Images, &image.id.to_string()).await?;
-        for name in familiar(&record.tags).into_iter().chain(familiar(&record.digests)) {
+        for name in familiar(&record.tags)
+            .into_iter()
+            .chain(familiar(&record.digests))
+        {
             self.image_event("untag", &image.id.to_string(), &name);
-            items.push(DeleteItem { untagged: name, ..DeleteItem::default() });
+            items.push(DeleteItem {
+                untagged: name,
+                ..DeleteItem::default()
+            });
         }
-        items.push(DeleteItem { deleted: image.id.to_string(), ..DeleteItem::default() });
+        items.push(DeleteItem {
+            deleted: image.id.to_string(),
+            ..DeleteItem::default()
+        });
         for layer in record.layers.iter().rev() {
-            items.push(DeleteItem { deleted: layer.chain.to_string(), ..DeleteItem::default() });
+            items.push(DeleteItem {
+                deleted: layer.chain.to_string(),
+                ..DeleteItem::default()
+            });
         }
         self.image_event("delete", &image.id.to_string(), &image.id.to_string());
         Ok(())
@@ -128,7 +178,11 @@ impl Engine {
             engine.remove_layers(&chains);
             for (digest, _) in engine.store.content().list().step(|| "list blobs")? {
                 if !blobs.contains(&digest) && !engine.images.leases.holds(&digest) {
-                    engine.store.content().remove(&digest).step(|| format!("remove blob {digest}"))?;
+                    engine
+                        .store
+                        .content()
+                        .remove(&digest)
+                        .step(|| format!("remove blob {digest}"))?;
                 }
             }
             Ok(())
@@ -142,19 +196,24 @@ impl Engine {
     fn remove_layers(&self, needed: &HashSet<Digest>) {
         loop {
             let layers = self.store.layers().list();
-            let parents: HashSet<&Digest> = layers.iter().filter_map(|l| l.parent.as_ref()).collect();
+            let parents: HashSet<&Digest> =
+                layers.iter().filter_map(|l| l.parent.as_ref()).collect();
             let unused: Vec<&Digest> = layers
                 .iter()
                 .map(|layer| &layer.chain)
-                .filter(|c| !needed.contains(*c) && !parents.contains(*c) && !self.images.leases.holds(c))
+                .filter(|c| {
+                    !needed.contains(*c) && !parents.contains(*c) && !self.images.leases.holds(c)
+                })
                 .collect();
-            let removed = unused.iter().filter(|chain| match self.store.layers().remove(chain) {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!(%chain, %error, "a layer that nobody needs stays");
-                    false
-                }
-            });
+            let removed = unused
+                .iter()
+                .filter(|chain| match self.store.layers().remove(chain) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::error!(%chain, %error, "a layer that nobody needs stays");
+                        false
+                    }
+                });
             if removed.count() == 0 {
                 return;
             }

@@ -36,7 +36,10 @@ impl Leases {
             *held.entry(digest.clone()).or_default() += 1;
         }
         drop(held);
-        Lease { held: Arc::clone(&self.held), digests }
+        Lease {
+            held: Arc::clone(&self.held),
+            digests,
+        }
     }
 
     pub(super) fn holds(&self, digest: &Digest) -> bool {
@@ -82,14 +85,24 @@ impl Engine {
             let known = tables.by_id.get(&record.id).cloned();
             let mut record = match &known {
                 // the names it has stay; the layers are the same by content
-                Some(image) => Record { tags: image.record.tags.clone(), digests: image.record.digests.clone(), ..record },
+                Some(image) => Record {
+                    tags: image.record.tags.clone(),
+                    digests: image.record.digests.clone(),
+                    ..record
+                },
                 None => record,
             };
-            let had = |list: &[String], name: &Option<String>| name.as_ref().is_none_or(|name| list.contains(name));
+            let had = |list: &[String], name: &Option<String>| {
+                name.as_ref().is_none_or(|name| list.contains(name))
+            };
             let same = known.is_some() && had(&record.tags, &tag) && had(&record.digests, &digest);
             let mut others = Vec::new();
             if let Some(tag) = &tag {
-                if let Some(owner) = tables.by_name.get(tag).filter(|owner| **owner != record.id).cloned()
+                if let Some(owner) = tables
+                    .by_name
+                    .get(tag)
+                    .filter(|owner| **owner != record.id)
+                    .cloned()
                     && let Some(image) = tables.by_id.get(&owner).cloned()
                 {
                     let mut other = image.record.clone();
@@ -108,12 +121,24 @@ impl Engine {
                 record.tagged = Some(Timestamp::now());
             }
             tables.insert(Image::new(record.clone()));
-            (record, others, if same { Registered::Known } else { Registered::New })
+            (
+                record,
+                others,
+                if same {
+                    Registered::Known
+                } else {
+                    Registered::New
+                },
+            )
         };
         for other in others {
-            self.db.put(Table::Images, &other.id.to_string(), &other).await?;
+            self.db
+                .put(Table::Images, &other.id.to_string(), &other)
+                .await?;
         }
-        self.db.put(Table::Images, &saved.id.to_string(), &saved).await?;
+        self.db
+            .put(Table::Images, &saved.id.to_string(), &saved)
+            .await?;
         Ok(registered)
     }
 }

@@ -12,6 +12,9 @@ use crate::rootfs::{
 use crate::seccomp::{FormatError, LoadError, PolicyError};
 use crate::user::UserError;
 
+/// setns(2) says it for a process that has ended.
+const SRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
 /// A step of a stage that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
@@ -178,6 +181,7 @@ impl StageError {
             Self::Cwd { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 FailureKind::NotFound
             }
+            Self::Join(source) if source.raw_os_error() == Some(SRCH) => FailureKind::NotRunning,
             Self::Process(_)
             | Self::Propagation(_)
             | Self::Rlimit { .. }

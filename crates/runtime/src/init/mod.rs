@@ -90,7 +90,7 @@ fn run(socket: BorrowedFd<'_>) -> Result<(), StageError> {
     }
     drop(ready.master);
     if envelope.order.init {
-        return reaper::run(ready.launch, socket);
+        return reaper::run(&ready.launch, socket);
     }
     ready.launch.go()
 }
@@ -168,7 +168,7 @@ fn set_up(
         Some(slave) => stdio::Source::Terminal(slave),
         None => stdio::Source::Files(received.stdio),
     };
-    let launch = process::become_user(&spec.process, early, filter, stdio)?;
+    let launch = process::become_user(&spec.process, &early, filter, stdio)?;
     Ok(Some(Ready { launch, master }))
 }
 

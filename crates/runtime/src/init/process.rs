@@ -132,12 +132,9 @@ fn cwd_error(cwd: &str, source: io::Error) -> StageError {
 pub(crate) fn resolve_user(root: BorrowedFd<'_>, user: &mut User) -> Result<(), StageError> {
     if let Some(name) = user.username.take() {
         let named = crate::user::resolve(root, &name).map_err(StageError::User)?;
-        let groups = std::mem::take(&mut user.additional_groups);
-        *user = User {
-            umask: user.umask,
-            additional_groups: groups,
-            ..named
-        };
+        (user.uid, user.gid) = (named.uid, named.gid);
+        let own = std::mem::replace(&mut user.additional_gids, named.additional_gids);
+        user.additional_gids.extend(own);
     }
     for group in std::mem::take(&mut user.additional_groups) {
         let gid = crate::user::resolve_group(root, &group).map_err(StageError::User)?;
@@ -153,7 +150,7 @@ pub(crate) fn resolve_user(root: BorrowedFd<'_>, user: &mut User) -> Result<(), 
 /// Capabilities and the filter are left to [`Launch::go`], right before execve(2).
 pub(crate) fn become_user(
     process: &Process,
-    early: Early,
+    early: &Early,
     filter: Option<Program>,
     streams: stdio::Source,
 ) -> Result<Launch, StageError> {

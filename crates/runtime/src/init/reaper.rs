@@ -10,14 +10,14 @@ use super::{Launch, StageError, report};
 use crate::report::Report;
 
 /// Runs the program in a child, and ends when it ends, with its exit code.
-pub(super) fn run(launch: Launch, socket: BorrowedFd<'_>) -> Result<(), StageError> {
+pub(super) fn run(launch: &Launch, socket: BorrowedFd<'_>) -> Result<(), StageError> {
     // a signal from now on waits until it can be passed on
     sys::signal::block_all().map_err(StageError::Fork)?;
     let options = CloneOptions {
         namespaces: UnshareFlags::empty(),
         cgroup: None,
     };
-    let child = sys::process::clone(options, || run_child(&launch, socket));
+    let child = sys::process::clone(options, || run_child(launch, socket));
     let child = child.map_err(StageError::Fork)?;
     // the parent sees the program start when the last copy of the socket is closed
     launch.confine()?;

@@ -64,7 +64,7 @@ pub(crate) enum MountError {
         destination: PathBuf,
         /// The step.
         #[source]
-        source: FilesystemError,
+        source: Box<FilesystemError>,
     },
     /// cgroup v1 and its many mounts.
     #[error("mount {destination:?}")]
@@ -73,7 +73,7 @@ pub(crate) enum MountError {
         destination: PathBuf,
         /// The step.
         #[source]
-        source: CgroupfsError,
+        source: Box<CgroupfsError>,
     },
     /// Options of a mount.
     #[error("change the mount options of {destination:?}")]
@@ -127,7 +127,7 @@ pub(crate) fn mount_all(
             cgroupfs::mount(place.as_fd(), &options, hierarchies).map_err(|source| {
                 MountError::Cgroup {
                     destination: mount.destination.clone(),
-                    source,
+                    source: Box::new(source),
                 }
             })?;
         } else {
@@ -210,7 +210,7 @@ fn filesystem(
     let made = make(mount, kind, options, inherited.as_deref(), attributes);
     let fd = made.map_err(|source| MountError::Filesystem {
         destination: mount.destination.clone(),
-        source,
+        source: Box::new(source),
     })?;
     attach(fd.as_fd(), place.as_fd(), mount)?;
     if let Some((propagation, depth)) = options.propagation {

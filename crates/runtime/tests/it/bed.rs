@@ -14,7 +14,7 @@ use runtime::{
     CreateError, Created, ExecChild, ExecError, ExecTarget, Fds, Order, PrepareOptions, Prepared,
     Rootfs, Running, prepare,
 };
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, waitid};
 
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 
@@ -25,20 +25,20 @@ const APPLETS: [&str; 30] = [
 ];
 
 /// Files of one test, and the place of its cgroup.
-pub struct Bed {
+pub(crate) struct Bed {
     dir: tempfile::TempDir,
-    pub cgroup: PathBuf,
+    pub(crate) cgroup: PathBuf,
 }
 
 /// How a container ended, and what it said.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Output {
-    pub code: i32,
-    pub text: String,
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) text: String,
 }
 
 impl Bed {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("gorae-runtime-")
             .tempdir_in("/var/tmp");
@@ -65,16 +65,16 @@ impl Bed {
         bed
     }
 
-    pub fn path(&self, inside: &str) -> PathBuf {
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
         self.dir.path().join(inside)
     }
 
     /// A path in the image.
-    pub fn image(&self, inside: &str) -> PathBuf {
+    pub(crate) fn image(&self, inside: &str) -> PathBuf {
         self.path("lower").join(inside)
     }
 
-    pub fn order(&self, spec: Spec) -> Order {
+    pub(crate) fn order(&self, spec: Spec) -> Order {
         Order {
             id: "a".repeat(64).parse().unwrap(),
             spec,
@@ -87,26 +87,26 @@ impl Bed {
         }
     }
 
-    pub fn prepare(&self, spec: &Spec) -> Prepared {
+    pub(crate) fn prepare(&self, spec: &Spec) -> Prepared {
         prepare(&PrepareOptions::for_spec(spec, self.cgroup.clone())).unwrap()
     }
 
-    pub fn create(&self, spec: &Spec, fds: Fds) -> Result<Created, CreateError> {
+    pub(crate) fn create(&self, spec: &Spec, fds: Fds) -> Result<Created, CreateError> {
         self.prepare(spec).create(&self.order(spec.clone()), fds)
     }
 
     /// Runs a shell command in a container like Docker's.
-    pub fn shell(&self, command: &str) -> Output {
+    pub(crate) fn shell(&self, command: &str) -> Output {
         self.run(&spec(&["/bin/sh", "-c", command]))
     }
 
-    pub fn run(&self, spec: &Spec) -> Output {
+    pub(crate) fn run(&self, spec: &Spec) -> Output {
         let (reader, fds) = streams();
         let container = self.start(spec, fds);
         container.output(reader)
     }
 
-    pub fn start(&self, spec: &Spec, fds: Fds) -> Container {
+    pub(crate) fn start(&self, spec: &Spec, fds: Fds) -> Container {
         let created = self
             .create(spec, fds)
             .unwrap_or_else(|error| panic!("{error:?}"));
@@ -114,14 +114,14 @@ impl Bed {
     }
 
     /// Starts a container that sleeps.
-    pub fn sleeper(&self, spec: &Spec) -> Container {
+    pub(crate) fn sleeper(&self, spec: &Spec) -> Container {
         let mut spec = spec.clone();
         spec.process.args = args(&["/bin/sleep", "600"]);
         self.start(&spec, Fds::default())
     }
 
     /// Whether anything of the container is left in a cgroup hierarchy.
-    pub fn leftovers(&self) -> Vec<PathBuf> {
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         let hierarchies = Hierarchies::detect().unwrap();
         let name = self.cgroup.strip_prefix("/").unwrap();
         let of = |hierarchy: &runtime::cgroup::Hierarchy| hierarchy.root().join(name);
@@ -134,23 +134,23 @@ impl Bed {
 }
 
 /// A container that runs; killed and removed when the test is through, however it ends.
-pub struct Container(Option<Running>);
+pub(crate) struct Container(Option<Running>);
 
 impl Container {
-    pub fn of(running: Running) -> Self {
+    pub(crate) fn of(running: Running) -> Self {
         Self(Some(running))
     }
 
-    pub fn running(&self) -> &Running {
+    pub(crate) fn running(&self) -> &Running {
         self.0.as_ref().unwrap()
     }
 
-    pub fn take_console(&mut self) -> File {
+    pub(crate) fn take_console(&mut self) -> File {
         self.0.as_mut().unwrap().console.take().unwrap().into()
     }
 
     /// Reads until all writers are gone, and waits for the end.
-    pub fn output(&self, mut reader: File) -> Output {
+    pub(crate) fn output(&self, mut reader: File) -> Output {
         let mut text = String::new();
         // a terminal without a process gives EIO
         let _end = reader.read_to_string(&mut text);
@@ -158,22 +158,23 @@ impl Container {
         Output { code, text }
     }
 
-    pub fn wait(&self) -> i32 {
+    pub(crate) fn wait(&self) -> i32 {
         wait(&self.running().pidfd)
     }
 
-    pub fn target(&self) -> ExecTarget<'_> {
+    pub(crate) fn target(&self) -> ExecTarget<'_> {
         ExecTarget {
             pidfd: self.running().pidfd.as_fd(),
             cgroup: &self.running().cgroup,
+            user: None,
         }
     }
 
-    pub fn exec(&self, process: &Process) -> Result<Output, ExecError> {
+    pub(crate) fn exec(&self, process: &Process) -> Result<Output, ExecError> {
         exec_in(&self.target(), process)
     }
 
-    pub fn shell(&self, command: &str) -> Output {
+    pub(crate) fn shell(&self, command: &str) -> Output {
         let mut process = spec(&["/bin/sh", "-c", command]).process;
         process.cwd = "/".to_owned();
         self.exec(&process).unwrap()
@@ -185,7 +186,14 @@ impl Drop for Container {
         if let Some(running) = self.0.take() {
             let _gone = pidfd_send_signal(&running.pidfd, Signal::KILL);
             // the init of a pid namespace ends after all others in it are reaped, execs of ours too
-            while let Ok(Some(_)) = waitid(WaitId::All, WaitIdOptions::EXITED) {}
+            let init = running.pid;
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            let unreaped = waitid(WaitId::PidFd(running.pidfd.as_fd()), look).is_ok();
+            while unreaped && let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::empty()) {
+                if pid.as_raw_pid() == init {
+                    break;
+                }
+            }
             remove(&running.cgroup);
         }
     }
@@ -196,7 +204,7 @@ fn remove(cgroup: &Cgroup) {
     assert!(result.is_ok() || std::thread::panicking(), "{result:?}");
 }
 
-pub fn exec_in(target: &ExecTarget<'_>, process: &Process) -> Result<Output, ExecError> {
+pub(crate) fn exec_in(target: &ExecTarget<'_>, process: &Process) -> Result<Output, ExecError> {
     let (mut reader, fds) = streams();
     let ExecChild { pidfd, .. } = runtime::exec(target, process, fds)?;
     let mut text = String::new();
@@ -205,7 +213,7 @@ pub fn exec_in(target: &ExecTarget<'_>, process: &Process) -> Result<Output, Exe
     Ok(Output { code, text })
 }
 
-pub fn wait(pidfd: &OwnedFd) -> i32 {
+pub(crate) fn wait(pidfd: &OwnedFd) -> i32 {
     let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     let status = status.unwrap().unwrap();
     let killed = || 128 + status.terminating_signal().unwrap();
@@ -213,7 +221,7 @@ pub fn wait(pidfd: &OwnedFd) -> i32 {
 }
 
 /// A pipe for output and errors.
-pub fn streams() -> (File, Fds) {
+pub(crate) fn streams() -> (File, Fds) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let fds = Fds {
         stdout: Some(writer.try_clone().unwrap()),
@@ -223,11 +231,11 @@ pub fn streams() -> (File, Fds) {
     (reader.into(), fds)
 }
 
-pub fn args(words: &[&str]) -> Vec<String> {
+pub(crate) fn args(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
         kind: Some(kind.to_owned()),
@@ -236,12 +244,12 @@ pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> M
     }
 }
 
-pub fn namespace(kind: NamespaceKind) -> Namespace {
+pub(crate) fn namespace(kind: NamespaceKind) -> Namespace {
     Namespace { kind, path: None }
 }
 
 /// A configuration as Docker's engine writes it.
-pub fn spec(words: &[&str]) -> Spec {
+pub(crate) fn spec(words: &[&str]) -> Spec {
     use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     let kinds = [Mount, Network, Uts, Pid, Ipc, Cgroup];
     Spec {

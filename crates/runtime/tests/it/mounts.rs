@@ -8,7 +8,7 @@ use runtime::{Fds, Rootfs};
 use super::Test;
 use super::bed::{Bed, mount, spec, streams};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("mounts::binds", binds),
     (
         "mounts::missing_destinations_are_made",

@@ -9,11 +9,15 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::Test;
 use super::bed::{Bed, Output, args, spec, streams};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("processes::user_and_groups", user_and_groups),
     (
         "processes::streams_belong_to_the_user",
         streams_belong_to_the_user,
+    ),
+    (
+        "processes::user_and_groups_by_name",
+        user_and_groups_by_name,
     ),
     ("processes::capabilities", capabilities),
     ("processes::filters", filters),
@@ -143,7 +147,7 @@ fn signals_are_fresh() {
     let bed = Bed::new("signals");
     sys::signal::block_all().unwrap();
     sys::signal::ignore(Signal::TERM).unwrap();
-    let output = bed.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status");
+    let output = bed.run(&spec(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]));
     sys::signal::unblock_all().unwrap();
     let none = "0000000000000000";
     assert_eq!(output.text, format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
