@@ -33,7 +33,10 @@ pub enum Kind {
 /// The message is what clients show and match on, so it carries the step, the operand and the
 /// causes; `code` is the exit code that a container would have had, where one is meant.
 #[derive(Debug)]
-#[expect(clippy::error_impl_error, reason = "it is the one error of the crate, read as engine::Error")]
+#[expect(
+    clippy::error_impl_error,
+    reason = "it is the one error of the crate, read as engine::Error"
+)]
 pub struct Error {
     kind: Kind,
     message: String,

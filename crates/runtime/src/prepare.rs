@@ -23,10 +23,6 @@ use crate::rootfs;
 
 /// What can be made before it is known which container it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four namespaces, each of which is made or not"
-)]
 pub struct PrepareOptions {
     /// A pid namespace of its own.
     pub new_pid: bool,

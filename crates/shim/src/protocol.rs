@@ -148,12 +148,8 @@ pub enum LogSink {
 pub struct ExecOrder {
     /// A name for it, unique among the container's execs that still run.
     pub id: String,
-    /// The process.
+    /// The process; names of its user are looked up inside the container.
     pub process: Process,
-    /// The user as `name[:group]`, looked up inside the container; takes the place of the process's
-    /// numbers.
-    #[serde(default)]
-    pub user: Option<String>,
     /// The streams wanted; with none of them its stdio is `/dev/null`.
     #[serde(default)]
     pub streams: AttachOrder,

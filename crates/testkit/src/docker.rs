@@ -46,7 +46,11 @@ pub fn docker_cli() -> io::Result<PathBuf> {
 #[must_use]
 pub fn python() -> PathBuf {
     let fetched = target_folder().join("docker-py/bin/python3");
-    if fetched.exists() { fetched } else { "python3".into() }
+    if fetched.exists() {
+        fetched
+    } else {
+        "python3".into()
+    }
 }
 
 /// Cargo's target folder of this workspace.
@@ -91,8 +95,16 @@ pub struct Outcome {
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { command, code, stdout, stderr } = self;
-        write!(f, "$ {command}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- exit code {code}")
+        let Self {
+            command,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "$ {command}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- exit code {code}"
+        )
     }
 }
 
@@ -164,9 +176,15 @@ impl Session {
     /// # Errors
     /// When it cannot be started.
     pub fn pipes(mut command: Command) -> io::Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = start(&mut command)?;
-        let input = child.stdin.take().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
+        let input = child
+            .stdin
+            .take()
+            .map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
         Ok(Self {
             command: describe(&command),
             stdout: Stream::of(child.stdout.take())?,
@@ -190,16 +208,25 @@ impl Session {
         rustix::pty::unlockpt(&master)?;
         resize(&master, 24, 80)?;
         let name = rustix::pty::ptsname(&master, Vec::new())?;
-        let slave = File::options().read(true).write(true).open(name.to_string_lossy().as_ref())?;
+        let slave = File::options()
+            .read(true)
+            .write(true)
+            .open(name.to_string_lossy().as_ref())?;
         let mut leader = Command::new("setsid");
-        leader.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        leader
+            .args(["--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => leader.env(name, value),
                 None => leader.env_remove(name),
             };
         }
-        leader.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
+        leader
+            .stdin(slave.try_clone()?)
+            .stdout(slave.try_clone()?)
+            .stderr(slave);
         let child = start(&mut leader)?;
         // the slave must be open in the child only, or the terminal would never hang up
         let text = describe(command);
@@ -352,7 +379,9 @@ fn start(command: &mut Command) -> io::Result<Child> {
 }
 
 fn describe(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     words.join(" ")
@@ -388,7 +417,10 @@ impl Stream {
         let shared = Arc::new(Shared::default());
         let Some(mut source) = source else {
             lock(&shared.state).done = true;
-            return Ok(Self { shared, reader: None });
+            return Ok(Self {
+                shared,
+                reader: None,
+            });
         };
         let into = Arc::clone(&shared);
         let work = move || {
@@ -402,8 +434,13 @@ impl Stream {
             lock(&into.state).done = true;
             into.news.notify_all();
         };
-        let reader = std::thread::Builder::new().name("reader".to_owned()).spawn(work)?;
-        Ok(Self { shared, reader: Some(reader) })
+        let reader = std::thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(work)?;
+        Ok(Self {
+            shared,
+            reader: Some(reader),
+        })
     }
 
     fn text(&self) -> String {
@@ -444,7 +481,10 @@ mod tests {
     fn words_are_split_as_by_a_shell() {
         let check = |line: &str, expect: &[&str]| assert_eq!(words(line), expect, "{line}");
         check("a  b\nc", &["a", "b", "c"]);
-        check("sh -c 'echo \"x y\" | cat'", &["sh", "-c", "echo \"x y\" | cat"]);
+        check(
+            "sh -c 'echo \"x y\" | cat'",
+            &["sh", "-c", "echo \"x y\" | cat"],
+        );
         check("a='b c'd \"\"", &["a=b cd", ""]);
         check("", &[]);
     }

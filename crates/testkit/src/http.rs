@@ -41,9 +41,25 @@ pub fn request(
     let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
+    let host = server.to_string();
+    exchange(&mut stream, &host, method, path, headers, body)
+}
+
+/// Sends one HTTP/1.0 request over an open connection and reads the answer to the connection's end.
+///
+/// # Errors
+/// When the connection breaks or the other side sends no HTTP.
+pub fn exchange(
+    stream: &mut (impl io::Read + io::Write),
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Response> {
     let length = body.len();
     let mut head =
-        format!("{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n");
+        format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -81,7 +81,9 @@ impl Marks<'_> {
     fn containers(&self) -> Vec<String> {
         let folders = ["run/containers", "root/containers"].map(|name| self.folder.join(name));
         let entries = folders.iter().flat_map(|folder| children(folder));
-        entries.map(|path| format!("file {}", path.display())).collect()
+        entries
+            .map(|path| format!("file {}", path.display()))
+            .collect()
     }
 
     /// Processes of the engine and its containers.
@@ -122,10 +124,13 @@ impl Marks<'_> {
         let folders = self.cgroup_folders().into_iter();
         // the parent itself, and below it the engine's own while that runs
         let deep = folders.filter(|folder| {
-            let above = parents.iter().find_map(|parent| folder.strip_prefix(parent).ok());
+            let above = parents
+                .iter()
+                .find_map(|parent| folder.strip_prefix(parent).ok());
             above.is_some_and(|rest| rest.components().count() > 1)
         });
-        deep.map(|folder| format!("cgroup {}", folder.display())).collect()
+        deep.map(|folder| format!("cgroup {}", folder.display()))
+            .collect()
     }
 
     /// All cgroups of the engine, deepest first.
@@ -170,7 +175,11 @@ fn patiently(look: impl Fn() -> Vec<String>) -> Vec<String> {
 fn hierarchies() -> impl Iterator<Item = PathBuf> {
     let top = Path::new(CGROUPS);
     let unified = top.join("cgroup.procs").exists();
-    let all = if unified { vec![top.to_owned()] } else { children(top) };
+    let all = if unified {
+        vec![top.to_owned()]
+    } else {
+        children(top)
+    };
     // co-mounted controllers have links to one folder
     all.into_iter().filter(|path| !path.is_symlink())
 }
@@ -190,7 +199,9 @@ fn collect(folder: PathBuf, into: &mut Vec<PathBuf>) {
 
 /// Kills by pidfd what was seen under this number.
 fn kill(pid: i32) {
-    let Some(pid) = Pid::from_raw(pid) else { return };
+    let Some(pid) = Pid::from_raw(pid) else {
+        return;
+    };
     if let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         let _gone = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
     }

@@ -1,6 +1,10 @@
 //! Fixtures for integration tests: private namespaces, registry, engine under test, leak check.
 #![forbid(unsafe_code)]
 
+pub mod docker;
+pub mod engine;
 pub mod http;
 pub mod image;
+pub mod leaks;
+pub mod namespace;
 pub mod registry;

@@ -214,6 +214,7 @@ fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
             own.entry(path.clone()).or_default();
         }
     }
+    merge_health(config, image);
     if config.working_dir.is_empty() {
         config.working_dir.clone_from(&image.working_dir);
     }
@@ -223,6 +224,31 @@ fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
     if config.stop_timeout.is_none() {
         config.stop_timeout = image.stop_timeout;
     }
+}
+
+/// The image's health check, unless the client sets its own; what the client leaves zero is the image's.
+fn merge_health(config: &mut Config, image: &ContainerDefaults) {
+    let Some(check) = &image.healthcheck else {
+        return;
+    };
+    let check = crate::image::health(check);
+    let Some(own) = &mut config.healthcheck else {
+        config.healthcheck = Some(check);
+        return;
+    };
+    if own.test.is_empty() {
+        own.test = check.test;
+    }
+    let fill = |own: &mut i64, image: i64| {
+        if *own == 0 {
+            *own = image;
+        }
+    };
+    fill(&mut own.interval, check.interval);
+    fill(&mut own.timeout, check.timeout);
+    fill(&mut own.start_period, check.start_period);
+    fill(&mut own.start_interval, check.start_interval);
+    fill(&mut own.retries, check.retries);
 }
 
 /// The image's variables in front, each unless the client sets it.

@@ -8,6 +8,7 @@ use oci::ContainerId;
 use oci::runtime::{Capabilities, Process, User};
 use shim::{AttachOrder, ExecOrder, Reply, Request};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
 use super::{Attachment, Container, Record, Status, lock, spec};
 use crate::engine::Engine;
@@ -43,6 +44,8 @@ pub(crate) struct Execs(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     by_id: HashMap<String, Exec>,
+    /// Who waits for the end of an exec that no client knows.
+    expected: HashMap<String, oneshot::Sender<i32>>,
     next: u64,
 }
 
@@ -97,6 +100,24 @@ impl Execs {
                 number,
             },
         );
+    }
+
+    /// Asks to be told the exit code of an exec of the engine's own.
+    pub(super) fn expect(&self, id: &str) -> oneshot::Receiver<i32> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.0).expected.insert(id.to_owned(), sender);
+        receiver
+    }
+
+    /// Tells the end of an exec to who waits for it; answers whether somebody did.
+    fn fulfil(&self, id: &str, code: i32) -> bool {
+        let mut table = lock(&self.0);
+        // those that gave up are forgotten here
+        table
+            .expected
+            .retain(|other, sender| other == id || !sender.is_closed());
+        let waiting = table.expected.remove(id);
+        waiting.is_some_and(|sender| sender.send(code).is_ok())
     }
 
     fn get(&self, id: &str) -> Result<Exec> {
@@ -198,7 +219,6 @@ impl Engine {
         Ok(ExecOrder {
             id: id.to_owned(),
             process: process(&record, exec, size)?,
-            user: None,
             streams: AttachOrder {
                 stdin: attached && exec.attach_stdin,
                 stdout: attached && exec.attach_stdout,
@@ -207,7 +227,7 @@ impl Engine {
         })
     }
 
-    async fn exec_run(
+    pub(super) async fn exec_run(
         &self,
         container: &Container,
         order: ExecOrder,
@@ -241,6 +261,9 @@ impl Engine {
 
     /// Takes note of an exec's end.
     pub(super) fn exec_ended(&self, container: &Arc<Container>, id: &str, code: i32) {
+        if self.execs.fulfil(id, code) {
+            return;
+        }
         self.execs.set(id, Progress::Ended { code });
         self.container_event(
             "exec_die",
@@ -326,8 +349,8 @@ impl Engine {
 }
 
 /// A failed start of an exec and the exit code it counts as.
-struct Failure {
-    error: Error,
+pub(super) struct Failure {
+    pub(super) error: Error,
     code: i32,
 }
 
@@ -357,7 +380,7 @@ fn command_line(request: &CreateRequest) -> String {
         .unwrap_or_default()
 }
 
-fn process(
+pub(super) fn process(
     record: &Record,
     exec: &CreateRequest,
     size: Option<oci::runtime::ConsoleSize>,

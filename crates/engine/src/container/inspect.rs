@@ -149,6 +149,6 @@ fn state(state: &State) -> ApiState {
         error: state.error.clone(),
         started_at: time(state.started_at),
         finished_at: time(state.finished_at),
-        health: None,
+        health: state.health.as_ref().map(super::health::Health::shown),
     }
 }

@@ -7,6 +7,7 @@ use api::container::{MountPoint, Port, Summary, SummaryHostConfig, SummaryNetwor
 use api::query::ContainerList;
 use jiff::Timestamp;
 
+use super::health::Condition;
 use super::{Container, Mount, MountKind, Record, State, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -174,7 +175,16 @@ fn status_text(state: &State) -> String {
     };
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Running => {
+            let health = state
+                .health
+                .as_ref()
+                .map_or_else(String::new, |h| match h.condition {
+                    Condition::Starting => " (health: starting)".to_owned(),
+                    condition => format!(" ({})", condition.word()),
+                });
+            format!("Up {}{health}", since(state.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Restarting => format!(
             "Restarting ({}) {} ago",
@@ -281,7 +291,12 @@ impl<'a> Wanted<'a> {
             })
             && any(filters, "publish", |port| published(&record, port))
             && any(filters, "expose", |port| exposed(&record, port))
-            && any(filters, "health", |health| health == "none")
+            && any(filters, "health", |h| {
+                h == state
+                    .health
+                    .as_ref()
+                    .map_or("none", |own| own.condition.word())
+            })
             && any(filters, "is-task", |task| task == "false")
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)

@@ -7,6 +7,7 @@ mod defaults;
 mod device;
 pub(crate) mod exec;
 mod files;
+mod health;
 mod inspect;
 mod kill;
 mod list;
@@ -136,6 +137,8 @@ pub(crate) struct State {
     /// Whether a person stopped it, so that `unless-stopped` leaves it alone.
     pub(crate) stopped_by_hand: bool,
     pub(crate) restart_count: u64,
+    /// Its health, where it has a check.
+    pub(crate) health: Option<health::Health>,
 }
 
 /// A mount that the container gets beside the default ones, resolved at creation.

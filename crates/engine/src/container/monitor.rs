@@ -67,7 +67,10 @@ impl Engine {
     /// Follows a container that an earlier engine started.
     pub(crate) fn watch_adopted(self: &Arc<Self>, container: &Arc<Container>, link: Link) {
         match Arc::clone(&container.occupied).try_lock_owned() {
-            Ok(occupied) => self.watch(container, link, None, occupied),
+            Ok(occupied) => {
+                self.check_health(container, false);
+                self.watch(container, link, None, occupied);
+            }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),
         }
     }

@@ -102,6 +102,7 @@ impl Engine {
                 });
                 self.save_later(container).await;
                 self.container_event("start", container, &[]);
+                self.check_health(container, true);
                 self.watch(container, started.control, Some(started.child), occupied);
                 Ok(())
             }

@@ -25,6 +25,7 @@ use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
 pub use import::ImportRequest;
+pub(crate) use inspect::health;
 pub use pull::ProgressSender;
 pub(crate) use pull::{credentials, registry_error};
 pub(crate) use store::Leases;

@@ -134,15 +134,21 @@ pub(crate) fn resolve_user(root: BorrowedFd<'_>, user: &mut User) -> Result<(), 
         let named = crate::user::resolve(root, &name).map_err(StageError::User)?;
         (user.uid, user.gid) = (named.uid, named.gid);
         let own = std::mem::replace(&mut user.additional_gids, named.additional_gids);
-        user.additional_gids.extend(own);
+        add_groups(user, &own);
     }
     for group in std::mem::take(&mut user.additional_groups) {
         let gid = crate::user::resolve_group(root, &group).map_err(StageError::User)?;
-        if !user.additional_gids.contains(&gid) {
-            user.additional_gids.push(gid);
-        }
+        add_groups(user, &[gid]);
     }
     Ok(())
+}
+
+fn add_groups(user: &mut User, gids: &[u32]) {
+    for gid in gids {
+        if !user.additional_gids.contains(gid) {
+            user.additional_gids.push(*gid);
+        }
+    }
 }
 
 /// Takes limits, streams, user, groups and working directory, and finds the program.

@@ -67,9 +67,9 @@ fn user_and_groups_by_name() {
         additional_groups: args(&["adm", "77", "root"]),
         ..web()
     };
-    assert_eq!(bed.run(&spec).text, "33\n44 4 5 77 0\n0027\n/var/www\n");
+    assert_eq!(bed.run(&spec).text, "33\n44 0 4 5 77\n0027\n/var/www\n");
     spec.process.user.username = Some("web:adm".to_owned());
-    assert_eq!(bed.run(&spec).text, "33\n4 5 77 0\n0027\n/var/www\n");
+    assert_eq!(bed.run(&spec).text, "33\n4 0 5 77\n0027\n/var/www\n");
     spec.process.user.additional_groups = args(&["staff"]);
     let error = bed.create(&spec, Fds::default()).unwrap_err();
     let text = "unable to find group staff: no matching entries in group file";
@@ -242,7 +242,7 @@ fn pid_namespace_of_another() {
     let options = PrepareOptions::for_spec(&spec, second.cgroup.clone());
     assert!(options.join_pid.is_some() && !options.new_pid && !options.new_ipc);
     let output = second.run(&spec);
-    assert_eq!(output.text, "2\n/bin/sleep\0600\0");
+    assert_eq!(output.text, "2\n/bin/sleep\x00600\0");
     // and the caller's own children are born where they were
     let (reader, fds) = streams();
     drop((reader, fds));

@@ -265,9 +265,9 @@ impl Container {
                 .map_err(|error| Refusal::failed("make pipes", &error))?
         };
         let target = ExecTarget {
+            user: None,
             pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
-            user: order.user.as_deref(),
         };
         let fds = ends.with(None, copy(self.seccomp.as_ref())?);
         let child = runtime::exec(&target, &order.process, fds)

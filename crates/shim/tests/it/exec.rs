@@ -63,7 +63,6 @@ fn has_a_terminal_of_its_own() {
     let stream = fixture.exec_order(ExecOrder {
         id: "tty".into(),
         process,
-        user: None,
         streams: ALL,
     });
     read_until(&stream, "/dev/");
@@ -98,7 +97,6 @@ fn says_why_it_cannot_run() {
         let order = ExecOrder {
             id: "x".into(),
             process: process(&[program]),
-            user: None,
             streams: ALL,
         };
         let (found, message) = fixture.refused(&Request::Exec(Box::new(order)));
@@ -118,7 +116,6 @@ fn takes_a_stream_as_an_fd_and_keeps_the_connection() {
     let order = ExecOrder {
         id: "fd".into(),
         process: process(&["echo", "hi"]),
-        user: None,
         streams: ALL,
     };
     let request = Request::Exec(Box::new(order.clone()));
@@ -153,7 +150,6 @@ fn without_streams_it_runs_in_the_background_and_can_be_killed() {
     let order = ExecOrder {
         id: "quiet".into(),
         process: process(&["sleep", "1000"]),
-        user: None,
         streams: AttachOrder::default(),
     };
     assert!(call(&connection, &Request::Exec(Box::new(order.clone())), &[]).is_ok());

@@ -143,7 +143,6 @@ impl Fixture {
         self.exec_order(ExecOrder {
             id: id.into(),
             process: process(args),
-            user: None,
             streams,
         })
     }

@@ -102,7 +102,6 @@ fn pauses_and_resumes() {
     let order = shim::ExecOrder {
         id: "x".into(),
         process: crate::fixture::process(&["true"]),
-        user: None,
         streams: crate::fixture::ALL,
     };
     let (kind, message) = fixture.refused(&Request::Exec(Box::new(order)));
