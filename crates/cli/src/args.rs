@@ -299,12 +299,14 @@ impl Call {
 
     /// Whether the flag was given at all.
     pub(crate) fn given(&self, name: &str) -> bool {
-        self.matches.value_source(name).is_some()
+        self.matches.try_contains_id(name).unwrap_or(false)
     }
 
     /// The flag's last value.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.matches.get_one::<String>(name).map(String::as_str)
+        // verbs share code: one that lacks the flag never has it given
+        let value = self.matches.try_get_one::<String>(name);
+        value.ok().flatten().map(String::as_str)
     }
 
     /// The flag's last value, or the empty text.
@@ -315,7 +317,9 @@ impl Call {
     /// All values of the flag.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
         self.matches
-            .get_many::<String>(name)
+            .try_get_many::<String>(name)
+            .ok()
+            .flatten()
             .map(|all| all.map(String::as_str).collect())
             .unwrap_or_default()
     }

@@ -6,6 +6,7 @@ use crate::output::complain;
 use anyhow::Context;
 use api::client::{Client, ClientError, Endpoint};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,7 @@ pub(crate) async fn ready(client: &Client, globals: &Globals) -> anyhow::Result<
         return Err(unreachable_engine(&endpoint, &error).into());
     }
     if let ClientError::Connect { source, .. } = &error
-        && source.kind() == std::io::ErrorKind::PermissionDenied
+        && source.kind() == ErrorKind::PermissionDenied
     {
         let message = format!(
             "permission denied while trying to connect to the engine at {endpoint}\n\nRun the command as root, or add your user to the group 'gorae'."
@@ -37,10 +38,21 @@ pub(crate) async fn ready(client: &Client, globals: &Globals) -> anyhow::Result<
 }
 
 fn unreachable_engine(endpoint: &Endpoint, error: &ClientError) -> Failure {
-    let why =
-        std::error::Error::source(error).map_or_else(String::new, |source| format!(" ({source})"));
+    let why = match error {
+        ClientError::Connect { source, .. } => match source.kind() {
+            ErrorKind::NotFound => "no such socket".to_owned(),
+            ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+            ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => source.to_string(),
+        },
+        other => other.to_string(),
+    };
+    let start = match endpoint {
+        Endpoint::Unix(_) => format!("Start it with 'gorae daemon -H {endpoint}', or leave"),
+        Endpoint::Tcp(_) => "Leave".to_owned(),
+    };
     Failure::message(format!(
-        "Cannot connect to the engine at {endpoint}{why}. Is it running?\n\nStart it with 'gorae daemon -H {endpoint}', or leave out -H, GORAE_HOST and DOCKER_HOST to use Gorae's own."
+        "Cannot connect to the engine at {endpoint}: {why}. Is it running?\n\n{start} out -H, GORAE_HOST and DOCKER_HOST to use Gorae's own."
     ))
 }
 

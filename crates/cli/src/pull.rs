@@ -43,7 +43,7 @@ pub(crate) async fn show(mut lines: Lines, place: Place) -> anyhow::Result<()> {
     let mut screen = Screen::new(place);
     while let Some(message) = lines.next::<Progress>().await? {
         if let Some(detail) = &message.error_detail {
-            screen.finish();
+            screen.finish()?;
             return Err(Failure::message(format!(
                 "Error response from daemon: {}",
                 detail.message
@@ -51,15 +51,14 @@ pub(crate) async fn show(mut lines: Lines, place: Place) -> anyhow::Result<()> {
             .into());
         }
         if !message.error.is_empty() {
-            screen.finish();
+            screen.finish()?;
             return Err(
                 Failure::message(format!("Error response from daemon: {}", message.error)).into(),
             );
         }
         screen.show(&message)?;
     }
-    screen.finish();
-    Ok(())
+    screen.finish()
 }
 
 enum Screen {
@@ -75,8 +74,10 @@ impl Screen {
             _ => return Self::Plain(place),
         };
         Self::Bars(Bars {
+            place,
             all: MultiProgress::with_draw_target(target),
             by_id: HashMap::new(),
+            below: Vec::new(),
         })
     }
 
@@ -88,12 +89,23 @@ impl Screen {
         }
     }
 
-    fn finish(&mut self) {
-        if let Self::Bars(bars) = self {
-            for bar in bars.by_id.values().filter(|bar| !bar.is_finished()) {
-                bar.abandon();
+    /// Leaves the bars as they are and writes what belongs below them.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let Self::Bars(bars) = self else {
+            return Ok(());
+        };
+        for bar in bars.by_id.values().filter(|bar| !bar.is_finished()) {
+            bar.abandon();
+        }
+        for line in bars.below.drain(..) {
+            let line = line + "\n";
+            if bars.place == Place::Errors {
+                output::raw_error(line.as_bytes())?;
+            } else {
+                output::raw(line.as_bytes())?;
             }
         }
+        Ok(())
     }
 }
 
@@ -134,16 +146,24 @@ fn label(message: &Progress) -> String {
 
 /// One bar a layer.
 struct Bars {
+    place: Place,
     all: MultiProgress,
     by_id: HashMap<String, ProgressBar>,
+    /// Lines that came behind the bars, and are shown there.
+    below: Vec<String>,
 }
 
 impl Bars {
     fn show(&mut self, message: &Progress) -> anyhow::Result<()> {
         // lines about the image as a whole stand for good; so does what has no figures at all
         if message.id.is_empty() || message.progress_detail.is_none() {
-            if !message.status.is_empty() {
+            if message.status.is_empty() {
+                return Ok(());
+            }
+            if self.by_id.is_empty() {
                 self.all.println(label(message))?;
+            } else {
+                self.below.push(label(message));
             }
             return Ok(());
         }
@@ -155,15 +175,18 @@ impl Bars {
         });
         let detail = message.progress_detail.clone().unwrap_or_default();
         let changed = bar.message() != message.status;
+        let complete = matches!(message.status.as_str(), "Pull complete" | "Already exists");
+        if complete {
+            bar.set_style(done());
+        } else {
+            figures(bar, &detail, changed);
+        }
         if changed {
             bar.set_message(message.status.clone());
         }
-        if matches!(message.status.as_str(), "Pull complete" | "Already exists") {
-            bar.set_style(done());
+        if complete {
             bar.finish();
-            return Ok(());
         }
-        figures(bar, &detail, changed);
         Ok(())
     }
 }

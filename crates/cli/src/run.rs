@@ -38,17 +38,22 @@ impl Manner {
         self.stdin || self.stdout || self.stderr
     }
 
-    /// Refuses a terminal where there is none, and makes the user's own raw where it is the container's.
+    /// Refuses to attach a terminal where there is none.
+    pub(crate) fn check_terminal(&self) -> Result<(), Failure> {
+        if self.tty && self.stdin && !terminal::stdin_is_terminal() {
+            return Err(Failure::message(
+                "the input device is not a TTY\n\nLeave out -t when standard input is not a terminal.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes the user's terminal raw where it is the container's.
     pub(crate) fn take_terminal(&self) -> anyhow::Result<Option<RawMode>> {
         if !(self.tty && self.stdin) {
             return Ok(None);
         }
-        if !terminal::stdin_is_terminal() {
-            return Err(Failure::message(
-                "the input device is not a TTY\n\nLeave out -t when standard input is not a terminal.",
-            )
-            .into());
-        }
+        self.check_terminal()?;
         RawMode::enter()
             .map(Some)
             .context("cannot put the terminal into raw mode")
@@ -65,9 +70,6 @@ pub(crate) async fn foreground(
     creation: &Creation,
     manner: &Manner,
 ) -> anyhow::Result<u8> {
-    if manner.tty && manner.stdin && !terminal::stdin_is_terminal() {
-        manner.take_terminal()?;
-    }
     pull_always(call, creation).await?;
     let signals = Signals::listen(manner.proxy, manner.tty)?;
     match with_image(call, creation, || {

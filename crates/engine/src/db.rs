@@ -141,7 +141,22 @@ impl Db {
         }
     }
 
+    /// Stores a value; the answer tells when it is on the disk.
+    pub(crate) async fn begin_put<T: Serialize>(
+        &self,
+        table: Table,
+        key: &str,
+        value: &T,
+    ) -> Result<Saved> {
+        let value = encode(key, value)?;
+        self.begin(table, key, Some(value)).await
+    }
+
     async fn write(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<()> {
+        self.begin(table, key, value).await?.wait().await
+    }
+
+    async fn begin(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<Saved> {
         let (done, result) = oneshot::channel();
         let write = Write {
             table,
@@ -149,14 +164,31 @@ impl Db {
             value,
             done: Some(done),
         };
-        let gone = || Error::internal("write to the database: its writer has ended");
         self.queue.send(write).await.map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?.map_err(|e| {
-            Error::internal(format!(
-                "write {key} to table {table:?} of the database: {e}"
-            ))
+        Ok(Saved {
+            result,
+            what: format!("{key} to table {table:?}"),
         })
     }
+}
+
+/// A write that is on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    result: oneshot::Receiver<std::result::Result<(), String>>,
+    what: String,
+}
+
+impl Saved {
+    /// Waits until the write is on the disk.
+    pub(crate) async fn wait(self) -> Result<()> {
+        let failed = |e| Error::internal(format!("write {} of the database: {e}", self.what));
+        self.result.await.map_err(|_| gone())?.map_err(failed)
+    }
+}
+
+fn gone() -> Error {
+    Error::internal("write to the database: its writer has ended")
 }
 
 fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {

@@ -7,10 +7,11 @@
 //! its cgroup, when its control connection does.
 
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use shim::{Launcher, Prepare, Reply, Request};
+use sys::spawn::Spawned;
 
 use crate::container::lock;
 use crate::error::{Error, Result, Step};
@@ -21,7 +22,7 @@ use crate::shim_link::{Link, refusal};
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) control: Link,
-    pub(crate) child: Child,
+    pub(crate) child: Spawned,
 }
 
 /// The namespaces that differ between warm shims and special ones.
@@ -46,6 +47,18 @@ impl Namespaces {
     }
 }
 
+/// How long nothing must have been started before the stock is filled; see [`Warmer::pause`].
+const QUIET: Duration = Duration::from_millis(60);
+/// How long the kernel stays ready for a cheap attach after the last one, by measurement.
+const CHEAP: Duration = Duration::from_millis(8);
+
+/// When the last shim was taken and the last one prepared.
+#[derive(Debug, Default)]
+struct Times {
+    taken: Option<Instant>,
+    made: Option<Instant>,
+}
+
 /// The keeper of warm shims.
 #[derive(Debug)]
 pub(crate) struct Warmer {
@@ -53,6 +66,7 @@ pub(crate) struct Warmer {
     parent: PathBuf,
     goal: usize,
     ready: Mutex<Vec<Ready>>,
+    times: Mutex<Times>,
     wanted: tokio::sync::Notify,
     stopped: tokio::sync::watch::Sender<bool>,
 }
@@ -64,6 +78,7 @@ impl Warmer {
             parent,
             goal,
             ready: Mutex::default(),
+            times: Mutex::default(),
             wanted: tokio::sync::Notify::new(),
             stopped: tokio::sync::watch::channel(false).0,
         })
@@ -75,11 +90,17 @@ impl Warmer {
         let mut stopped = self.stopped.subscribe();
         tokio::spawn(async move {
             loop {
-                if let Err(error) = warmer.fill().await {
-                    tracing::warn!(%error, "no shim could be prepared ahead");
-                }
+                let step = async {
+                    match warmer.pause() {
+                        None => warmer.wanted.notified().await,
+                        Some(pause) => {
+                            tokio::time::sleep(pause).await;
+                            warmer.fill().await;
+                        }
+                    }
+                };
                 tokio::select! {
-                    () = warmer.wanted.notified() => {}
+                    () = step => {}
                     _ = stopped.wait_for(|stop| *stop) => break,
                 }
             }
@@ -102,6 +123,7 @@ impl Warmer {
         } else {
             None
         };
+        lock(&self.times).taken = Some(Instant::now());
         self.wanted.notify_one();
         match warm {
             Some(ready) => Ok(ready),
@@ -109,12 +131,36 @@ impl Warmer {
         }
     }
 
-    async fn fill(&self) -> Result<()> {
-        while lock(&self.ready).len() < self.goal && !*self.stopped.borrow() {
-            let ready = self.make(Namespaces::usual()).await?;
-            lock(&self.ready).push(ready);
+    /// How long to wait before the next shim is prepared; none when the stock is full.
+    ///
+    /// While an attach waits for its grace period, no process of the machine can exit
+    /// (`exit_signals` takes the same lock), so a container that has just been started would end
+    /// late. It is done at once only while it is cheap or nothing is left.
+    fn pause(&self) -> Option<Duration> {
+        let left = lock(&self.ready).len();
+        if left >= self.goal {
+            return None;
         }
-        Ok(())
+        let times = lock(&self.times);
+        let age = |time: Option<Instant>| time.map_or(Duration::MAX, |time| time.elapsed());
+        if left == 0 || age(times.made) < CHEAP {
+            return Some(Duration::ZERO);
+        }
+        Some(QUIET.saturating_sub(age(times.taken)))
+    }
+
+    async fn fill(&self) {
+        if self.pause() != Some(Duration::ZERO) {
+            return;
+        }
+        match self.make(Namespaces::usual()).await {
+            Ok(ready) => lock(&self.ready).push(ready),
+            Err(error) => {
+                tracing::warn!(%error, "no shim could be prepared ahead");
+                // what is wrong is told by the next start; trying on would only fill the log
+                self.wanted.notified().await;
+            }
+        }
     }
 
     async fn make(&self, namespaces: Namespaces) -> Result<Ready> {
@@ -131,10 +177,13 @@ impl Warmer {
                 .map(|pid| format!("/proc/{pid}/ns/pid").into()),
         };
         match control.call(&Request::Prepare(prepare), &[]).await {
-            Ok(Reply::Ok) => Ok(Ready {
-                control,
-                child: launched.child,
-            }),
+            Ok(Reply::Ok) => {
+                lock(&self.times).made = Some(Instant::now());
+                Ok(Ready {
+                    control,
+                    child: launched.child,
+                })
+            }
             Ok(reply) => Err(Error::internal(format!(
                 "prepare a shim: unexpected answer {reply:?}"
             ))),
@@ -152,6 +201,6 @@ fn hex_name() -> Result<String> {
 }
 
 /// Waits for a shim's end where that may block, so that no zombie is left.
-pub(crate) fn reap(mut child: Child) {
+pub(crate) fn reap(child: Spawned) {
     std::mem::drop(tokio::task::spawn_blocking(move || child.wait()));
 }

@@ -143,7 +143,7 @@ impl Cgroup {
             self.mounts.iter().any(|m| m.kind == "cgroup2"),
             self.mounts.iter().any(|m| m.kind == "cgroup"),
         ) {
-            (true, true) => "version 1 beside an empty version 2",
+            (true, true) => "versions 1 and 2 side by side",
             (true, false) => "version 2",
             (false, true) => "version 1",
             (false, false) => "not mounted here",

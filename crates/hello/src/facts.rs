@@ -64,28 +64,42 @@ const CAPABILITIES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// The titles of the sections, in order.
+pub(crate) const TITLES: [&str; 6] = [
+    "Container",
+    "Namespaces",
+    "Limits",
+    "Root file system",
+    "Network",
+    "Privileges",
+];
+
 /// Everything that is shown.
-pub(crate) fn sections() -> Vec<Section> {
+pub(crate) fn sections() -> [Section; 6] {
     let status = read("/proc/self/status").unwrap_or_default();
-    vec![
-        section("Container", container(&status)),
-        section("Namespaces", namespaces()),
-        section("Limits", Cgroup::find().limits()),
-        section("Root file system", root()),
-        section("Network", network::facts()),
-        section("Privileges", privileges(&status)),
-    ]
+    let parts = [
+        facts(container(&status)),
+        facts(namespaces()),
+        facts(Cgroup::find().limits()),
+        facts(root()),
+        facts(network::facts()),
+        facts(privileges(&status)),
+    ];
+    let mut titles = TITLES.into_iter();
+    parts.map(|facts| Section {
+        title: titles.next().unwrap_or_default(),
+        facts,
+    })
 }
 
-fn section<N: Into<String>>(title: &'static str, facts: Vec<(N, String)>) -> Section {
-    let facts = facts.into_iter().map(|(name, value)| Fact {
-        name: name.into(),
-        value,
-    });
-    Section {
-        title,
-        facts: facts.collect(),
-    }
+fn facts<N: Into<String>>(facts: Vec<(N, String)>) -> Vec<Fact> {
+    facts
+        .into_iter()
+        .map(|(name, value)| Fact {
+            name: name.into(),
+            value,
+        })
+        .collect()
 }
 
 /// The container's own name.
@@ -210,15 +224,15 @@ fn privileges(status: &str) -> Vec<(&'static str, String)> {
         }
         .to_owned()
     };
+    let (effective, bounding) = (value(status, "CapEff"), value(status, "CapBnd"));
+    let bounding_names = if bounding == effective {
+        "the same".to_owned()
+    } else {
+        capabilities(bounding.unwrap_or_default())
+    };
     let mut facts = vec![
-        (
-            "capabilities",
-            capabilities(value(status, "CapEff").unwrap_or_default()),
-        ),
-        (
-            "bounding set",
-            capabilities(value(status, "CapBnd").unwrap_or_default()),
-        ),
+        ("capabilities", capabilities(effective.unwrap_or_default())),
+        ("bounding set", bounding_names),
         ("seccomp", seccomp),
         ("no new privs", yes("NoNewPrivs")),
     ];
@@ -232,16 +246,22 @@ fn capabilities(mask: &str) -> String {
     let Ok(mask) = u64::from_str_radix(mask, 16) else {
         return "unknown".to_owned();
     };
-    let names: Vec<&str> = CAPABILITIES
+    let names = |held: bool| {
+        let bits = CAPABILITIES.iter().enumerate();
+        let chosen = bits.filter(|(bit, _)| (mask >> bit & 1 == 1) == held);
+        chosen.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    };
+    let held = CAPABILITIES
         .iter()
         .enumerate()
         .filter(|(bit, _)| mask >> bit & 1 == 1)
-        .map(|(_, name)| *name)
-        .collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        all if all == CAPABILITIES.len() => format!("all {all}"),
-        some => format!("{some} of {}: {}", CAPABILITIES.len(), names.join(", ")),
+        .count();
+    match (held, CAPABILITIES.len()) {
+        (0, _) => "none".to_owned(),
+        (held, all) if held == all => format!("all {all}"),
+        // the shorter list says more
+        (held, all) if held > all / 2 => format!("{held} of {all}, all but {}", names(false)),
+        (held, all) => format!("{held} of {all}: {}", names(true)),
     }
 }
 
@@ -256,7 +276,11 @@ mod tests {
         assert!(
             capabilities("00000000a80425fb").starts_with("14 of 41: CHOWN, DAC_OVERRIDE, FOWNER")
         );
-        assert!(capabilities("8000000000").ends_with("1 of 41: BPF"));
+        assert_eq!(capabilities("8000000000"), "1 of 41: BPF");
+        assert_eq!(
+            capabilities("1fffeffffff"),
+            "40 of 41, all but SYS_RESOURCE"
+        );
     }
 
     #[test]

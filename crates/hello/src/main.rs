@@ -22,12 +22,15 @@ use std::process::ExitCode;
 const DEFAULT_PORT: u16 = 8080;
 
 const USAGE: &str = "Usage:  hello               print what this container sees
+        hello TOPIC         print one part of it: container, namespaces, limits, root, network or privileges
         hello serve [PORT]  show it as a web page, on port 8080 unless told otherwise";
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Print,
+    /// One section, by its title.
+    PrintOne(&'static str),
     Serve(u16),
     Help,
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match parse(&words) {
         Ok(Task::Print) => print(),
+        Ok(Task::PrintOne(title)) => print_one(title),
         Ok(Task::Serve(port)) => serve::serve(port),
         Ok(Task::Help) => writeln!(io::stdout(), "{USAGE}"),
         Err(message) => return complain(&format!("{message}\n\n{USAGE}"), 2),
@@ -61,7 +65,17 @@ fn parse(words: &[&str]) -> Result<Task, String> {
                 "invalid port {port:?}: it must be a number from 1 to 65535"
             )),
         },
-        [first, ..] => Err(format!("unknown arguments from {first:?} on")),
+        [topic] => facts::TITLES
+            .into_iter()
+            .find(|title| {
+                title
+                    .split(' ')
+                    .next()
+                    .is_some_and(|word| word.eq_ignore_ascii_case(topic))
+            })
+            .map(Task::PrintOne)
+            .ok_or_else(|| format!("unknown topic {topic:?}")),
+        [_, second, ..] => Err(format!("{second:?} is one argument too many")),
     }
 }
 
@@ -70,20 +84,33 @@ fn print() -> io::Result<()> {
     writeln!(out, "Hello from a container. This is what it sees.")?;
     for section in facts::sections() {
         writeln!(out, "\n{}", section.title)?;
-        let width = section
-            .facts
-            .iter()
-            .map(|fact| fact.name.len())
-            .max()
-            .unwrap_or(0);
-        for fact in &section.facts {
-            writeln!(out, "  {:width$}  {}", fact.name, fact.value)?;
-        }
+        print_section(&mut out, &section)?;
     }
     writeln!(
         out,
         "\nThe same as a page: gorae run --rm -p 8080:8080 gorae/hello serve"
     )
+}
+
+fn print_one(title: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    facts::sections()
+        .iter()
+        .filter(|section| section.title == title)
+        .try_for_each(|section| print_section(&mut out, section))
+}
+
+fn print_section(out: &mut impl Write, section: &facts::Section) -> io::Result<()> {
+    let width = section
+        .facts
+        .iter()
+        .map(|fact| fact.name.len())
+        .max()
+        .unwrap_or(0);
+    section
+        .facts
+        .iter()
+        .try_for_each(|fact| writeln!(out, "  {:width$}  {}", fact.name, fact.value))
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {
@@ -102,6 +129,8 @@ mod tests {
         assert_eq!(parse(&["serve"]), Ok(Task::Serve(8080)));
         assert_eq!(parse(&["serve", "81"]), Ok(Task::Serve(81)));
         assert_eq!(parse(&["--help"]), Ok(Task::Help));
+        assert_eq!(parse(&["limits"]), Ok(Task::PrintOne("Limits")));
+        assert_eq!(parse(&["root"]), Ok(Task::PrintOne("Root file system")));
         for wrong in [
             &["serve", "0"][..],
             &["serve", "x"],

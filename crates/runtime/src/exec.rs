@@ -6,12 +6,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use oci::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use sys::process::{CloneOptions, Cloned};
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::channel;
-use crate::init::{self, StageError, process, stdio};
+use crate::init::{self, OwnFds, StageError, process, stdio};
 use crate::order::Fds;
 use crate::prepare::{end, in_pid_namespace, pair, receive_report};
 use crate::report::{Failure, FailureKind, Report};
@@ -102,6 +103,8 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, fds: Fds) -> Result<Exec
     };
     let clone = || {
         sys::process::clone(options, || {
+            // or else it would not see its parent go
+            sys::process::close_copy(socket.as_fd());
             stage(target, process, fds, child_socket.as_fd())
         })
     };
@@ -110,11 +113,18 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, fds: Fds) -> Result<Exec
     drop(child_socket);
     let pid = child.pid;
     let mut guard = Guard(Some(child));
-    if born_in.is_none() {
-        target.cgroup.attach(pid).map_err(ExecError::Cgroup)?;
-    }
-    let told = channel::tell(socket.as_fd(), channel::CGROUP_READY);
+    // on v1 this waits for a grace period of RCU, and the process sets itself up meanwhile
+    let attached = match born_in {
+        Some(_) => Ok(()),
+        None => target.cgroup.attach(pid),
+    };
+    let told = match attached {
+        Ok(()) => channel::tell(socket.as_fd(), channel::CGROUP_READY),
+        Err(_) => rustix::net::shutdown(&socket, Shutdown::Write).map_err(io::Error::from),
+    };
+    // what the process has to say of its end comes before the words that could not be told to it
     let console = wait_until_running(socket.as_fd())?;
+    attached.map_err(ExecError::Cgroup)?;
     told.map_err(ExecError::Channel)?;
     let child = guard.0.take().ok_or(ExecError::NotRunning)?;
     Ok(ExecChild {
@@ -176,9 +186,7 @@ fn run(
     let filter = process::read_filter(fds.seccomp, None)?;
     // while the host's procfs can be trusted to be one
     let early = process::prepare(process)?;
-    if !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)? {
-        return Ok(());
-    }
+    let own = process.terminal.then(OwnFds::open).transpose()?;
     join(target.pidfd).map_err(StageError::Join)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(c"/", flags, Mode::empty())
@@ -188,14 +196,18 @@ fn run(
         process.user.username = Some(user.to_owned());
     }
     process::resolve_user(root.as_fd(), &mut process.user)?;
-    let streams = if process.terminal {
-        let pty = init::open_console(root.as_fd(), &process)?;
+    let streams = if let Some(own) = own {
+        let pty = init::open_console(root.as_fd(), &own, &process)?;
         init::report(socket, &Report::Ready, &[pty.master.as_fd()]);
         stdio::Source::Terminal(pty.slave)
     } else {
         stdio::Source::Files([fds.stdin, fds.stdout, fds.stderr])
     };
-    process::become_user(&process, &early, filter, streams)?.go()
+    let launch = process::become_user(&process, &early, filter, streams)?;
+    if !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)? {
+        return Ok(());
+    }
+    launch.go()
 }
 
 /// Joins all namespaces of the container but that of pids, which the process was born in.

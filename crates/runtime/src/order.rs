@@ -20,6 +20,16 @@ pub enum Rootfs {
         /// An empty directory on the file system of `upper`.
         work: PathBuf,
     },
+    /// The same for a container that is removed when it ends: nothing of it is ever waited for to be
+    /// on the disk, not by fsync(2) and not, which takes all of the file system along, at its end.
+    VolatileOverlay {
+        /// Read-only directories, the topmost first.
+        lower: Vec<PathBuf>,
+        /// Where writes go; of no use after a crash.
+        upper: PathBuf,
+        /// An empty directory on the file system of `upper`.
+        work: PathBuf,
+    },
     /// A directory as it stands.
     Path(PathBuf),
 }

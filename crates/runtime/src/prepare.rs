@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sys::mount::Depth;
 use sys::process::{CloneOptions, Cloned};
 
-use crate::cgroup::{Cgroup, CgroupError, Hierarchies};
+use crate::cgroup::{Cgroup, CgroupError, Hierarchies, default_device_rules};
 use crate::channel;
 use crate::init::{self, Envelope};
 use crate::order::{Fds, Order};
@@ -273,11 +273,15 @@ pub fn prepare(options: &PrepareOptions) -> Result<Prepared, PrepareError> {
         source,
     };
     let hierarchies = Hierarchies::detect().map_err(fail)?;
-    let cgroup = Cgroup::create(&hierarchies, path).map_err(fail)?;
+    let mut cgroup = Cgroup::create(&hierarchies, path).map_err(fail)?;
+    // Most containers have these, and for them nothing is left to do later. On v1 all devices are
+    // denied for a moment, so it must be done before the stage, which opens one, comes in.
+    let ruled = cgroup.apply_devices(&default_device_rules());
     let mut guard = Guard {
         stage: None,
         cgroup: Some(cgroup),
     };
+    ruled.map_err(fail)?;
     let born_in = guard.cgroup.as_ref().and_then(Cgroup::v2_dir);
     let (socket, child_socket) = pair().map_err(PrepareError::Socket)?;
     let clone = CloneOptions {
@@ -373,9 +377,9 @@ impl Prepared {
         let done = channel::tell(self.socket.as_fd(), channel::CGROUP_READY);
         let console = match (done, self.receive()?) {
             (_, Some((Report::Failed(failure), _))) => return Err(CreateError::Stage(failure)),
+            (_, None) => return Err(self.died()),
             (Err(error), _) => return Err(CreateError::Channel(error)),
             (Ok(()), Some((Report::Ready, fds))) => fds.into_iter().next(),
-            (Ok(()), None) => return Err(self.died()),
         };
         Ok(Created {
             pid: self.guard.pid(),

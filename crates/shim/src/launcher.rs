@@ -1,14 +1,14 @@
 //! Starts shims from a sealed copy of their program.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use sys::memfd::{self, Purpose};
+use sys::spawn::Spawned;
 
 /// The program's name.
 pub const PROGRAM: &str = "gorae-shim";
@@ -49,14 +49,14 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Launcher {
     program: OwnedFd,
-    path: PathBuf,
+    path: CString,
 }
 
 /// A shim that was just started.
 #[derive(Debug)]
 pub struct Launched {
     /// The process; it leaves the engine's session by itself, and must be reaped by the caller.
-    pub child: Child,
+    pub child: Spawned,
     /// The blocking control connection.
     pub control: UnixStream,
 }
@@ -74,7 +74,8 @@ impl Launcher {
                 source,
             }
         })?;
-        let path = format!("/proc/self/fd/{}", program.as_raw_fd()).into();
+        let path = CString::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+            .map_err(|error| LaunchError::Spawn(error.into()))?;
         Ok(Self { program, path })
     }
 
@@ -87,16 +88,7 @@ impl Launcher {
     /// Starts one shim: no environment, no fd of ours but its end of the control connection.
     pub fn spawn(&self) -> Result<Launched, LaunchError> {
         let (control, theirs) = UnixStream::pair().map_err(LaunchError::Control)?;
-        // With no callback between fork and exec, std takes posix_spawn, whose vfork does not copy
-        // the engine's page tables.
-        let child = Command::new(&self.path)
-            .arg0(PROGRAM)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
+        let child = sys::spawn::spawn(&self.path, c"gorae-shim", theirs.as_fd())
             .map_err(LaunchError::Spawn)?;
         Ok(Launched { child, control })
     }

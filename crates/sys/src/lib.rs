@@ -12,4 +12,5 @@ pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod tree;

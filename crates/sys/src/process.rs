@@ -13,6 +13,9 @@ use rustix::thread::UnshareFlags;
 
 use crate::signal;
 
+/// The operation of keyctl(2), from the kernel's `linux/keyctl.h`.
+const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+
 /// What a new process starts with.
 #[derive(Clone, Copy, Debug)]
 pub struct CloneOptions<'fd> {
@@ -159,6 +162,24 @@ pub fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
 }
 
+/// Gives the calling thread a new, empty session keyring.
+///
+/// A kernel without keyrings has none to share, and a full quota or a filter that forbids it leaves
+/// the parent's.
+///
+/// # Errors
+///
+/// What keyctl(2) says.
+pub fn new_session_keyring() -> io::Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring; no memory of the process is touched.
+    let id = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0_usize) };
+    if id >= 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Ends the process without running destructors or exit handlers.
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: _exit(2) touches no memory of the process and does not return.
@@ -207,6 +228,13 @@ pub fn close_all_but(keep: BorrowedFd<'_>) -> io::Result<()> {
     close_range((keep + 1).max(3), u32::MAX, 0)
 }
 
+/// Closes a descriptor's copy in a process made by [`clone`], where its owner's memory is but a copy too.
+pub fn close_copy(fd: BorrowedFd<'_>) {
+    // SAFETY: the value that owns the descriptor is never dropped in this process, which ends by
+    // _exit(2) or execve(2), so nothing uses or closes the number later.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Closes all descriptors from 3 on, in a process made by [`clone`] that goes on without any.
 ///
 /// # Errors
@@ -242,5 +270,48 @@ pub fn wait_signal() -> io::Result<i32> {
         Ok(signal)
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The id of the calling thread's session keyring.
+    fn session_keyring() -> libc::c_long {
+        const GET_KEYRING_ID: libc::c_long = 0;
+        const SESSION: libc::c_long = -3;
+        // SAFETY: the call takes numbers only.
+        unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) }
+    }
+
+    #[test]
+    fn a_new_session_keyring_is_another_one() {
+        let ids = std::thread::spawn(|| {
+            let before = session_keyring();
+            new_session_keyring().unwrap();
+            (before, session_keyring())
+        });
+        let (before, after) = ids.join().unwrap();
+        assert_ne!(before, after);
+        assert_ne!(session_keyring(), after);
+    }
+
+    #[test]
+    fn a_process_of_several_threads_is_not_copied() {
+        let options = CloneOptions {
+            namespaces: UnshareFlags::empty(),
+            cgroup: None,
+        };
+        // the test harness runs each test in a thread beside its own
+        let error = std::thread::spawn(move || clone(options, || 0).map(|_| ()));
+        let error = error.join().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn only_namespaces_are_unshared() {
+        assert!(unshare(UnshareFlags::FILES).is_err());
+        assert!(unshare(UnshareFlags::empty()).is_ok());
     }
 }

@@ -114,7 +114,6 @@ impl Outcome {
     /// # Panics
     /// When it did not.
     #[track_caller]
-    #[must_use]
     pub fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{self:?}");
         self.stdout.trim()
@@ -125,7 +124,6 @@ impl Outcome {
     /// # Panics
     /// When it ended in another way.
     #[track_caller]
-    #[must_use]
     pub fn fails(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "{self:?}");
         self.stderr.trim()
@@ -139,6 +137,18 @@ impl Outcome {
     pub fn complains(&self, code: i32, text: &str) {
         assert_eq!(self.code, code, "expected {text:?}\n{self:?}");
         assert!(self.stderr.contains(text), "expected {text:?}\n{self:?}");
+    }
+
+    /// Checks the exit code and that one of the two outputs has these words: what goes wrong after
+    /// Docker's API has switched to a stream is told in that stream.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    #[track_caller]
+    pub fn says(&self, code: i32, text: &str) {
+        assert_eq!(self.code, code, "expected {text:?}\n{self:?}");
+        let told = self.stderr.contains(text) || self.stdout.contains(text);
+        assert!(told, "expected {text:?}\n{self:?}");
     }
 
     /// Checks the trimmed output of a command that went well.
@@ -371,11 +381,9 @@ fn resize(master: impl std::os::fd::AsFd, rows: u16, columns: u16) -> io::Result
 }
 
 fn start(command: &mut Command) -> io::Result<Child> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{command:?}: {error}"));
-    match command.spawn() {
-        Ok(child) => Ok(child),
-        Err(error) => Err(named(error)),
-    }
+    let program = command.get_program().display().to_string();
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{program}: {error}"));
+    command.spawn().map_err(named)
 }
 
 fn describe(command: &Command) -> String {

@@ -1,6 +1,6 @@
 //! The smallest HTTP client that can fill a registry: one request a connection, blocking.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

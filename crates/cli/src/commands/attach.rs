@@ -57,6 +57,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
             .map_err(Failure::message)?,
         keys_text,
     };
+    manner.check_terminal()?;
     let signals = Signals::listen(manner.proxy, manner.tty)?;
     let waited = run::wait(client, &inspect.id, "").await?;
     let stream = run::attach(client, &inspect.id, &manner, false).await?;

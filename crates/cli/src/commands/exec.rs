@@ -65,9 +65,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         keys: keys.clone(),
         keys_text: None,
     };
-    if manner.tty && manner.stdin && !terminal::stdin_is_terminal() {
-        manner.take_terminal()?;
-    }
+    manner.check_terminal()?;
     connect::ready(&call.client, &call.globals).await?;
     let path = container_path(&call.operands[0], "/exec");
     let created: CreateResponse = call.client.post(&path).json(&request).fetch().await?;

@@ -54,10 +54,14 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     {
         host.console_size = [u64::from(height), u64::from(width)];
     }
+    let detached = call.on("detach");
+    if !detached {
+        manner.check_terminal()?;
+    }
     connect::ready(&call.client, &call.globals)
         .await
         .map_err(|error| engine_failed(&error))?;
-    if call.on("detach") {
+    if detached {
         run::background(call, &creation, &manner).await
     } else {
         run::foreground(call, &creation, &manner).await

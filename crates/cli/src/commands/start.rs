@@ -74,6 +74,7 @@ async fn attached(call: &Call, name: &str) -> anyhow::Result<u8> {
             .map_err(Failure::message)?,
         keys_text,
     };
+    manner.check_terminal()?;
     let signals = Signals::listen(manner.proxy, manner.tty)?;
     let stream = run::attach(client, &inspect.id, &manner, false).await?;
     let removes = inspect.host_config.is_some_and(|host| host.auto_remove);

@@ -9,12 +9,12 @@ use std::io;
 use std::sync::Arc;
 
 use api::container::{CreateRequest, CreateResponse};
-use api::query::{Attach, ContainerCreate, Query, WaitCondition};
+use api::query::{Attach, ContainerCreate, Query};
 use api::stdcopy::{self, Stream};
 use axum::extract::{FromRequest, Request, State};
 use axum::routing::post;
 use axum::{Extension, Router};
-use engine::{Attachment, Engine, Waiter};
+use engine::Run;
 use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use serde::Serialize;
@@ -39,15 +39,6 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/gorae/run", post(run))
 }
 
-/// A container that runs, and what is held of it.
-#[derive(Debug)]
-struct Running {
-    created: CreateResponse,
-    attachment: Option<Attachment>,
-    waiter: Waiter,
-    stdin: bool,
-}
-
 async fn run(
     State(shared): State<Shared>,
     Extension(version): Extension<ApiVersion>,
@@ -64,16 +55,21 @@ async fn run(
     let Json(wanted) = Json::<CreateRequest>::from_request(request, &()).await?;
     let mut streams = Attach::from_query(&query);
     streams.stream = !detach && (streams.stdin || streams.stdout || streams.stderr);
-    let name = ContainerCreate::from_query(&query);
+    let ContainerCreate { name, platform } = ContainerCreate::from_query(&query);
     let engine = Arc::clone(&shared.engine);
-    let running = to_the_end(start(engine, name, wanted, streams)).await?;
+    let stdin = streams.stdin;
+    let running = to_the_end(async move {
+        let (name, platform) = (super::given(&name), super::given(&platform));
+        engine.container_run(name, platform, wanted, &streams).await
+    })
+    .await?;
     let Some((connection, protocol)) = ask.upgrade.filter(|_| !detach) else {
         return Ok(json(StatusCode::CREATED, &running.created));
     };
     let closing = shared.closing;
     tokio::spawn(async move {
         let result = match connection.await {
-            Ok(upgraded) => conduct(upgraded, running, closing).await,
+            Ok(upgraded) => conduct(upgraded, running, stdin, closing).await,
             Err(error) => Err(io::Error::other(error)),
         };
         if let Err(error) = result {
@@ -83,50 +79,20 @@ async fn run(
     Ok(hijack::switching(protocol, false, version))
 }
 
-async fn start(
-    engine: Arc<Engine>,
-    ContainerCreate { name, platform }: ContainerCreate,
-    wanted: CreateRequest,
-    streams: Attach,
-) -> engine::Result<Running> {
-    let removes = wanted
-        .host_config
-        .as_ref()
-        .is_some_and(|host| host.auto_remove);
-    let (name, platform) = (super::given(&name), super::given(&platform));
-    let created = engine.container_create(name, platform, wanted).await?;
-    let id = created.id.as_str();
-    let attachment = if streams.stream {
-        Some(engine.container_attach(id, &streams).await?)
-    } else {
-        None
-    };
-    let condition = if removes {
-        WaitCondition::Removed
-    } else {
-        WaitCondition::NextExit
-    };
-    let waiter = engine.container_wait(id, condition)?;
-    engine.container_start(id).await?;
-    let stdin = streams.stdin;
-    Ok(Running {
-        created,
-        attachment,
-        waiter,
-        stdin,
-    })
-}
-
 /// Carries the streams until the container has ended or the client has left.
-async fn conduct(upgraded: Upgraded, running: Running, closing: Closing) -> io::Result<()> {
+async fn conduct(
+    upgraded: Upgraded,
+    running: Run,
+    stdin: bool,
+    closing: Closing,
+) -> io::Result<()> {
     let (client, early) = hijack::take(upgraded)?;
     let hang_up = HangUp::new(&client)?;
     let (from_client, mut to_client) = client.into_split();
-    let Running {
+    let Run {
         created,
         attachment,
         waiter,
-        stdin,
     } = running;
     let work = async {
         send_control(&mut to_client, &created).await?;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use api::container::{Config, CreateRequest, CreateResponse};
 use api::host_config::HostConfig;
+use api::query::ContainerRemove;
 use jiff::Timestamp;
 use oci::image::ContainerDefaults;
 
 use super::mounts::Wanted;
 use super::{Container, Mount, MountKind, Record, State, check, mounts};
-use crate::db::Table;
+use crate::db::{Saved, Table};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 use crate::image::Image;
@@ -27,6 +28,25 @@ impl Engine {
         platform: Option<&str>,
         request: CreateRequest,
     ) -> Result<CreateResponse> {
+        let (created, saved) = self.create(name, platform, request).await?;
+        if let Err(error) = saved.wait().await {
+            let options = ContainerRemove {
+                force: true,
+                ..ContainerRemove::default()
+            };
+            drop(self.container_remove(&created.id, options).await);
+            return Err(error);
+        }
+        Ok(created)
+    }
+
+    /// Creates a container; its record may still be on its way to the disk.
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        name: Option<&str>,
+        platform: Option<&str>,
+        request: CreateRequest,
+    ) -> Result<(CreateResponse, Saved)> {
         let CreateRequest {
             config,
             host_config,
@@ -65,10 +85,13 @@ impl Engine {
             state: State::default(),
         };
         match self.build(record, &image, wanted).await {
-            Ok(()) => Ok(CreateResponse {
-                id: id.to_string(),
-                warnings,
-            }),
+            Ok(saved) => Ok((
+                CreateResponse {
+                    id: id.to_string(),
+                    warnings,
+                },
+                saved,
+            )),
             Err(error) => {
                 self.containers.release(&id);
                 Err(error)
@@ -82,7 +105,7 @@ impl Engine {
         mut record: Record,
         image: &Arc<Image>,
         wanted: Vec<Wanted>,
-    ) -> Result<()> {
+    ) -> Result<Saved> {
         record.mounts = self.resolve_mounts(&record, image, wanted).await?;
         let (store, id) = (self.store.clone(), record.id.clone());
         let image_root = record
@@ -96,18 +119,21 @@ impl Engine {
         };
         self.blocking(folder).await?;
         let container = Arc::new(Container::new(record));
-        let saved = container.record().clone();
-        if let Err(error) = self
+        let record = container.record().clone();
+        let saved = match self
             .db
-            .put(Table::Containers, saved.id.as_str(), &saved)
+            .begin_put(Table::Containers, record.id.as_str(), &record)
             .await
         {
-            self.remove_folder(&saved.id).await;
-            return Err(error);
-        }
+            Ok(saved) => saved,
+            Err(error) => {
+                self.remove_folder(&record.id).await;
+                return Err(error);
+            }
+        };
         self.containers.insert(&container);
         self.container_event("create", &container, &[]);
-        Ok(())
+        Ok(saved)
     }
 
     /// Makes the volumes and missing host folders that the mounts need.

@@ -365,11 +365,11 @@ mod tests {
             }
         }
 
-        fn open(&self, options: Logs) -> LogReader {
+        fn open(&self, options: &Logs) -> LogReader {
             let both = Logs {
                 stdout: true,
                 stderr: true,
-                ..options
+                ..options.clone()
             };
             LogReader::open(&self.path(), true, both, self.phase.subscribe()).unwrap()
         }
@@ -389,15 +389,15 @@ mod tests {
         log.write(0, 10);
         std::fs::rename(log.path(), log.dir.path().join("x-json.log.1")).unwrap();
         log.write(10, 13);
-        assert_eq!(all(log.open(Logs::default())).await.lines().count(), 13);
-        let tail = all(log.open(Logs {
+        assert_eq!(all(log.open(&Logs::default())).await.lines().count(), 13);
+        let tail = all(log.open(&Logs {
             tail: Some(5),
             ..Logs::default()
         }))
         .await;
         assert_eq!(tail, "line 8\nline 9\nline 10\nline 11\nline 12\n");
         assert_eq!(
-            all(log.open(Logs {
+            all(log.open(&Logs {
                 tail: Some(0),
                 ..Logs::default()
             }))
@@ -416,7 +416,7 @@ mod tests {
             timestamps: true,
             ..Logs::default()
         };
-        let text = all(log.open(options)).await;
+        let text = all(log.open(&options)).await;
         assert_eq!(
             text,
             "2026-01-01T00:00:03.000000000Z line 3\n2026-01-01T00:00:04.000000000Z line 4\n"
@@ -427,7 +427,7 @@ mod tests {
     async fn following_survives_a_rotation_and_ends_with_the_container() {
         let log = Log::new();
         log.write(0, 2);
-        let reader = log.open(Logs {
+        let reader = log.open(&Logs {
             follow: true,
             ..Logs::default()
         });

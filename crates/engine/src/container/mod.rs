@@ -20,6 +20,7 @@ pub(crate) mod registry;
 mod remove;
 mod rename;
 mod restart;
+mod run;
 pub(crate) mod spec;
 mod start;
 mod stats;
@@ -31,6 +32,7 @@ mod wait;
 pub use attach::Attachment;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::LogReader;
+pub use run::Run;
 pub use wait::Waiter;
 
 use std::collections::BTreeMap;

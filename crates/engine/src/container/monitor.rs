@@ -1,10 +1,10 @@
 //! Watching a running container through its shim, and what follows its end.
 
-use std::process::Child;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use shim::{Event, Exit};
+use sys::spawn::Spawned;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Container, Status, lock};
@@ -23,7 +23,7 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
         mut link: Link,
-        child: Option<Child>,
+        child: Option<Spawned>,
         occupied: OwnedMutexGuard<()>,
     ) {
         let (engine, container) = (Arc::clone(self), Arc::clone(container));

@@ -1,11 +1,11 @@
 //! Starting a container: a ready shim, a network, the files, one order.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use shim::{CallError, ErrorKind, FdRole, Reply, Request, RunOrder};
+use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
@@ -33,7 +33,7 @@ impl From<Error> for Failure {
 /// A started container.
 struct Started {
     control: Link,
-    child: Child,
+    child: Spawned,
     pid: i32,
     started_at: Timestamp,
     endpoint: Option<Endpoint>,
@@ -199,7 +199,7 @@ impl Engine {
         shim: Ready,
         order: RunOrder,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<(Link, Child, i32, Timestamp), Failure> {
+    ) -> Result<(Link, Spawned, i32, Timestamp), Failure> {
         let Ready { mut control, child } = shim;
         match control.call(&Request::Run(Box::new(order)), fds).await {
             Ok(Reply::Started { pid, started_at }) => {

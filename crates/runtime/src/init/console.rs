@@ -4,11 +4,11 @@
 //! `/dev/pts` or `/dev/console` can put another file in its place (CVE-2025-52565).
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::{ConsoleSize, Process};
-use rustix::fs::{FileType, Gid, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -32,10 +32,32 @@ fn fail(step: &'static str) -> impl Fn(io::Error) -> StageError {
     move |source| StageError::Console { step, source }
 }
 
+/// The process's own descriptors in a procfs that is known to be one: opening a name in it opens
+/// the very file that the descriptor stands for.
+#[derive(Debug)]
+pub(crate) struct OwnFds(OwnedFd);
+
+impl OwnFds {
+    /// Opens them in the host's procfs, before the container's is in its place.
+    pub(crate) fn open() -> Result<Self, StageError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fds = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty());
+        fds.map(Self).map_err(|error| fail("open")(error.into()))
+    }
+
+    /// Opens what an `O_PATH` descriptor stands for.
+    fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+        let name = fd.as_raw_fd().to_string();
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?)
+    }
+}
+
 /// Opens a pair in the devpts just mounted, or else in the container's `/dev/pts`.
 pub(super) fn open(
     root: BorrowedFd<'_>,
     devpts: Option<&OwnedFd>,
+    own: &OwnFds,
     process: &Process,
 ) -> Result<Pty, StageError> {
     match devpts {
@@ -43,24 +65,26 @@ pub(super) fn open(
             let ptmx = sys::tree::open_beneath(devpts.as_fd(), Path::new("ptmx"), PTMX_FLAGS);
             pair(ptmx.map_err(fail("open"))?, process).map_err(fail("open"))
         }
-        None => open_in(root, process),
+        None => open_in(root, own, process),
     }
 }
 
 const PTMX_FLAGS: OFlags = OFlags::RDWR.union(OFlags::NOCTTY);
 
 /// Opens a pair in the `/dev/pts` of a root, which must be a devpts.
-pub(crate) fn open_in(root: BorrowedFd<'_>, process: &Process) -> Result<Pty, StageError> {
+///
+/// The file is looked at before it is opened, and then that very file is opened: merely to open
+/// some devices does something, and the container may put any in this place.
+pub(crate) fn open_in(
+    root: BorrowedFd<'_>,
+    own: &OwnFds,
+    process: &Process,
+) -> Result<Pty, StageError> {
     let open = || {
         let path = Path::new("dev/pts/ptmx");
         let look = sys::tree::open_beneath(root, path, OFlags::PATH | OFlags::NOFOLLOW)?;
         check_ptmx(look.as_fd())?;
-        // what was looked at may be gone by now, and so it is looked at again
-        let flags = PTMX_FLAGS | OFlags::NONBLOCK;
-        let ptmx = sys::tree::open_beneath(root, path, flags)?;
-        check_ptmx(ptmx.as_fd())?;
-        rustix::io::ioctl_fionbio(&ptmx, false)?;
-        pair(ptmx, process)
+        pair(own.reopen(look.as_fd(), PTMX_FLAGS)?, process)
     };
     open().map_err(fail("open"))
 }

@@ -108,6 +108,9 @@ pub(crate) enum StageError {
         #[source]
         source: io::Error,
     },
+    /// The session keyring.
+    #[error("make a session keyring")]
+    Keyring(#[source] io::Error),
     /// Standard streams.
     #[error("set up standard streams")]
     Stdio(#[source] io::Error),
@@ -214,6 +217,7 @@ impl StageError {
             | Self::OomScore { .. }
             | Self::Apparmor { .. }
             | Self::NoNewPrivileges(_)
+            | Self::Keyring(_)
             | Self::Process(_) => "process",
             Self::Exec { .. } | Self::Fork(_) => "exec",
         }

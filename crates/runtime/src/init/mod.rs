@@ -28,7 +28,7 @@ use crate::order::Order;
 use crate::report::Report;
 use crate::rootfs;
 
-pub(crate) use console::open_in as open_console;
+pub(crate) use console::{OwnFds, open_in as open_console};
 pub(crate) use error::StageError;
 pub(crate) use launch::Launch;
 
@@ -53,8 +53,10 @@ struct Received {
 }
 
 /// Runs the stage; gives the process's exit code, for the case that it does not become a program.
-pub(crate) fn stage(socket: BorrowedFd<'_>) -> u8 {
-    match run(socket) {
+///
+/// `null` is the null device, opened by the parent.
+pub(crate) fn stage(socket: BorrowedFd<'_>, null: BorrowedFd<'_>) -> u8 {
+    match run(socket, null) {
         Ok(()) => 0,
         Err(error) => {
             report(socket, &Report::Failed(error.failure()), &[]);
@@ -70,8 +72,8 @@ pub(crate) fn report(socket: BorrowedFd<'_>, report: &Report, fds: &[BorrowedFd<
     }
 }
 
-fn run(socket: BorrowedFd<'_>) -> Result<(), StageError> {
-    be_alone(socket)?;
+fn run(socket: BorrowedFd<'_>, null: BorrowedFd<'_>) -> Result<(), StageError> {
+    be_alone(socket, null)?;
     let Some((bytes, fds)) = channel::receive(socket).map_err(StageError::Channel)? else {
         return Ok(());
     };
@@ -96,10 +98,10 @@ fn run(socket: BorrowedFd<'_>) -> Result<(), StageError> {
 }
 
 /// Cuts what ties the copy to its parent: descriptors, session, mounts.
-fn be_alone(socket: BorrowedFd<'_>) -> Result<(), StageError> {
+fn be_alone(socket: BorrowedFd<'_>, null: BorrowedFd<'_>) -> Result<(), StageError> {
     process::hide().map_err(StageError::Detach)?;
     rustix::process::setsid().map_err(|error| StageError::Detach(error.into()))?;
-    stdio::cover_by_null().map_err(StageError::Detach)?;
+    stdio::cover(null).map_err(StageError::Detach)?;
     sys::process::close_all_but(socket).map_err(StageError::Detach)?;
     rustix::process::umask(rustix::fs::Mode::empty());
     // mounts that the host makes from now on still arrive here, and none of ours leaves
@@ -139,6 +141,7 @@ fn set_up(
     let filter = process::read_filter(received.seccomp.take(), spec.linux.seccomp.as_ref())?;
     // while the host's procfs can be trusted to be one
     let early = process::prepare(&spec.process)?;
+    let own = spec.process.terminal.then(OwnFds::open).transpose()?;
     namespaces::enter(&spec.linux.namespaces, received.netns.as_ref())?;
     namespaces::name(spec)?;
     let own_view = is_new(spec, NamespaceKind::Cgroup);
@@ -162,7 +165,14 @@ fn set_up(
             source,
         })?;
     }
-    let terminal = furnish(spec, root.as_fd(), &mut received.sources, &hierarchies)?;
+    let mounted = rootfs::mount_all(
+        root.as_fd(),
+        &spec.mounts,
+        &mut received.sources,
+        &hierarchies,
+    );
+    let mounted = mounted.map_err(|error| StageError::Mount(Box::new(error)))?;
+    let terminal = furnish(spec, root.as_fd(), &mounted, own.as_ref())?;
     let (master, slave) = terminal.map_or((None, None), |pty| (Some(pty.master), Some(pty.slave)));
     let stdio = match slave {
         Some(slave) => stdio::Source::Terminal(slave),
@@ -197,25 +207,23 @@ fn list_hierarchies(spec: &Spec, own_view: bool) -> Result<Vec<rootfs::Hierarchy
     rootfs::hierarchies(view).map_err(StageError::Hierarchies)
 }
 
-/// Mounts, makes and covers everything inside the new root.
+/// Makes and covers everything inside the new root, once its mounts are there.
 fn furnish(
     spec: &Spec,
     root: BorrowedFd<'_>,
-    sources: &mut VecDeque<OwnedFd>,
-    hierarchies: &[rootfs::Hierarchy],
+    mounted: &rootfs::Mounted,
+    own: Option<&OwnFds>,
 ) -> Result<Option<console::Pty>, StageError> {
-    let mounted = rootfs::mount_all(root, &spec.mounts, sources, hierarchies)
-        .map_err(|error| StageError::Mount(Box::new(error)))?;
-    let mut terminal = None;
-    if !mounted.foreign_dev {
-        let dev = rootfs::make_devices(root, &spec.linux.devices).map_err(StageError::Devices)?;
-        if spec.process.terminal {
-            let pty = console::open(root, mounted.devpts.as_ref(), &spec.process)?;
-            console::mount(&pty, dev.as_fd())?;
-            terminal = Some(pty);
-        }
-    } else if spec.process.terminal {
-        terminal = Some(console::open(root, mounted.devpts.as_ref(), &spec.process)?);
+    let dev = if mounted.foreign_dev {
+        None
+    } else {
+        let made = rootfs::make_devices(root, &spec.linux.devices);
+        Some(made.map_err(StageError::Devices)?)
+    };
+    let open = |own| console::open(root, mounted.devpts.as_ref(), own, &spec.process);
+    let terminal = own.map(open).transpose()?;
+    if let (Some(pty), Some(dev)) = (&terminal, &dev) {
+        console::mount(pty, dev.as_fd())?;
     }
     let proc = mounted.proc.as_ref().map(OwnedFd::as_fd);
     rootfs::write_sysctls(proc, &spec.linux.sysctl).map_err(StageError::Sysctl)?;

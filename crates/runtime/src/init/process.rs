@@ -64,11 +64,24 @@ fn read_file(file: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Leaves the engine's session keyring: its keys would be the container's too.
+fn leave_keyring() -> io::Result<()> {
+    match sys::process::new_session_keyring() {
+        Err(error) => match Errno::from_io_error(&error) {
+            // a kernel without keyrings, or an engine that may not touch any: then it has none
+            Some(Errno::NOSYS | Errno::PERM) => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Does what needs the host's procfs: in the container's, a file may be another than it seems.
 pub(crate) fn prepare(process: &Process) -> Result<Early, StageError> {
     if let Some(value) = process.oom_score_adj {
         set_oom_score(value).map_err(|source| StageError::OomScore { value, source })?;
     }
+    leave_keyring().map_err(StageError::Keyring)?;
     let capabilities = process.capabilities.clone().unwrap_or_default();
     let sets = Sets::new(&capabilities);
     sets.apply_before_setuid()
@@ -184,6 +197,9 @@ pub(crate) fn become_user(
     }
     let early_cwd = enter_cwd(&process.cwd);
     identity::take(&process.user)?;
+    // who supervises the process must not die before it; a change of user clears this (prctl(2))
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| StageError::Detach(error.into()))?;
     match early_cwd {
         // root is not everybody on network file systems
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => enter_cwd(&process.cwd),

@@ -12,33 +12,36 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 pub(crate) enum Source {
     /// One terminal for all.
     Terminal(OwnedFd),
-    /// A file for each; absent is `/dev/null`.
+    /// A file for each; absent is the null device.
     Files([Option<OwnedFd>; 3]),
 }
 
-/// Puts `/dev/null` in the place of the parent's standard streams.
-pub(super) fn cover_by_null() -> io::Result<()> {
-    let null = open_null()?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&null)?;
+/// Puts the null device in the place of the parent's standard streams.
+pub(crate) fn cover(null: BorrowedFd<'_>) -> io::Result<()> {
+    dup2_stdin(null)?;
+    dup2_stdout(null)?;
+    dup2_stderr(null)?;
     Ok(())
 }
 
-fn open_null() -> io::Result<OwnedFd> {
+/// Opens the host's null device.
+///
+/// A stage inherits it from its parent: the container's own may be anything, and the rules of its
+/// cgroup may be changing.
+pub(crate) fn open_null() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     above_stdio(rustix::fs::open(c"/dev/null", flags, Mode::empty())?)
 }
 
 /// Moves a descriptor out of the way of the standard ones.
-fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
 }
 
-/// Puts the streams in place and gives them to the user, so that `/dev/stdout` can be opened anew.
+/// Puts the streams in place, where [`cover`] has put the null device, and gives them to the user, so that `/dev/stdout` can be opened anew.
 pub(super) fn place(source: Source, uid: u32) -> io::Result<()> {
     match source {
         Source::Terminal(slave) => {
@@ -52,7 +55,7 @@ pub(super) fn place(source: Source, uid: u32) -> io::Result<()> {
             for file in files {
                 fds.push(match file {
                     Some(file) => above_stdio(file)?,
-                    None => open_null()?,
+                    None => rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?,
                 });
             }
             dup2_stdin(&fds[0])?;

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use sys::mount::{Depth, MountChange};
 
-use super::overlay::{self, OverlayError, Place};
+use super::overlay::{self, OverlayError, Place, Sync};
 use crate::order::Rootfs;
 
 /// A root that cannot be entered.
@@ -60,7 +60,12 @@ pub(crate) fn enter(rootfs: &Rootfs) -> Result<OwnedFd, EnterError> {
 fn mount_root(rootfs: &Rootfs) -> Result<(OwnedFd, Place), EnterError> {
     match rootfs {
         Rootfs::Overlay { lower, upper, work } => {
-            overlay::mount(lower, upper, work).map_err(EnterError::Overlay)
+            let layers = overlay::Layers { lower, upper, work };
+            overlay::mount(&layers, Sync::AtEnd).map_err(EnterError::Overlay)
+        }
+        Rootfs::VolatileOverlay { lower, upper, work } => {
+            let layers = overlay::Layers { lower, upper, work };
+            overlay::mount(&layers, Sync::Never).map_err(EnterError::Overlay)
         }
         Rootfs::Path(path) => {
             let root = copy_directory(path).map_err(|source| EnterError::Open {

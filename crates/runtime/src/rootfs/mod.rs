@@ -21,7 +21,7 @@ use rustix::mount::MoveMountFlags;
 pub(crate) use cgroupfs::{CgroupfsError, Hierarchy, View, hierarchies};
 pub(crate) use devices::{DevicesError, make as make_devices, open_or_make_console};
 pub(crate) use enter::{EnterError, enter};
-pub(crate) use mounts::{MountError, is_bind, mount_all};
+pub(crate) use mounts::{MountError, Mounted, is_bind, mount_all};
 pub(crate) use protect::{ProtectError, protect};
 pub(crate) use sysctl::{SysctlError, write as write_sysctls};
 

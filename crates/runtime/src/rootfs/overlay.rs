@@ -1,11 +1,11 @@
 //! The layers of an image with a writable directory on top, as one overlay.
 
-use std::fmt::Write as _;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags};
 
@@ -48,21 +48,24 @@ pub(crate) enum OverlayError {
     },
 }
 
-/// Mounts the overlay; the mount is detached, or attached at `/` where the kernel is old.
-pub(crate) fn mount(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-) -> Result<(OwnedFd, Place), OverlayError> {
-    let names = Names::choose(lower, upper, work)?;
-    match mount_by_parts(&names) {
-        Ok(Some(fd)) => Ok((fd, Place::Detached)),
-        Ok(None) => mount_legacy(lower, upper, work),
-        Err(source) => Err(OverlayError::Mount {
-            upper: upper.to_owned(),
-            source,
-        }),
-    }
+/// The directories of an overlay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layers<'a> {
+    /// Read-only ones, the topmost first.
+    pub(crate) lower: &'a [PathBuf],
+    /// The one for writes.
+    pub(crate) upper: &'a Path,
+    /// The kernel's own.
+    pub(crate) work: &'a Path,
+}
+
+/// Whether what was written is brought to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// When it is asked for, and when the overlay goes.
+    AtEnd,
+    /// Never.
+    Never,
 }
 
 /// Where a new root is.
@@ -72,6 +75,26 @@ pub(crate) enum Place {
     Detached,
     /// Over the current root.
     OverRoot,
+}
+
+/// Mounts the overlay; the mount is detached, or attached at `/` where the kernel is old.
+pub(crate) fn mount(layers: &Layers<'_>, sync: Sync) -> Result<(OwnedFd, Place), OverlayError> {
+    if sync == Sync::Never {
+        // Documentation/filesystems/overlayfs.rst, "Volatile mount": left by the last run, and
+        // nothing may be mounted until it is taken away
+        let mark = layers.work.join("work/incompat/volatile");
+        let _none = rustix::fs::unlinkat(CWD, mark.join("dirty"), AtFlags::empty());
+        let _none = rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR);
+    }
+    let names = Names::choose(layers)?;
+    match mount_by_parts(&names, sync) {
+        Ok(Some(fd)) => Ok((fd, Place::Detached)),
+        Ok(None) => mount_legacy(layers, sync),
+        Err(source) => Err(OverlayError::Mount {
+            upper: layers.upper.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// The directories as texts that fsconfig(2) takes: short ones as they are, others by descriptor.
@@ -84,19 +107,17 @@ struct Names {
 }
 
 impl Names {
-    fn choose(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Self, OverlayError> {
+    fn choose(layers: &Layers<'_>) -> Result<Self, OverlayError> {
         let mut opened = Vec::new();
         let mut name = |path: &Path| match path.to_str() {
             Some(text) if text.len() < LONGEST_VALUE => Ok(text.to_owned()),
             _ => name_by_fd(path, &mut opened),
         };
+        let lower = layers.lower.iter().map(|path| name(path));
         Ok(Self {
-            lower: lower
-                .iter()
-                .map(|path| name(path))
-                .collect::<Result<_, _>>()?,
-            upper: name(upper)?,
-            work: name(work)?,
+            lower: lower.collect::<Result<_, _>>()?,
+            upper: name(layers.upper)?,
+            work: name(layers.work)?,
             _opened: opened,
         })
     }
@@ -118,7 +139,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd, OverlayError> {
 }
 
 /// Mounts layer by layer; `None` when the kernel is older than 6.7, which brought `lowerdir+`.
-fn mount_by_parts(names: &Names) -> Result<Option<OwnedFd>, FilesystemError> {
+fn mount_by_parts(names: &Names, sync: Sync) -> Result<Option<OwnedFd>, FilesystemError> {
     let overlay = Filesystem::open("overlay")?;
     for (at, lower) in names.lower.iter().enumerate() {
         match overlay.try_set("lowerdir+", Some(lower)) {
@@ -129,48 +150,106 @@ fn mount_by_parts(names: &Names) -> Result<Option<OwnedFd>, FilesystemError> {
     }
     overlay.set("upperdir", Some(&names.upper))?;
     overlay.set("workdir", Some(&names.work))?;
+    // a kernel that has it on by default refuses layers that were used with other ones before
+    overlay.set("index", Some("off"))?;
+    if sync == Sync::Never {
+        overlay.set("volatile", None)?;
+    }
     overlay.mount(MountAttrFlags::empty()).map(Some)
 }
 
 /// Mounts with one text of options over `/`, each directory by descriptor to keep within its page.
-fn mount_legacy(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-) -> Result<(OwnedFd, Place), OverlayError> {
-    let mut opened = Vec::new();
-    let mut options = String::new();
-    for (at, path) in lower.iter().enumerate() {
-        let name = name_by_fd(path, &mut opened)?;
-        let before = if at == 0 { "lowerdir=" } else { ":" };
-        // writing to a String cannot fail
-        let _done = write!(options, "{before}{name}");
-    }
-    let upper_name = name_by_fd(upper, &mut opened)?;
-    let work_name = name_by_fd(work, &mut opened)?;
-    let _done = write!(options, ",upperdir={upper_name},workdir={work_name}");
+fn mount_legacy(layers: &Layers<'_>, sync: Sync) -> Result<(OwnedFd, Place), OverlayError> {
     let fail = |error: io::Error| OverlayError::Legacy {
-        upper: upper.to_owned(),
-        layers: lower.len(),
+        upper: layers.upper.to_owned(),
+        layers: layers.lower.len(),
         source: error,
     };
-    let options = std::ffi::CString::new(options).map_err(|error| fail(io::Error::other(error)))?;
+    let mut opened = Vec::new();
+    let options = legacy_options(layers, sync, &mut opened)?;
+    let options = CString::new(options).map_err(|error| fail(io::Error::other(error)))?;
+    let kind = c"overlay";
     let flags = MountFlags::empty();
-    rustix::mount::mount(
-        c"overlay",
-        c"/",
-        c"overlay",
-        flags,
-        Some(options.as_c_str()),
-    )
-    .map_err(|error| fail(error.into()))?;
-    let fd = open_over_root(CWD).map_err(fail)?;
+    rustix::mount::mount(kind, c"/", kind, flags, Some(options.as_c_str()))
+        .map_err(|error| fail(error.into()))?;
+    let fd = open_over_root().map_err(fail)?;
     Ok((fd, Place::OverRoot))
 }
 
+fn legacy_options(
+    layers: &Layers<'_>,
+    sync: Sync,
+    opened: &mut Vec<OwnedFd>,
+) -> Result<String, OverlayError> {
+    let mut lower = String::new();
+    for path in layers.lower {
+        if !lower.is_empty() {
+            lower.push(':');
+        }
+        lower.push_str(&name_by_fd(path, opened)?);
+    }
+    let upper = name_by_fd(layers.upper, opened)?;
+    let work = name_by_fd(layers.work, opened)?;
+    let volatile = match sync {
+        Sync::AtEnd => "",
+        Sync::Never => ",volatile",
+    };
+    Ok(format!(
+        "index=off,lowerdir={lower},upperdir={upper},workdir={work}{volatile}"
+    ))
+}
+
 /// Opens what was mounted over the process's root: `/..` crosses into the topmost mount there.
-fn open_over_root(cwd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+fn open_over_root() -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(cwd.as_fd(), c"/..", flags, Mode::empty())?;
-    Ok(fd)
+    Ok(rustix::fs::open(c"/..", flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd as _;
+
+    use rustix::mount::{MountPropagationFlags, UnmountFlags};
+    use rustix::thread::UnshareFlags;
+
+    use super::*;
+
+    /// Mounts as on an old kernel, in a thread with a mount namespace of its own.
+    #[test]
+    fn one_text_of_many_layers() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let names: Vec<PathBuf> = (0..60)
+            .map(|at| dir.path().join(format!("{}:{at},", "l".repeat(200))))
+            .collect();
+        for (at, name) in names.iter().enumerate() {
+            fs::create_dir(name).unwrap();
+            fs::write(name.join("same"), at.to_string()).unwrap();
+            fs::write(name.join(format!("own{at}")), "").unwrap();
+        }
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        fs::create_dir(&upper).unwrap();
+        fs::create_dir(&work).unwrap();
+        let thread = std::thread::spawn(move || {
+            sys::process::unshare(UnshareFlags::NEWNS).unwrap();
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", private).unwrap();
+            let layers = Layers {
+                lower: &names,
+                upper: &upper,
+                work: &work,
+            };
+            for sync in [Sync::AtEnd, Sync::Never] {
+                let (root, place) = mount_legacy(&layers, sync).unwrap();
+                assert_eq!(place, Place::OverRoot);
+                let same = sys::tree::read_bounded(root.as_fd(), Path::new("same"), 9).unwrap();
+                assert_eq!(same, b"0");
+                let path = OFlags::PATH;
+                sys::tree::open(root.as_fd(), Path::new("own59"), path).unwrap();
+                drop(root);
+                rustix::mount::unmount("/..", UnmountFlags::DETACH).unwrap();
+            }
+        });
+        thread.join().unwrap();
+    }
 }

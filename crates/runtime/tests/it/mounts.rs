@@ -18,6 +18,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::tmpfs", tmpfs),
     ("mounts::layers", layers),
     (
+        "mounts::a_volatile_root_can_start_again",
+        a_volatile_root_can_start_again,
+    ),
+    (
         "mounts::many_layers_with_long_names",
         many_layers_with_long_names,
     ),
@@ -145,6 +149,30 @@ fn layers() {
     let output = super::bed::Container::of(created.start().unwrap()).output(reader);
     assert_eq!(output.text, "212");
     assert_eq!(fs::read_to_string(bed.path("two/two")).unwrap(), "2");
+}
+
+fn a_volatile_root_can_start_again() {
+    let bed = Bed::new("volatile");
+    let mut spec = spec(&[
+        "/bin/sh",
+        "-c",
+        "cat /was; echo yes > /was; grep -c volatile /proc/1/mountinfo",
+    ]);
+    spec.linux.masked_paths.clear();
+    for expect in [
+        "cat: can't open '/was': No such file or directory\n1\n",
+        "yes\n1\n",
+    ] {
+        let mut order = bed.order(spec.clone());
+        let Rootfs::Overlay { lower, upper, work } = order.rootfs else {
+            panic!("the bed's root is an overlay");
+        };
+        order.rootfs = Rootfs::VolatileOverlay { lower, upper, work };
+        let (reader, fds) = streams();
+        let created = bed.prepare(&spec).create(&order, fds).unwrap();
+        let output = super::bed::Container::of(created.start().unwrap()).output(reader);
+        assert_eq!(output.text, expect);
+    }
 }
 
 fn many_layers_with_long_names() {

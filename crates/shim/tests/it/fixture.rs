@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use sys::spawn::Spawned;
 
 use oci::runtime::{
     Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Root, Spec, User,
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A container and its shim.
 pub(crate) struct Fixture {
     pub(crate) control: UnixStream,
-    pub(crate) child: Child,
+    pub(crate) child: Spawned,
     pub(crate) order: RunOrder,
     pub(crate) pid: i32,
     pub(crate) folder: tempfile::TempDir,
@@ -186,9 +186,7 @@ impl Fixture {
         let _end = (&self.control).read_to_end(&mut rest);
         assert!(!self.dir().join("shim.sock").exists());
         assert!(self.cgroup().is_none(), "the cgroup is still there");
-        wait_until("the shim to end", || {
-            self.child.try_wait().unwrap().is_some()
-        });
+        wait_until("the shim to end", || self.child.has_ended().unwrap());
         assert!(self.pid == 0 || !Path::new(&format!("/proc/{}", self.pid)).exists());
     }
 
@@ -342,7 +340,7 @@ fn order(folder: &Path, args: &[&str]) -> RunOrder {
         "{:0>64x}",
         u64::from(std::process::id()) << 32 | u64::from(number)
     );
-    let cgroup = format!("/gorae-shim-test/{}-{number}", std::process::id());
+    let cgroup = format!("/gorae-shim-test-{}-{number}", std::process::id());
     let spec = spec(&folder.join("rootfs"), args, cgroup.into());
     fs::create_dir(folder.join("log")).unwrap();
     RunOrder {

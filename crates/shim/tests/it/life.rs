@@ -44,7 +44,7 @@ fn outlives_the_engine_and_tells_the_next_one() {
     drop(std::mem::replace(&mut fixture.control, unused));
     let state = fixture.state();
     assert_eq!((state.status, state.pid), (Status::Running, fixture.pid));
-    assert_eq!(u32::try_from(state.shim_pid).unwrap(), fixture.child.id());
+    assert_eq!(state.shim_pid, fixture.child.id());
     assert!(state.started_at.is_some());
 
     let stream = fixture.exec("first", &["false"], crate::fixture::ALL);
@@ -77,7 +77,7 @@ fn a_signal_to_the_shim_ends_the_container_in_order() {
             .unwrap();
         u64::from_str_radix(line[7..].trim(), 16).unwrap() & (1 << 14) != 0
     });
-    let shim = rustix::process::Pid::from_raw(i32::try_from(fixture.child.id()).unwrap()).unwrap();
+    let shim = rustix::process::Pid::from_raw(fixture.child.id()).unwrap();
     rustix::process::kill_process(shim, rustix::process::Signal::TERM).unwrap();
     assert_eq!(fixture.wait().code, 4);
 }

@@ -92,9 +92,7 @@ fn ends_when_nobody_wants_it_any_more() {
         .map(|path| path.with_extension("warm"));
     assert!(fixture.cgroup().is_some());
     fixture.control.shutdown(std::net::Shutdown::Both).unwrap();
-    wait_until("the shim to end", || {
-        fixture.child.try_wait().unwrap().is_some()
-    });
+    wait_until("the shim to end", || fixture.child.has_ended().unwrap());
     wait_until("the cgroup to go", || fixture.cgroup().is_none());
 }
 

@@ -1,0 +1,38 @@
+# Names for what is done; how it is done is in scripts/ and xtask/.
+PREFIX ?= /usr/local
+export PREFIX DESTDIR
+
+.PHONY: help setup build demo test check bench install uninstall
+
+help:
+	@echo "make demo       build, run a container, reach its port, leave nothing behind (root)"
+	@echo "make test       set up and run every test (root)"
+	@echo "make build      build gorae and gorae-shim into target/gorae/bin"
+	@echo "make check      format, lints, tidiness"
+	@echo "make bench      measure against the peers (root)"
+	@echo "make install    copy the executables to PREFIX/bin ($(PREFIX)); make uninstall removes them"
+	@echo "make setup      install what the tests need (root)"
+
+setup:
+	@scripts/setup test
+
+build:
+	@scripts/build
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test
+
+check:
+	@scripts/check
+
+bench: build
+	@cargo xtask bench
+
+install: build
+	@scripts/install install
+
+uninstall:
+	@scripts/install uninstall

@@ -1,0 +1,267 @@
+//! Wrong input ends in one clear message, with Docker's words and codes.
+
+use testkit::docker::Client;
+
+use crate::bench::engine;
+
+#[test]
+fn names_and_references() {
+    let engine = engine();
+    for client in Client::BOTH {
+        let check =
+            |line: &str, code: i32, text: &str| engine.run(client, line).complains(code, text);
+        check(
+            "run --rm Bad/Name true",
+            125,
+            "invalid reference format: repository name (Bad/Name) must be lowercase",
+        );
+        check("run --rm ::: true", 125, "invalid reference format");
+        check("pull a//b", 1, "invalid reference format");
+        check(
+            "tag busybox UPPER",
+            1,
+            "invalid reference format: repository name (UPPER) must be lowercase",
+        );
+        check("tag nosuch x1", 1, "No such image: nosuch:latest");
+        check("rmi nosuch", 1, "No such image: nosuch:latest");
+        check("history nosuch", 1, "No such image: nosuch:latest");
+        check("image inspect nosuch", 1, "No such image: nosuch");
+        check(
+            "run --pull never nosuch",
+            125,
+            "No such image: nosuch:latest",
+        );
+        check("start nosuch", 1, "No such container: nosuch");
+        check("logs nosuch", 1, "No such container: nosuch");
+        check("stop nosuch", 1, "No such container: nosuch");
+        check("wait nosuch", 1, "No such container: nosuch");
+        check("attach nosuch", 1, "No such container: nosuch");
+        check("network inspect nosuch", 1, "network nosuch not found");
+        check("pull 127.0.0.1:1/none", 1, "connection refused");
+    }
+}
+
+#[test]
+fn flags_that_make_no_sense() {
+    let engine = engine();
+    for client in Client::BOTH {
+        let check = |flags: &str, text: &str| {
+            engine
+                .run(client, &format!("run --rm {flags} busybox true"))
+                .complains(125, text)
+        };
+        check("--nosuch", "unknown flag: --nosuch");
+        check("-v /nosuch:relative", "mount path must be absolute");
+        check("-v a:b:c:d", "invalid");
+        check("-v /a:/b:nosuchmode", "invalid mode: nosuchmode");
+        check(
+            "-v busybox!:/x",
+            "includes invalid characters for a local volume name",
+        );
+        check("-v /:/", "destination can't be '/'");
+        check(
+            "--mount type=bind,src=/nosuch/at/all,dst=/x",
+            "bind source path does not exist: /nosuch/at/all",
+        );
+        check("--mount type=nosuch,dst=/x", "invalid mount type");
+        check(
+            "--mount type=bind,src=/tmp,dst=/x,nosuch=1",
+            "unexpected key 'nosuch' in 'nosuch=1'",
+        );
+        check("-v /tmp:/x -v /var:/x", "Duplicate mount point: /x");
+        check("-p 99999:80", "invalid hostPort: 99999");
+        check("-p 80:x", "invalid containerPort: x");
+        check("-p 1.2.3:80:80", "invalid");
+        check(
+            "-p 8000-8002:80-81",
+            "invalid ranges specified for container and host Ports",
+        );
+        check("--cap-add NOSUCH", "NOSUCH");
+        check("--security-opt nosuch=1", "nosuch");
+        check("--security-opt seccomp=/nosuch.json", "/nosuch.json");
+        check("--device /dev/nosuchdevice", "/dev/nosuchdevice");
+        check("--sysctl nosuch", "nosuch");
+        check("--ipc nosuch", "--ipc: invalid IPC mode");
+        check("--pid nosuch", "--pid: invalid PID mode");
+        check("--uts nosuch", "--uts: invalid UTS mode");
+        check("--stop-signal NOSUCH", "NOSUCH");
+        check("--add-host nocolon", "bad format for add-host");
+        check("--dns not.an.ip", "not.an.ip");
+        check("-e ''", "invalid environment variable");
+        check("--env-file /nosuch", "/nosuch");
+        check("--name -x", "Invalid container name");
+        check("--tmpfs /", "/");
+        check("--runtime nosuch", "nosuch");
+        check("--platform nosuch/nosuch", "nosuch");
+    }
+    engine.docker("ps -aq").prints("");
+    engine.docker("volume ls -q").prints("");
+}
+
+#[test]
+fn a_busy_name_and_a_busy_port() {
+    let engine = engine();
+    let holder = std::net::TcpListener::bind("0.0.0.0:7777").unwrap();
+    for client in Client::BOTH {
+        engine
+            .run(client, "run --name box -p 7777:80 busybox true")
+            .complains(125, "address already in use");
+        assert_eq!(
+            engine
+                .inspect("box", "{{.State.Status}} {{.State.Error}}")
+                .contains("created"),
+            true
+        );
+        engine.run(client, "rm box").ok();
+        engine
+            .run(client, "run -d --name box -p 7778:80 busybox sleep 1000")
+            .ok();
+        engine
+            .run(client, "run --rm -p 7778:80 busybox true")
+            .complains(125, "port is already allocated");
+        engine.run(client, "rm -f box").ok();
+        engine.run(client, "run --rm -p 7778:80 busybox true").ok();
+    }
+    drop(holder);
+}
+
+#[test]
+fn the_api_refuses_what_is_no_request_of_its() {
+    let engine = engine();
+    let check = |method: &str, path: &str, body: &str, status: u16, text: &str| {
+        let answer = engine.api(method, path, body).unwrap();
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, status, "{method} {path}: {told}");
+        assert!(told.contains(text), "{method} {path}: {told}");
+    };
+    check("GET", "/v1.51/nosuch", "", 404, "page not found");
+    check(
+        "GET",
+        "/v1.23/version",
+        "",
+        400,
+        "client version 1.23 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
+    );
+    check(
+        "GET",
+        "/v1.99/version",
+        "",
+        400,
+        "client version 1.99 is too new. Maximum supported API version is",
+    );
+    check(
+        "POST",
+        "/v1.51/containers/create",
+        "{",
+        400,
+        "unexpected EOF",
+    );
+    check("POST", "/v1.51/containers/create", "", 400, "");
+    check(
+        "POST",
+        "/v1.51/containers/create",
+        "{\"Image\":\"\"}",
+        400,
+        "",
+    );
+    check(
+        "POST",
+        "/v1.51/containers/create",
+        "{\"Image\":\"nosuch\"}",
+        404,
+        "No such image: nosuch:latest",
+    );
+    check("POST", "/v1.51/containers/create", "{\"Image\":7}", 400, "");
+    check(
+        "GET",
+        "/v1.51/containers/nosuch/json",
+        "",
+        404,
+        "No such container: nosuch",
+    );
+    check(
+        "POST",
+        "/v1.51/containers/nosuch/start",
+        "",
+        404,
+        "No such container: nosuch",
+    );
+    check(
+        "DELETE",
+        "/v1.51/images/nosuch",
+        "",
+        404,
+        "No such image: nosuch:latest",
+    );
+    check(
+        "GET",
+        "/v1.51/images/nosuch/json",
+        "",
+        404,
+        "No such image: nosuch",
+    );
+    check(
+        "DELETE",
+        "/v1.51/volumes/nosuch",
+        "",
+        404,
+        "get nosuch: no such volume",
+    );
+    check(
+        "GET",
+        "/v1.51/containers/json?filters=%7Bnosuch",
+        "",
+        400,
+        "invalid",
+    );
+    check(
+        "GET",
+        "/v1.51/exec/nosuch/json",
+        "",
+        404,
+        "No such exec instance: nosuch",
+    );
+    check("PUT", "/v1.51/containers/json", "", 405, "");
+    check("GET", "/_ping", "", 200, "OK");
+    let created = engine
+        .api(
+            "POST",
+            "/v1.51/containers/create?name=box",
+            "{\"Image\":\"busybox\",\"Cmd\":[\"sleep\",\"100\"]}",
+        )
+        .unwrap();
+    assert_eq!(created.status, 201);
+    check(
+        "POST",
+        "/v1.51/containers/create?name=box",
+        "{\"Image\":\"busybox\"}",
+        409,
+        "is already in use by container",
+    );
+    check("POST", "/v1.51/containers/box/start", "", 204, "");
+    check("POST", "/v1.51/containers/box/start", "", 304, "");
+    check(
+        "POST",
+        "/v1.51/containers/box/kill?signal=NOSUCH",
+        "",
+        400,
+        "NOSUCH",
+    );
+    check(
+        "DELETE",
+        "/v1.51/containers/box",
+        "",
+        409,
+        "container is running",
+    );
+    check("POST", "/v1.51/containers/box/stop?t=0", "", 204, "");
+    check("POST", "/v1.51/containers/box/stop", "", 304, "");
+    check(
+        "POST",
+        "/v1.51/containers/box/kill",
+        "",
+        409,
+        "is not running",
+    );
+    check("DELETE", "/v1.51/containers/box", "", 204, "");
+}

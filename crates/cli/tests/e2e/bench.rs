@@ -1,0 +1,55 @@
+//! What the tests share: engines, and waiting for something to become true.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use testkit::engine::{Engine, EngineOptions};
+
+/// Docker's default capabilities as `/proc/<pid>/status` shows them.
+pub(crate) const DEFAULT_CAPABILITIES: &str = "00000000a80425fb";
+
+/// An engine with the image `busybox`, and this thread in its network.
+pub(crate) fn engine() -> Engine {
+    Engine::start(options()).unwrap()
+}
+
+/// The options of [`engine`].
+pub(crate) fn options() -> EngineOptions {
+    EngineOptions::new(env!("CARGO_BIN_EXE_gorae"))
+}
+
+/// Waits until something is true.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The file below `/sys/fs/cgroup` of a running container, with v1 and v2.
+pub(crate) fn cgroup_file(pid: &str, v1: (&str, &str), v2: &str) -> String {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let (controller, v1_file) = v1;
+    for line in table.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (names, place) = (parts.next().unwrap(), parts.next().unwrap());
+        if names.split(',').any(|name| name == controller) {
+            let folder = Path::new("/sys/fs/cgroup").join(controller);
+            return read(&folder.join(place.trim_start_matches('/')).join(v1_file));
+        }
+    }
+    let place = table
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap();
+    read(&Path::new("/sys/fs/cgroup").join(place).join(v2))
+}
+
+fn read(path: &Path) -> String {
+    let text = std::fs::read_to_string(path);
+    text.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,40 @@
+//! The real `gorae` and `gorae-shim` as root, driven by Gorae's and Docker's own command lines and docker-py.
+//!
+//! Each test starts an engine on a host of its own, so all run in parallel, and each fails when its
+//! engine leaves anything behind. What a container sees is asked from inside the container.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod containers;
+#[cfg(test)]
+mod flags;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod volumes;
+
+#[cfg(test)]
+mod all_files_are_modules {
+    #[test]
+    fn every_file_beside_this_one_is_a_module_of_it() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e");
+        let main = include_str!("main.rs");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if let Some(module) = name.strip_suffix(".rs").filter(|name| *name != "main") {
+                assert!(main.contains(&format!("\nmod {module};")), "{name}");
+            }
+        }
+    }
+}

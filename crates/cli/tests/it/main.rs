@@ -1,0 +1,7 @@
+//! The command line as a program, against engines of the tests' own that answer with recorded words.
+#![cfg(test)]
+#![forbid(unsafe_code)]
+
+mod engine;
+mod run;
+mod shown;

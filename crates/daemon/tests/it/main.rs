@@ -1,0 +1,6 @@
+//! The API over a real engine, which has folders and a network namespace of its own.
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod routes;

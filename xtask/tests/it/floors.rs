@@ -1,0 +1,158 @@
+//! A crate depends only on strictly lower floors, and some third-party crates stay behind a fence.
+
+use crate::workspace::{Package, none, packages};
+
+/// What a crate may see of ours.
+#[derive(Clone, Copy, Debug)]
+enum Sight {
+    /// These alone.
+    Only(&'static [&'static str]),
+    /// Every lower floor.
+    Below,
+}
+
+use Sight::{Below, Only};
+
+/// The table of `docs/architecture.md`.
+const FLOORS: &[(&str, u8, Sight)] = &[
+    ("sys", 0, Only(&[])),
+    ("oci", 0, Only(&[])),
+    ("api", 0, Only(&[])),
+    ("hello", 0, Only(&[])),
+    ("builtin", 0, Only(&[])),
+    ("runtime", 1, Only(&["sys", "oci"])),
+    ("storage", 1, Only(&["sys", "oci"])),
+    ("distribution", 1, Only(&["oci"])),
+    ("network", 1, Only(&["sys", "oci"])),
+    ("shim", 2, Only(&["sys", "oci", "runtime"])),
+    ("engine", 3, Below),
+    ("daemon", 5, Below),
+    ("cli", 6, Below),
+    // beside the house: nothing that runs on a user's machine depends on these
+    ("testkit", 1, Only(&["sys", "oci"])),
+    ("xtask", 0, Only(&[])),
+];
+
+/// Crates that only tests may depend on.
+const NEVER_SHIPPED: &[&str] = &["testkit", "xtask"];
+
+/// A third-party crate, the packages of ours that may use it, and why no other.
+const FENCES: &[(&str, &[&str], &str)] = &[
+    ("libc", &["sys"], "unsafe calls have one door"),
+    (
+        "linux-raw-sys",
+        &["sys", "network"],
+        "numbers of the kernel stay beside their calls",
+    ),
+    ("nix", &[], "rustix is the one wrapper"),
+    ("axum", &["daemon"], "HTTP is known to the daemon alone"),
+    ("clap", &["cli"], "command lines are the cli's"),
+    ("clap_complete", &["cli"], "command lines are the cli's"),
+    ("indicatif", &["cli"], "terminals are the cli's"),
+    (
+        "mimalloc",
+        &["cli"],
+        "a library does not choose the allocator",
+    ),
+    (
+        "anyhow",
+        &["cli", "xtask"],
+        "errors of libraries name their step",
+    ),
+    ("redb", &["engine"], "the database is the engine's"),
+    (
+        "tokio",
+        &["api", "distribution", "engine", "daemon", "cli"],
+        "mechanisms and shim are synchronous",
+    ),
+    ("rustls", &["distribution"], "TLS is spoken to registries"),
+    (
+        "hickory-resolver",
+        &["distribution"],
+        "names are resolved for registries",
+    ),
+];
+
+fn floor(name: &str) -> Option<(u8, Sight)> {
+    FLOORS
+        .iter()
+        .find(|(crate_name, ..)| *crate_name == name)
+        .map(|(_, floor, sight)| (*floor, *sight))
+}
+
+#[test]
+fn every_crate_has_a_floor() {
+    let all = packages();
+    let unknown = all.iter().filter(|package| floor(&package.name).is_none());
+    let unknown: Vec<String> = unknown
+        .map(|package| format!("{} is in no row of FLOORS", package.name))
+        .collect();
+    none("give it a floor here and in docs/architecture.md", &unknown);
+}
+
+#[test]
+fn dependencies_go_down() {
+    let broken: Vec<String> = packages()
+        .iter()
+        .flat_map(edges)
+        .filter_map(|(from, to)| upward(&from, &to))
+        .collect();
+    none(
+        "a crate depends only on strictly lower floors, and on what its row names",
+        &broken,
+    );
+}
+
+fn edges(package: &Package) -> Vec<(String, String)> {
+    let ours = package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.ours);
+    ours.map(|dependency| (package.name.clone(), dependency.name.clone()))
+        .collect()
+}
+
+fn upward(from: &str, to: &str) -> Option<String> {
+    let ((own, sight), (other, _)) = (floor(from)?, floor(to)?);
+    let seen = match sight {
+        Below => true,
+        Only(list) => list.contains(&to),
+    };
+    if NEVER_SHIPPED.contains(&to) {
+        return Some(format!("{from} -> {to}: {to} is for tests only"));
+    }
+    (other >= own || !seen).then(|| format!("{from} (floor {own}) -> {to} (floor {other})"))
+}
+
+#[test]
+fn fences_hold() {
+    let mut broken = Vec::new();
+    for package in packages() {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| !dependency.ours)
+        {
+            let fence = FENCES.iter().find(|(name, ..)| *name == dependency.name);
+            if let Some((name, allowed, why)) = fence
+                && !allowed.contains(&package.name.as_str())
+                && !NEVER_SHIPPED.contains(&package.name.as_str())
+            {
+                broken.push(format!("{} uses {name}: {why}", package.name));
+            }
+        }
+    }
+    none("some crates stay behind a fence", &broken);
+}
+
+#[test]
+fn the_rule_itself() {
+    assert!(upward("runtime", "engine").is_some(), "up");
+    assert!(upward("runtime", "storage").is_some(), "sideways");
+    assert!(
+        upward("distribution", "sys").is_some(),
+        "down, but not in the row"
+    );
+    assert!(upward("engine", "testkit").is_some(), "a tool of tests");
+    assert!(upward("shim", "runtime").is_none());
+}
