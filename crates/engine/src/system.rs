@@ -26,6 +26,12 @@ pub(crate) fn cgroup_v2() -> bool {
     })
 }
 
+/// The machine's processors that the engine may use, counted once: the count reads several files.
+pub(crate) fn processors() -> usize {
+    static COUNT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// The engine's id, drawn once and kept.
 pub(crate) async fn engine_id(db: &Db) -> Result<String> {
     const KEY: &str = "engine.id";
@@ -131,8 +137,7 @@ impl Engine {
             architecture: uname(rustix::system::Uname::machine),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
             registry_config: Some(self.registry_config()),
-            n_cpu: i64::try_from(std::thread::available_parallelism().map_or(1, usize::from))
-                .unwrap_or(1),
+            n_cpu: i64::try_from(processors()).unwrap_or(1),
             mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into()))
                 .unwrap_or(i64::MAX),
             docker_root_dir: self.config.root.to_string_lossy().into_owned(),

@@ -158,8 +158,12 @@ pub fn default_set() -> Vec<String> {
 ///
 /// A failure to read it means that no `/proc` is there: then the table's end is assumed.
 pub fn last() -> u32 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
-    text.trim().parse().unwrap_or(40).min(63)
+    // the running kernel's, read once
+    static LAST: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *LAST.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+        text.trim().parse().unwrap_or(40).min(63)
+    })
 }
 
 /// Tells by full names what this process has and so may give, in the kernel's order.

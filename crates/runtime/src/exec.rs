@@ -183,6 +183,7 @@ fn run(
 ) -> Result<(), StageError> {
     process::hide().map_err(StageError::Detach)?;
     rustix::process::setsid().map_err(|error| StageError::Detach(error.into()))?;
+    let files = replace_stdio([fds.stdin, fds.stdout, fds.stderr]).map_err(StageError::Stdio)?;
     let filter = process::read_filter(fds.seccomp, None)?;
     // while the host's procfs can be trusted to be one
     let early = process::prepare(process)?;
@@ -201,13 +202,21 @@ fn run(
         init::report(socket, &Report::Ready, &[pty.master.as_fd()]);
         stdio::Source::Terminal(pty.slave)
     } else {
-        stdio::Source::Files([fds.stdin, fds.stdout, fds.stderr])
+        stdio::Source::Files(files)
     };
     let launch = process::become_user(&process, &early, filter, streams)?;
     if !channel::wait_for(socket, channel::CGROUP_READY).map_err(StageError::Channel)? {
         return Ok(());
     }
     launch.go()
+}
+
+/// Takes the parent's own streams away, after those of the process are out of their places.
+fn replace_stdio(files: [Option<OwnedFd>; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
+    let [stdin, stdout, stderr] = files.map(|file| file.map(stdio::above_stdio).transpose());
+    let files = [stdin?, stdout?, stderr?];
+    stdio::cover(stdio::open_null()?.as_fd())?;
+    Ok(files)
 }
 
 /// Joins all namespaces of the container but that of pids, which the process was born in.

@@ -16,7 +16,7 @@ use sys::process::{CloneOptions, Cloned};
 
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, default_device_rules};
 use crate::channel;
-use crate::init::{self, Envelope};
+use crate::init::{self, Envelope, stdio};
 use crate::order::{Fds, Order};
 use crate::report::{Failure, FailureKind, Report};
 use crate::rootfs;
@@ -71,6 +71,9 @@ pub enum PrepareError {
     /// The socket to the stage.
     #[error("make the socket pair to the init stage")]
     Socket(#[source] io::Error),
+    /// The null device.
+    #[error("open /dev/null")]
+    Null(#[source] io::Error),
     /// A pid namespace to join.
     #[error("join the pid namespace {path:?}")]
     JoinPid {
@@ -288,7 +291,10 @@ pub fn prepare(options: &PrepareOptions) -> Result<Prepared, PrepareError> {
         namespaces: namespaces(options),
         cgroup: born_in.as_ref().map(OwnedFd::as_fd),
     };
-    let stage = clone_stage(options, clone, &child_socket)?;
+    let null = stdio::open_null().map_err(PrepareError::Null)?;
+    let stage = clone_stage(options, clone, || {
+        init::stage(child_socket.as_fd(), null.as_fd())
+    })?;
     drop(child_socket);
     let pid = stage.pid;
     guard.stage = Some(stage);
@@ -306,10 +312,9 @@ pub fn prepare(options: &PrepareOptions) -> Result<Prepared, PrepareError> {
 fn clone_stage(
     options: &PrepareOptions,
     clone: CloneOptions<'_>,
-    socket: &OwnedFd,
+    stage: impl FnOnce() -> u8,
 ) -> Result<Cloned, PrepareError> {
-    let cloned =
-        || sys::process::clone(clone, || init::stage(socket.as_fd())).map_err(PrepareError::Clone);
+    let cloned = || sys::process::clone(clone, stage).map_err(PrepareError::Clone);
     let Some(path) = &options.join_pid else {
         return cloned();
     };

@@ -2,18 +2,19 @@
 
 use testkit::docker::Client;
 
-use crate::bench::engine;
+use crate::bench::{Checks, engine};
 
 #[test]
 fn names_and_references() {
     let engine = engine();
+    let mut checks = Checks::default();
     for client in Client::BOTH {
         let check =
             |line: &str, code: i32, text: &str| engine.run(client, line).complains(code, text);
         check(
             "run --rm Bad/Name true",
             125,
-            "invalid reference format: repository name (Bad/Name) must be lowercase",
+            "invalid reference format: repository name (Name) must be lowercase",
         );
         check("run --rm ::: true", 125, "invalid reference format");
         check("pull a//b", 1, "invalid reference format");
@@ -44,11 +45,11 @@ fn names_and_references() {
 #[test]
 fn flags_that_make_no_sense() {
     let engine = engine();
+    let mut checks = Checks::default();
     for client in Client::BOTH {
-        let check = |flags: &str, text: &str| {
-            engine
-                .run(client, &format!("run --rm {flags} busybox true"))
-                .complains(125, text)
+        let mut check = |flags: &str, text: &str| {
+            let outcome = engine.run(client, &format!("run --rm {flags} busybox true"));
+            checks.complains(&outcome, 125, text);
         };
         check("--nosuch", "unknown flag: --nosuch");
         check("-v /nosuch:relative", "mount path must be absolute");
@@ -63,7 +64,7 @@ fn flags_that_make_no_sense() {
             "--mount type=bind,src=/nosuch/at/all,dst=/x",
             "bind source path does not exist: /nosuch/at/all",
         );
-        check("--mount type=nosuch,dst=/x", "invalid mount type");
+        check("--mount type=nosuch,dst=/x", "mount type unknown");
         check(
             "--mount type=bind,src=/tmp,dst=/x,nosuch=1",
             "unexpected key 'nosuch' in 'nosuch=1'",
@@ -128,11 +129,12 @@ fn a_busy_name_and_a_busy_port() {
 #[test]
 fn the_api_refuses_what_is_no_request_of_its() {
     let engine = engine();
-    let check = |method: &str, path: &str, body: &str, status: u16, text: &str| {
+    let mut checks = Checks::default();
+    let mut check = |method: &str, path: &str, body: &str, status: u16, text: &str| {
         let answer = engine.api(method, path, body).unwrap();
         let told = String::from_utf8_lossy(&answer.body).into_owned();
-        assert_eq!(answer.status, status, "{method} {path}: {told}");
-        assert!(told.contains(text), "{method} {path}: {told}");
+        let is_so = answer.status == status && told.contains(text);
+        checks.note(is_so, || format!("{method} {path}: expected {status} {text:?}: {} {told}", answer.status));
     };
     check("GET", "/v1.51/nosuch", "", 404, "page not found");
     check(
@@ -154,7 +156,7 @@ fn the_api_refuses_what_is_no_request_of_its() {
         "/v1.51/containers/create",
         "{",
         400,
-        "unexpected EOF",
+        "invalid JSON: unexpected EOF",
     );
     check("POST", "/v1.51/containers/create", "", 400, "");
     check(
@@ -221,7 +223,7 @@ fn the_api_refuses_what_is_no_request_of_its() {
         404,
         "No such exec instance: nosuch",
     );
-    check("PUT", "/v1.51/containers/json", "", 405, "");
+    check("PUT", "/v1.51/containers/json", "", 404, "page not found");
     check("GET", "/_ping", "", 200, "OK");
     let created = engine
         .api(

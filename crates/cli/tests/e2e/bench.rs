@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use testkit::docker::Outcome;
 use testkit::engine::{Engine, EngineOptions};
 
 /// Docker's default capabilities as `/proc/<pid>/status` shows them.
@@ -16,6 +17,42 @@ pub(crate) fn engine() -> Engine {
 /// The options of [`engine`].
 pub(crate) fn options() -> EngineOptions {
     EngineOptions::new(env!("CARGO_BIN_EXE_gorae"))
+}
+
+/// Checks of one test that go on after one has failed, so that a run tells all of them.
+#[derive(Default)]
+pub(crate) struct Checks {
+    wrong: Vec<String>,
+}
+
+impl Checks {
+    /// Notes what a check found wrong.
+    pub(crate) fn note(&mut self, is_so: bool, wrong: impl FnOnce() -> String) {
+        if !is_so {
+            self.wrong.push(wrong());
+        }
+    }
+
+    /// Notes a command that did not end with this code and these words.
+    pub(crate) fn complains(&mut self, outcome: &Outcome, code: i32, text: &str) {
+        let is_so = outcome.code == code && outcome.stderr.contains(text);
+        self.note(is_so, || format!("expected {code} {text:?}\n{outcome:?}"));
+    }
+
+    /// Notes a command that did not print exactly this.
+    pub(crate) fn prints(&mut self, outcome: &Outcome, text: &str) {
+        let is_so = outcome.code == 0 && outcome.stdout.replace('\r', "").trim() == text.trim();
+        self.note(is_so, || format!("expected {text:?}\n{outcome:?}"));
+    }
+}
+
+impl Drop for Checks {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let count = self.wrong.len();
+            assert!(count == 0, "{count} wrong:\n\n{}", self.wrong.join("\n\n"));
+        }
+    }
 }
 
 /// Waits until something is true.

@@ -5,90 +5,93 @@ use std::fs;
 use testkit::docker::Client;
 use testkit::engine::Engine;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{Checks, engine, eventually};
 
 /// Runs `run --rm FLAGS busybox COMMAND` with both clients.
-#[track_caller]
-fn check(engine: &Engine, flags: &str, command: &str, expect: &str) {
-    for client in Client::BOTH {
-        let outcome = engine.run(client, &format!("run --rm {flags} busybox {command}"));
-        outcome.prints(expect);
+struct Bench {
+    engine: Engine,
+    checks: Checks,
+}
+
+fn bench() -> Bench {
+    Bench {
+        checks: Checks::default(),
+        engine: engine(),
+    }
+}
+
+impl Bench {
+    fn prints(&mut self, flags: &str, command: &str, expect: &str) {
+        for client in Client::BOTH {
+            let line = format!("run --rm {flags} busybox {command}");
+            self.checks.prints(&self.engine.run(client, &line), expect);
+        }
+    }
+
+    fn complains(&mut self, flags: &str, command: &str, text: &str) {
+        for client in Client::BOTH {
+            let line = format!("run --rm {flags} busybox {command}");
+            self.checks.complains(&self.engine.run(client, &line), 125, text);
+        }
     }
 }
 
 #[test]
 fn environment_workdir_user_and_entrypoint() {
-    let engine = engine();
-    let file = engine.home().join("env");
+    let mut bench = bench();
+    let file = bench.engine.home().join("env");
     fs::write(
         &file,
         "# comment\nFROM_FILE=yes and no\nEMPTY=\n\nHOME=/elsewhere\n",
     )
     .unwrap();
     let file = file.display();
-    check(
-        &engine,
-        "-e A=1 -e B='two words' -e C=",
+    bench.prints("-e A=1 -e B='two words' -e C=",
         "sh -c 'echo $A/$B/$C/${D-unset}'",
         "1/two words//unset",
     );
-    check(
-        &engine,
-        &format!("--env-file {file} -e EMPTY=no"),
+    bench.prints(&format!("--env-file {file} -e EMPTY=no"),
         "sh -c 'echo $FROM_FILE $EMPTY $HOME'",
         "yes and no no /elsewhere",
     );
-    check(
-        &engine,
-        "",
+    bench.prints("",
         "sh -c 'echo $HOME $PATH; test $HOSTNAME = $(hostname) && echo same'",
         "/root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nsame",
     );
-    check(&engine, "", "pwd", "/");
-    check(&engine, "-w /tmp", "pwd", "/tmp");
-    check(&engine, "-w /made/for/it", "pwd", "/made/for/it");
-    check(
-        &engine,
-        "-u 1000",
+    bench.prints("", "pwd", "/");
+    bench.prints("-w /tmp", "pwd", "/tmp");
+    bench.prints("-w /made/for/it", "pwd", "/made/for/it");
+    bench.prints("-u 1000",
         "id",
         "uid=1000 gid=0(root) groups=0(root)",
     );
-    check(
-        &engine,
-        "-u 1000:2000",
+    bench.prints("-u 1000:2000",
         "id",
         "uid=1000 gid=2000 groups=2000",
     );
-    check(
-        &engine,
-        "-u nobody",
+    bench.prints("-u nobody",
         "sh -c 'id; echo $HOME'",
         "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)\n/home",
     );
-    check(&engine, "-u nobody:root", "id -g", "0");
-    check(
-        &engine,
-        "-u 1000 --group-add 7 --group-add nogroup",
+    bench.prints("-u nobody:root", "id -g", "0");
+    bench.prints("-u 1000 --group-add 7 --group-add nogroup",
         "id -G",
         "0 7 65534",
     );
-    check(&engine, "--entrypoint echo", "hello there", "hello there");
-    check(&engine, "--entrypoint '/bin/sh'", "-c 'echo $0'", "/bin/sh");
+    bench.prints("--entrypoint echo", "hello there", "hello there");
+    bench.prints("--entrypoint '/bin/sh'", "-c 'echo $0'", "/bin/sh");
     for client in Client::BOTH {
-        engine
-            .run(client, "run --rm -u nosuch busybox id")
+        bench.engine.run(client, "run --rm -u nosuch busybox id")
             .complains(
                 125,
                 "unable to find user nosuch: no matching entries in passwd file",
             );
-        engine
-            .run(client, "run --rm -u 0:nosuch busybox id")
+        bench.engine.run(client, "run --rm -u 0:nosuch busybox id")
             .complains(
                 125,
                 "unable to find group nosuch: no matching entries in group file",
             );
-        engine
-            .run(client, "run --rm -w relative busybox pwd")
+        bench.engine.run(client, "run --rm -w relative busybox pwd")
             .complains(
                 125,
                 "the working directory 'relative' is invalid, it needs to be an absolute path",
@@ -98,142 +101,95 @@ fn environment_workdir_user_and_entrypoint() {
 
 #[test]
 fn binds_volumes_and_tmpfs() {
-    let engine = engine();
-    let host = engine.home().join("shared");
+    let mut bench = bench();
+    let host = bench.engine.home().join("shared");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("file"), "from the host").unwrap();
     let at = host.display();
-    check(
-        &engine,
-        &format!("-v {at}:/mnt"),
+    bench.prints(&format!("-v {at}:/mnt"),
         "sh -c 'cat /mnt/file; echo back > /mnt/made'",
         "from the host",
     );
     assert_eq!(fs::read_to_string(host.join("made")).unwrap(), "back\n");
-    check(
-        &engine,
-        &format!("-v {at}:/mnt:ro"),
+    bench.prints(&format!("-v {at}:/mnt:ro"),
         "sh -c 'echo no > /mnt/x || echo refused'",
         "refused",
     );
-    check(
-        &engine,
-        &format!("-v {at}/file:/etc/one:ro"),
+    bench.prints(&format!("-v {at}/file:/etc/one:ro"),
         "cat /etc/one",
         "from the host",
     );
-    check(
-        &engine,
-        &format!("--mount type=bind,src={at},dst=/mnt,readonly"),
+    bench.prints(&format!("--mount type=bind,src={at},dst=/mnt,readonly"),
         "sh -c 'cat /mnt/file; touch /mnt/x || echo refused'",
         "from the hostrefused",
     );
-    check(
-        &engine,
-        "-v data:/data",
+    bench.prints("-v data:/data",
         "sh -c 'echo kept >> /data/file; wc -l < /data/file'",
         "1",
     );
-    check_after(&engine);
-    check(
-        &engine,
-        "--mount type=volume,src=data,dst=/data,ro",
+    bench.engine.docker("run --rm -v data:/data busybox cat /data/file").prints("kept\nkept");
+    bench.prints("--mount type=volume,src=data,dst=/data,ro",
         "sh -c 'touch /data/x || echo refused'",
         "refused",
     );
-    check(
-        &engine,
-        "--tmpfs /scratch:size=1m,mode=700",
+    bench.prints("--tmpfs /scratch:size=1m,mode=700",
         "sh -c 'stat -f -c %T /scratch; stat -c %a /scratch; df -k /scratch | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
         "tmpfs\n700\n1024",
     );
-    check(
-        &engine,
-        "--mount type=tmpfs,dst=/scratch,tmpfs-size=2m,tmpfs-mode=1770",
+    bench.prints("--mount type=tmpfs,dst=/scratch,tmpfs-size=2m,tmpfs-mode=1770",
         "sh -c 'stat -c %a /scratch; df -k /scratch | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
         "1770\n2048",
     );
-    check(
-        &engine,
-        "--tmpfs /scratch",
+    bench.prints("--tmpfs /scratch",
         "sh -c 'grep \" /scratch \" /proc/mounts | cut -d\" \" -f4 | tr , \"\\n\" | grep -c \"^nosuid$\\|^nodev$\\|^noexec$\"'",
         "3",
     );
-    check(
-        &engine,
-        "--read-only",
+    bench.prints("--read-only",
         "sh -c 'touch /x || touch /bin/x || echo refused; echo fine > /dev/null; touch /dev/shm/x && echo shm'",
         "refused\nshm",
     );
-    check(
-        &engine,
-        "--read-only --tmpfs /tmp -v data:/data",
+    bench.prints("--read-only --tmpfs /tmp -v data:/data",
         "sh -c 'touch /tmp/x /data/y && echo ok'",
         "ok",
     );
-    check(
-        &engine,
-        "--shm-size 8m",
+    bench.prints("--shm-size 8m",
         "sh -c 'df -k /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
         "8192",
     );
-    check(
-        &engine,
-        "",
+    bench.prints("",
         "sh -c 'df -k /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
         "65536",
     );
 }
 
-fn check_after(engine: &Engine) {
-    // the two clients wrote a line each
-    engine
-        .docker("run --rm -v data:/data busybox cat /data/file")
-        .prints("kept");
-}
-
 #[test]
 fn names_hosts_and_resolver() {
-    let engine = engine();
-    check(
-        &engine,
-        "--hostname box.example",
+    let mut bench = bench();
+    bench.prints("--hostname box.example",
         "sh -c 'hostname; cat /etc/hostname'",
         "box.example\nbox.example",
     );
-    check(
-        &engine,
-        "--hostname box",
+    bench.prints("--hostname box",
         "sh -c 'grep -c \"172.17.0.*box\" /etc/hosts'",
         "1",
     );
-    check(
-        &engine,
-        "--add-host db:10.1.2.3 --add-host six=::1",
+    bench.prints("--add-host db:10.1.2.3 --add-host six=::1",
         "sh -c 'grep \"db$\\|six$\" /etc/hosts | tr \"\\t\" \" \"'",
         "10.1.2.3 db\n::1 six",
     );
-    check(
-        &engine,
-        "--add-host up:host-gateway",
+    bench.prints("--add-host up:host-gateway",
         "sh -c 'grep \"up$\" /etc/hosts | tr \"\\t\" \" \"'",
         "172.17.0.1 up",
     );
-    check(
-        &engine,
-        "--dns 9.9.9.9 --dns-search example.org --dns-option ndots:3",
+    bench.prints("--dns 9.9.9.9 --dns-search example.org --dns-option ndots:3",
         "sh -c 'grep -v ^# /etc/resolv.conf | grep .'",
         "nameserver 9.9.9.9\nsearch example.org\noptions ndots:3",
     );
-    check(
-        &engine,
-        "",
+    bench.prints("",
         "sh -c 'head -1 /etc/hosts | tr \"\\t\" \" \"; test $(hostname | wc -c) = 13 && echo id'",
         "127.0.0.1 localhost\nid",
     );
-    check(
-        &engine,
-        "--domainname example.net --hostname box",
+    bench.prints("--domainname example.net --hostname box",
         "hostname -f",
         "box.example.net",
     );
@@ -241,75 +197,55 @@ fn names_hosts_and_resolver() {
 
 #[test]
 fn capabilities_privileges_and_seccomp() {
-    let engine = engine();
+    let mut bench = bench();
     let set = |name: &str| {
         format!("sh -c 'grep {name} /proc/self/status | tr -s \"\\t\" \" \" | cut -d\" \" -f2'")
     };
-    check(
-        &engine,
-        "",
+    bench.prints("",
         &set("CapEff"),
         crate::bench::DEFAULT_CAPABILITIES,
     );
-    check(&engine, "", &set("CapInh"), "0000000000000000");
-    check(&engine, "", &set("CapAmb"), "0000000000000000");
-    check(
-        &engine,
-        "--cap-drop ALL",
+    bench.prints("", &set("CapInh"), "0000000000000000");
+    bench.prints("", &set("CapAmb"), "0000000000000000");
+    bench.prints("--cap-drop ALL",
         &set("CapBnd"),
         "0000000000000000",
     );
-    check(
-        &engine,
-        "--cap-drop ALL --cap-add NET_RAW",
+    bench.prints("--cap-drop ALL --cap-add NET_RAW",
         &set("CapBnd"),
         "0000000000002000",
     );
-    check(
-        &engine,
-        "--cap-add CAP_SYS_ADMIN",
+    bench.prints("--cap-add CAP_SYS_ADMIN",
         &set("CapEff"),
         "00000000a82425fb",
     );
-    check(
-        &engine,
-        "--cap-drop net_raw",
+    bench.prints("--cap-drop net_raw",
         &set("CapEff"),
         "00000000a80405fb",
     );
-    check(&engine, "-u 1000", &set("CapEff"), "0000000000000000");
-    check(
-        &engine,
-        "-u 1000",
+    bench.prints("-u 1000", &set("CapEff"), "0000000000000000");
+    bench.prints("-u 1000",
         &set("CapBnd"),
         crate::bench::DEFAULT_CAPABILITIES,
     );
-    check(
-        &engine,
-        "--security-opt no-new-privileges",
+    bench.prints("--security-opt no-new-privileges",
         &set("NoNewPrivs"),
         "1",
     );
-    check(&engine, "", &set("NoNewPrivs"), "0");
-    check(&engine, "", &set("Seccomp:"), "2");
-    check(
-        &engine,
-        "--security-opt seccomp=unconfined",
+    bench.prints("", &set("NoNewPrivs"), "0");
+    bench.prints("", &set("Seccomp:"), "2");
+    bench.prints("--security-opt seccomp=unconfined",
         &set("Seccomp:"),
         "0",
     );
-    check(&engine, "--privileged", &set("Seccomp:"), "0");
-    check(
-        &engine,
-        "--privileged",
+    bench.prints("--privileged", &set("Seccomp:"), "0");
+    bench.prints("--privileged",
         "sh -c 'mount -t tmpfs x /mnt 2>/dev/null || { mkdir /m; mount -t tmpfs x /m; } && echo mounted; test -w /proc/sys/kernel/shmmax && echo writable; ls /dev/loop-control /dev/kmsg 2>/dev/null | wc -l'",
         "mounted\nwritable\n2",
     );
-    let profile = engine.home().join("seccomp.json");
+    let profile = bench.engine.home().join("seccomp.json");
     fs::write(&profile, r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#).unwrap();
-    check(
-        &engine,
-        &format!("--security-opt seccomp={}", profile.display()),
+    bench.prints(&format!("--security-opt seccomp={}", profile.display()),
         "sh -c 'mkdir /x 2>&1; touch /y && echo touched'",
         "mkdir: can't create directory '/x': Operation not permitted\ntouched",
     );
@@ -317,35 +253,25 @@ fn capabilities_privileges_and_seccomp() {
 
 #[test]
 fn ulimits_sysctls_and_devices() {
-    let engine = engine();
-    check(
-        &engine,
-        "--ulimit nofile=100:200 --ulimit core=0",
+    let mut bench = bench();
+    bench.prints("--ulimit nofile=100:200 --ulimit core=0",
         "sh -c 'ulimit -Sn; ulimit -Hn; ulimit -c'",
         "100\n200\n0",
     );
-    check(
-        &engine,
-        "--sysctl net.ipv4.ip_forward=1 --sysctl kernel.shmmax=12345",
+    bench.prints("--sysctl net.ipv4.ip_forward=1 --sysctl kernel.shmmax=12345",
         "sh -c 'cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax'",
         "1\n12345",
     );
-    check(
-        &engine,
-        "",
+    bench.prints("",
         "sh -c 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start'",
         "0",
     );
     let see = "sh -c 'test -c /dev/fuse2 && stat -c \"%t:%T %a\" /dev/fuse2; : < /dev/fuse2 && echo read; : > /dev/fuse2 && echo written'";
-    check(
-        &engine,
-        "--device /dev/zero:/dev/fuse2:r",
+    bench.prints("--device /dev/zero:/dev/fuse2:r",
         see,
         "1:5 666\nread",
     );
-    check(
-        &engine,
-        "--device /dev/zero:/dev/fuse2",
+    bench.prints("--device /dev/zero:/dev/fuse2",
         see,
         "1:5 666\nread\nwritten",
     );
@@ -353,20 +279,17 @@ fn ulimits_sysctls_and_devices() {
 
 #[test]
 fn init_and_namespaces() {
-    let engine = engine();
-    check(&engine, "", "sh -c 'echo $$'", "1");
-    check(
-        &engine,
-        "--init",
+    let mut bench = bench();
+    bench.prints("", "sh -c 'echo $$'", "1");
+    bench.prints("--init",
         "sh -c 'test $$ -ne 1 && echo child; (sleep 0.1 &) ; sleep 0.3; ps | grep -c \"[Zz]ombie\\|\\[sleep\\]\"'; true",
         "child\n0",
     );
-    engine
-        .docker("run -d --name one --hostname one busybox sleep 1000")
+    bench.engine.docker("run -d --name one --hostname one busybox sleep 1000")
         .ok();
     let same = |name: &str, client| {
         let inside = format!("exec one readlink /proc/self/ns/{name}");
-        engine.run(client, &inside).ok().to_owned()
+        bench.engine.run(client, &inside).ok().to_owned()
     };
     for (flags, name) in [
         ("--pid container:one", "pid"),
@@ -379,32 +302,25 @@ fn init_and_namespaces() {
             } else {
                 same(name, client)
             };
-            check(
-                &engine,
-                flags,
+            bench.prints(flags,
                 &format!("readlink /proc/self/ns/{name}"),
                 &shareable,
             );
         }
     }
-    engine
-        .docker("run -d --name shared --ipc shareable busybox sleep 1000")
+    bench.engine.docker("run -d --name shared --ipc shareable busybox sleep 1000")
         .ok();
-    let ipc = engine
-        .docker("exec shared readlink /proc/self/ns/ipc")
+    let ipc = bench.engine.docker("exec shared readlink /proc/self/ns/ipc")
         .ok()
         .to_owned();
-    check(
-        &engine,
-        "--ipc container:shared",
+    bench.prints("--ipc container:shared",
         "readlink /proc/self/ns/ipc",
         &ipc,
     );
-    engine.docker("exec shared touch /dev/shm/seen").ok();
-    check(&engine, "--ipc container:shared", "ls /dev/shm", "seen");
+    bench.engine.docker("exec shared touch /dev/shm/seen").ok();
+    bench.prints("--ipc container:shared", "ls /dev/shm", "seen");
     for client in Client::BOTH {
-        engine
-            .run(client, "run --rm --ipc container:one busybox true")
+        bench.engine.run(client, "run --rm --ipc container:one busybox true")
             .complains(125, "non-shareable IPC");
     }
     let host = |name: &str| {
@@ -413,40 +329,30 @@ fn init_and_namespaces() {
             .display()
             .to_string()
     };
-    check(
-        &engine,
-        "--pid host",
+    bench.prints("--pid host",
         "readlink /proc/self/ns/pid",
         &host("pid"),
     );
-    check(
-        &engine,
-        "--uts host",
+    bench.prints("--uts host",
         "readlink /proc/self/ns/uts",
         &host("uts"),
     );
-    check(
-        &engine,
-        "--ipc host",
+    bench.prints("--ipc host",
         "readlink /proc/self/ns/ipc",
         &host("ipc"),
     );
-    check(
-        &engine,
-        "--network host",
+    bench.prints("--network host",
         "readlink /proc/self/ns/net",
         &host("net"),
     );
-    check(&engine, "--network container:one", "hostname", "one");
-    check(
-        &engine,
-        "--pid container:one",
+    bench.prints("--network container:one", "hostname", "one");
+    bench.prints("--pid container:one",
         "sh -c 'ps | grep -c \"[s]leep 1000\"'",
         "1",
     );
     for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         for client in Client::BOTH {
-            let inside = engine.run(
+            let inside = bench.engine.run(
                 client,
                 &format!("run --rm busybox readlink /proc/self/ns/{name}"),
             );
@@ -457,12 +363,11 @@ fn init_and_namespaces() {
 
 #[test]
 fn labels_pull_policy_and_platform() {
-    let engine = engine();
-    let labels = engine.home().join("labels");
+    let mut bench = bench();
+    let labels = bench.engine.home().join("labels");
     fs::write(&labels, "from=file\n").unwrap();
     for client in Client::BOTH {
-        engine
-            .run(
+        bench.engine.run(
                 client,
                 &format!(
                     "create --name box -l tier=web -l bare --label-file {} busybox",
@@ -471,24 +376,20 @@ fn labels_pull_policy_and_platform() {
             )
             .ok();
         assert_eq!(
-            engine.inspect("box", "{{json .Config.Labels}}"),
+            bench.engine.inspect("box", "{{json .Config.Labels}}"),
             r#"{"bare":"","from":"file","tier":"web"}"#
         );
-        engine.run(client, "rm box").ok();
-        engine
-            .run(client, "run --rm --pull never nosuch true")
+        bench.engine.run(client, "rm box").ok();
+        bench.engine.run(client, "run --rm --pull never nosuch true")
             .complains(125, "No such image: nosuch:latest");
-        engine
-            .run(client, "run --rm --pull sometimes busybox true")
+        bench.engine.run(client, "run --rm --pull sometimes busybox true")
             .complains(125, "sometimes");
-        engine
-            .run(
+        bench.engine.run(
                 client,
                 "run --rm --platform linux/amd64 --pull never busybox echo ok",
             )
             .prints("ok");
-        engine
-            .run(
+        bench.engine.run(
                 client,
                 "run --rm --platform linux/s390x --pull never busybox true",
             )
@@ -498,18 +399,17 @@ fn labels_pull_policy_and_platform() {
 
 #[test]
 fn cidfile_and_auto_remove() {
-    let engine = engine();
+    let mut bench = bench();
     for client in Client::BOTH {
-        let file = engine.home().join("cid");
+        let file = bench.engine.home().join("cid");
         let line = format!("run -d --rm --cidfile {} busybox sleep 0.3", file.display());
-        let id = engine.run(client, &line).ok().to_owned();
+        let id = bench.engine.run(client, &line).ok().to_owned();
         assert_eq!(fs::read_to_string(&file).unwrap().trim(), id);
-        engine
-            .run(client, &line)
+        bench.engine.run(client, &line)
             .complains(125, "ontainer ID file found");
         fs::remove_file(file).unwrap();
         eventually("it is removed", || {
-            engine.run(client, "ps -aq").ok().is_empty()
+            bench.engine.run(client, "ps -aq").ok().is_empty()
         });
     }
 }

@@ -1,12 +1,13 @@
 //! What a container sees and may do by default.
 
 use testkit::docker::Client;
+use testkit::engine::Engine;
 
 use crate::bench::engine;
 
 /// Runs a shell script in a fresh container.
 #[track_caller]
-fn check(engine: &testkit::engine::Engine, script: &str, expect: &str) {
+fn check(engine: &Engine, script: &str, expect: &str) {
     engine
         .docker(&format!("run --rm busybox sh -c '{script}'"))
         .prints(expect);

@@ -2,7 +2,7 @@
 
 use testkit::docker::Client;
 
-use crate::bench::{cgroup_file, engine, eventually};
+use crate::bench::{Checks, cgroup_file, engine, eventually};
 
 #[test]
 fn limits_are_in_the_cgroup() {
@@ -96,11 +96,11 @@ fn too_much_memory_ends_in_137_and_is_told() {
 #[test]
 fn limits_below_the_minimum_are_refused() {
     let engine = engine();
+    let mut checks = Checks::default();
     for client in Client::BOTH {
-        let check = |flags: &str, text: &str| {
-            engine
-                .run(client, &format!("run --rm {flags} busybox true"))
-                .complains(125, text);
+        let mut check = |flags: &str, text: &str| {
+            let outcome = engine.run(client, &format!("run --rm {flags} busybox true"));
+            checks.complains(&outcome, 125, text);
         };
         check("-m 1m", "Minimum memory limit allowed is 6MB");
         check(
@@ -111,8 +111,8 @@ fn limits_below_the_minimum_are_refused() {
             "--memory-swap 16m",
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         );
-        check("--cpus 1000", "Range of CPUs is from 0.01 to");
-        check("--cpus 0.001", "Range of CPUs is from 0.01 to");
+        check("--cpus 1000", "range of CPUs is from 0.01 to");
+        check("--cpus 0.001", "range of CPUs is from 0.01 to");
         check(
             "--cpuset-cpus 900",
             "Requested CPUs are not available - requested 900, available: 0-",

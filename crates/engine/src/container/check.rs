@@ -155,7 +155,7 @@ fn memory(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
 }
 
 fn processors(host: &HostConfig) -> Result<()> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = crate::system::processors();
     let most = i64::try_from(count)
         .unwrap_or(i64::MAX)
         .saturating_mul(1_000_000_000);

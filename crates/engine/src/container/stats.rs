@@ -60,7 +60,7 @@ impl Engine {
 }
 
 fn fill(stats: &mut Stats, figures: Figures) {
-    let online = std::thread::available_parallelism().map_or(1, usize::from);
+    let online = crate::system::processors();
     stats.cpu = CpuStats {
         usage: CpuUsage {
             total: figures.cpu.total,
