@@ -304,6 +304,12 @@ impl Engine {
         }
     }
 
+    /// Sets a variable of the engine's environment for its next start.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        let variable = (name.to_owned(), value.to_owned());
+        self.options.environment.push(variable);
+    }
+
     /// Starts the engine again after [`Self::kill9`] or [`Self::stop`].
     ///
     /// # Errors

@@ -27,6 +27,15 @@ impl Namespace {
         Ok(Self { file })
     }
 
+    /// The namespace of a process.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        let file = sys::netns::of_process(pid).map_err(io::Error::other)?;
+        Ok(Self { file })
+    }
+
     /// Moves the calling thread into the namespace, for good.
     ///
     /// # Errors

@@ -9,8 +9,9 @@ fn names_and_references() {
     let engine = engine();
     let mut checks = Checks::default();
     for client in Client::BOTH {
-        let check =
-            |line: &str, code: i32, text: &str| engine.run(client, line).complains(code, text);
+        let mut check = |line: &str, code: i32, text: &str| {
+            checks.complains(&engine.run(client, line), code, text);
+        };
         check(
             "run --rm Bad/Name true",
             125,
@@ -134,7 +135,12 @@ fn the_api_refuses_what_is_no_request_of_its() {
         let answer = engine.api(method, path, body).unwrap();
         let told = String::from_utf8_lossy(&answer.body).into_owned();
         let is_so = answer.status == status && told.contains(text);
-        checks.note(is_so, || format!("{method} {path}: expected {status} {text:?}: {} {told}", answer.status));
+        checks.note(is_so, || {
+            format!(
+                "{method} {path}: expected {status} {text:?}: {} {told}",
+                answer.status
+            )
+        });
     };
     check("GET", "/v1.51/nosuch", "", 404, "page not found");
     check(

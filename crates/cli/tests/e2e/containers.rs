@@ -351,12 +351,14 @@ fn exec_runs_beside_the_first_process() {
         engine
             .run(client, "exec box /etc/passwd")
             .says(126, "permission denied");
-        engine
-            .run(client, "exec -u nosuch box id")
-            .says(126, "unable to find user nosuch");
-        engine
-            .run(client, "exec -w /nosuch box id")
-            .says(126, "/nosuch");
+        engine.run(client, "exec -u nosuch box id").says(
+            1,
+            "unable to find user nosuch: no matching entries in passwd file",
+        );
+        engine.run(client, "exec -w /nosuch box id").says(
+            127,
+            "chdir to cwd (\"/nosuch\") set in config.json failed: no such file or directory",
+        );
         engine
             .run(client, "exec box sh -c 'kill -KILL $$'")
             .fails(137);

@@ -10,7 +10,17 @@ mod bench;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod docker_py;
+#[cfg(test)]
+mod failed_start;
+#[cfg(test)]
 mod flags;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -19,6 +29,8 @@ mod limits;
 mod logs;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod pull;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

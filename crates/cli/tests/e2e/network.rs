@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use testkit::docker::Client;
+use testkit::engine::Engine;
 use testkit::namespace::Namespace;
 
 use crate::bench::{engine, eventually};
@@ -22,6 +23,14 @@ fn fetch(address: &str) -> Option<String> {
     stream.shutdown(std::net::Shutdown::Write).ok()?;
     stream.read_to_string(&mut text).ok()?;
     Some(text)
+}
+
+/// Where port 80 of a container is published for IPv4, as seen from this host.
+fn published(engine: &Engine, name: &str) -> String {
+    let ports = engine.docker(&format!("port {name} 80"));
+    let mut all = ports.ok().lines();
+    let line = all.find(|line| line.starts_with("0.0.0.0:")).unwrap();
+    line.replace("0.0.0.0", "127.0.0.1")
 }
 
 #[track_caller]
@@ -47,6 +56,8 @@ fn a_published_port_is_reached_from_everywhere() {
         serves("127.0.0.1:8080");
         serves("10.9.0.1:8080");
         serves("172.17.0.1:8080");
+        // Docker's proxy listens there, too, and the port is shown so
+        serves("[::1]:8080");
         serves_from(&other, "10.9.0.1:8080");
         let ip = engine.inspect("web", "{{.NetworkSettings.IPAddress}}");
         serves(&format!("{ip}:80"));
@@ -64,8 +75,8 @@ fn a_published_port_is_reached_from_everywhere() {
             .prints("served");
         engine
             .run(client, "port web")
-            .prints("80/tcp -> 0.0.0.0:8080");
-        engine.run(client, "port web 80").prints("0.0.0.0:8080");
+            .shows("80/tcp -> 0.0.0.0:8080");
+        engine.run(client, "port web 80").shows("0.0.0.0:8080");
         engine.run(client, "rm -f web").ok();
         assert_eq!(
             fetch("127.0.0.1:8080"),
@@ -99,7 +110,7 @@ fn addresses_ranges_and_chosen_ports() {
         serves("127.0.0.1:9000");
         engine
             .run(client, "port ranged 81/tcp")
-            .prints("0.0.0.0:9001");
+            .shows("0.0.0.0:9001");
 
         engine
             .run(
@@ -107,10 +118,7 @@ fn addresses_ranges_and_chosen_ports() {
                 &format!("run -d --name chosen -p 80 busybox {SERVE}"),
             )
             .ok();
-        let place = engine
-            .run(client, "port chosen 80")
-            .ok()
-            .replace("0.0.0.0", "127.0.0.1");
+        let place = published(&engine, "chosen");
         serves(&place);
 
         engine
@@ -119,10 +127,7 @@ fn addresses_ranges_and_chosen_ports() {
                 &format!("run -d --name all --expose 80 -P busybox {SERVE}"),
             )
             .ok();
-        let place = engine
-            .run(client, "port all 80")
-            .ok()
-            .replace("0.0.0.0", "127.0.0.1");
+        let place = published(&engine, "all");
         serves(&place);
 
         engine
@@ -131,14 +136,30 @@ fn addresses_ranges_and_chosen_ports() {
                 &format!("run -d --name any -p 9100-9110:80 busybox {SERVE}"),
             )
             .ok();
-        let place = engine
-            .run(client, "port any 80")
-            .ok()
-            .replace("0.0.0.0", "127.0.0.1");
+        let place = published(&engine, "any");
         assert!(place.starts_with("127.0.0.1:91"), "{place}");
         serves(&place);
         engine.run(client, "rm -f one ranged chosen all any").ok();
     }
+}
+
+/// Answers datagrams inside the container `dns`, until it is gone.
+fn echo_inside(engine: &Engine) {
+    let pid = engine.inspect("dns", "{{.State.Pid}}").parse().unwrap();
+    let inside = Namespace::of_process(pid).unwrap();
+    let socket = inside
+        .within(|| UdpSocket::bind("0.0.0.0:53").unwrap())
+        .unwrap();
+    // a socket keeps its network alive, so it must not outlive the test
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+            let _gone = socket.send_to(&buffer[..count], from);
+        }
+    });
 }
 
 #[test]
@@ -146,11 +167,14 @@ fn udp_is_published_too() {
     let engine = engine();
     let other = engine.network().neighbour().unwrap();
     for client in Client::BOTH {
-        let echo = "nc -u -l -p 53 -e cat";
-        engine.run(client, &format!("run -d --name dns -p 5353:53/udp -p 5353:53/tcp busybox sh -c 'while :; do {echo}; done'")).ok();
         engine
-            .run(client, "port dns")
-            .shows("53/udp -> 0.0.0.0:5353");
+            .run(
+                client,
+                "run -d --name dns -p 5353:53/udp -p 5353:53/tcp busybox sleep 1000",
+            )
+            .ok();
+        engine.run(client, "port dns 53/udp").shows("0.0.0.0:5353");
+        echo_inside(&engine);
         let ask = |to: &str| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect(to).unwrap();
@@ -167,6 +191,7 @@ fn udp_is_published_too() {
             ask("127.0.0.1:5353")
         });
         engine.run(client, "restart -t 0 dns").ok();
+        echo_inside(&engine);
         eventually("an answer for another host", || {
             other.within(|| ask("10.9.0.1:5353")).unwrap()
         });
@@ -233,7 +258,7 @@ fn networks_none_host_and_container() {
 fn addresses_are_given_and_taken_back() {
     let engine = engine();
     for client in Client::BOTH {
-        let address = |engine: &testkit::engine::Engine, name: &str| {
+        let address = |engine: &Engine, name: &str| {
             engine.inspect(
                 name,
                 "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.MacAddress}}",

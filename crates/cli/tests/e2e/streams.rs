@@ -45,7 +45,7 @@ fn without_i_there_is_no_input() {
 fn attach_shows_output_and_takes_input() {
     let engine = engine();
     for client in Client::BOTH {
-        engine.run(client, "run -d -i --name box busybox sh -c 'while read line; do echo got $line; done; exit 6'").ok();
+        engine.run(client, "run -d -i --name box busybox sh -c 'while read line; do echo got $line; test $line = quit && exit 6; done'").ok();
         let mut session = engine.session(client, "attach box");
         session.write("a\n").unwrap();
         session.expect("got a");
@@ -54,6 +54,7 @@ fn attach_shows_output_and_takes_input() {
             session.write("b\n").unwrap();
             watcher.output().contains("got b")
         });
+        session.write("quit\n").unwrap();
         let outcome = session.finish();
         assert_eq!(outcome.code, 6, "{outcome:?}");
         assert_eq!(watcher.finish().code, 6);
