@@ -24,8 +24,6 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup.
     pub cgroup: &'a Cgroup,
-    /// The user as `name[:group]`, in place of the one that the process names.
-    pub user: Option<&'a str>,
 }
 
 /// A process that was started in a container.
@@ -193,9 +191,6 @@ fn run(
     let root = rustix::fs::open(c"/", flags, Mode::empty())
         .map_err(|error| StageError::Join(error.into()))?;
     let mut process = process.clone();
-    if let Some(user) = target.user {
-        process.user.username = Some(user.to_owned());
-    }
     process::resolve_user(root.as_fd(), &mut process.user)?;
     let streams = if let Some(own) = own {
         let pty = init::open_console(root.as_fd(), &own, &process)?;

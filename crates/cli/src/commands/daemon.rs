@@ -119,6 +119,7 @@ fn config(call: &Call) -> anyhow::Result<daemon::Config> {
     };
     let mut engine = engine::Config {
         run: path("run").unwrap_or_else(globals::run_dir),
+        builtin_image: Some(builtin::HELLO_IMAGE),
         ..engine::Config::default()
     };
     if let Some(root) = path("root").or_else(|| std::env::var_os("GORAE_ROOT").map(PathBuf::from)) {

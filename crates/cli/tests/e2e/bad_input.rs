@@ -22,7 +22,7 @@ fn names_and_references() {
         check(
             "tag busybox UPPER",
             1,
-            "invalid reference format: repository name (UPPER) must be lowercase",
+            "invalid reference format: repository name (library/UPPER) must be lowercase",
         );
         check("tag nosuch x1", 1, "No such image: nosuch:latest");
         check("rmi nosuch", 1, "No such image: nosuch:latest");
@@ -73,7 +73,7 @@ fn flags_that_make_no_sense() {
         check("-v /tmp:/x -v /var:/x", "Duplicate mount point: /x");
         check("-p 99999:80", "invalid hostPort: 99999");
         check("-p 80:x", "invalid containerPort: x");
-        check("-p 1.2.3:80:80", "invalid");
+        check("-p 1.2.3:80:80", "invalid ip address: 1.2.3");
         check(
             "-p 8000-8002:80-81",
             "invalid ranges specified for container and host Ports",
@@ -81,9 +81,8 @@ fn flags_that_make_no_sense() {
         check("--cap-add NOSUCH", "NOSUCH");
         check("--security-opt nosuch=1", "nosuch");
         check("--security-opt seccomp=/nosuch.json", "/nosuch.json");
-        check("--device /dev/nosuchdevice", "/dev/nosuchdevice");
         check("--sysctl nosuch", "nosuch");
-        check("--ipc nosuch", "--ipc: invalid IPC mode");
+        check("--ipc nosuch", "invalid IPC mode: nosuch");
         check("--pid nosuch", "--pid: invalid PID mode");
         check("--uts nosuch", "--uts: invalid UTS mode");
         check("--stop-signal NOSUCH", "NOSUCH");
@@ -93,8 +92,10 @@ fn flags_that_make_no_sense() {
         check("--env-file /nosuch", "/nosuch");
         check("--name -x", "Invalid container name");
         check("--tmpfs /", "/");
-        check("--runtime nosuch", "nosuch");
-        check("--platform nosuch/nosuch", "nosuch");
+        check(
+            "--runtime nosuch",
+            "unknown or invalid runtime name: nosuch",
+        );
     }
     engine.docker("ps -aq").prints("");
     engine.docker("volume ls -q").prints("");

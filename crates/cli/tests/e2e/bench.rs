@@ -33,9 +33,11 @@ impl Checks {
         }
     }
 
-    /// Notes a command that did not end with this code and these words.
+    /// Notes a command that did not end with this code and these words, in whichever case: Docker's
+    /// command lines differ in that.
     pub(crate) fn complains(&mut self, outcome: &Outcome, code: i32, text: &str) {
-        let is_so = outcome.code == code && outcome.stderr.contains(text);
+        let is_so =
+            outcome.code == code && outcome.stderr.to_lowercase().contains(&text.to_lowercase());
         self.note(is_so, || format!("expected {code} {text:?}\n{outcome:?}"));
     }
 

@@ -15,10 +15,8 @@ fn run_gives_output_and_exit_code() {
             client,
             "run --rm busybox sh -c 'echo out; echo err >&2; exit 3'",
         );
-        assert_eq!(
-            (outcome.code, outcome.stdout.trim(), outcome.stderr.trim()),
-            (3, "out", "err")
-        );
+        let streams = (outcome.code, outcome.stdout.trim(), outcome.stderr.trim());
+        assert_eq!(streams, (3, "out", "err"), "{outcome:?}");
         engine
             .run(
                 client,
@@ -332,10 +330,8 @@ fn exec_runs_beside_the_first_process() {
     for client in Client::BOTH {
         engine.run(client, "exec box echo hello").prints("hello");
         let outcome = engine.run(client, "exec box sh -c 'echo out; echo err >&2; exit 9'");
-        assert_eq!(
-            (outcome.code, outcome.stdout.trim(), outcome.stderr.trim()),
-            (9, "out", "err")
-        );
+        let streams = (outcome.code, outcome.stdout.trim(), outcome.stderr.trim());
+        assert_eq!(streams, (9, "out", "err"), "{outcome:?}");
         engine
             .run(
                 client,

@@ -27,14 +27,6 @@ impl Bench {
             self.checks.prints(&self.engine.run(client, &line), expect);
         }
     }
-
-    fn complains(&mut self, flags: &str, command: &str, text: &str) {
-        for client in Client::BOTH {
-            let line = format!("run --rm {flags} busybox {command}");
-            self.checks
-                .complains(&self.engine.run(client, &line), 125, text);
-        }
-    }
 }
 
 #[test]
@@ -135,8 +127,8 @@ fn binds_volumes_and_tmpfs() {
     );
     bench.prints(
         "-v data:/data",
-        "sh -c 'echo kept >> /data/file; wc -l < /data/file'",
-        "1",
+        "sh -c 'echo kept >> /data/file; tail -1 /data/file'",
+        "kept",
     );
     bench
         .engine
@@ -284,7 +276,7 @@ fn ulimits_sysctls_and_devices() {
         "sh -c 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start'",
         "0",
     );
-    let see = "sh -c 'stat -c %t:%T /dev/made; : 2>/dev/null < /dev/made && echo read; : 2>/dev/null > /dev/made && echo written; true'";
+    let see = "sh -c 'stat -c %t:%T /dev/made; true 2>/dev/null < /dev/made && echo read; true 2>/dev/null > /dev/made && echo written; true'";
     bench.prints("--device /dev/kmsg:/dev/made:w", see, "1:b\nwritten");
     bench.prints("--device /dev/kmsg:/dev/made:m", see, "1:b");
     bench.prints("--device /dev/zero:/dev/made", see, "1:5\nread\nwritten");

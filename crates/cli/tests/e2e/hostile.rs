@@ -60,7 +60,7 @@ fn masked_paths_cannot_be_moved_by_the_image() {
     let engine = engine();
     import_with_link(&engine, "null", "dev/null", "/proc/sys/kernel/core_pattern");
     engine
-        .docker("run --rm null sh -c 'stat -c %t:%T /dev/null; wc -c < /proc/kcore'")
+        .docker("run --rm null sh -c 'stat -c %t:%T /dev/null; wc -c < /proc/timer_list'")
         .prints("1:3\n0");
     import_with_link(&engine, "console", "dev/console", "/proc/sysrq-trigger");
     let outcome = engine.docker("run --rm -t console sh -c 'test -c /dev/console && echo console'");
@@ -104,7 +104,7 @@ fn users_files_of_the_image_are_read_with_care() {
     passwd(&engine, "huge", &[b'x'; 16 << 20]);
     engine
         .docker("run --rm -u nobody huge id -u")
-        .complains(125, "nobody");
+        .complains(125, "etc/passwd");
     import_with_link(&engine, "linked", "etc/passwd", "/proc/1/environ");
     engine.docker("run --rm -u root linked id -u").ok();
 }

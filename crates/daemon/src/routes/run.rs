@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
-use api::container::{CreateRequest, CreateResponse};
+use api::container::CreateRequest;
 use api::query::{Attach, ContainerCreate, Query};
 use api::stdcopy::{self, Stream};
 use axum::extract::{FromRequest, Request, State};

@@ -1,9 +1,11 @@
 //! Starting a container: a ready shim, a network, the files, one order.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use runtime::Rootfs;
 use shim::{CallError, ErrorKind, FdRole, Reply, Request, RunOrder};
 use sys::spawn::Spawned;
 
@@ -248,11 +250,7 @@ impl Engine {
             order: runtime::Order {
                 id: record.id.clone(),
                 spec: spec::build(&context)?,
-                rootfs: runtime::Rootfs::Overlay {
-                    lower: paths?,
-                    upper: folder.join("upper"),
-                    work: folder.join("work"),
-                },
+                rootfs: rootfs(record, paths?, &folder)?,
                 init: record.host.init == Some(true),
             },
             dir: run_dir,
@@ -265,7 +263,7 @@ impl Engine {
     }
 
     /// The folder of a layer.
-    pub(crate) fn layer_path(&self, chain: &oci::Digest) -> Result<std::path::PathBuf> {
+    pub(crate) fn layer_path(&self, chain: &oci::Digest) -> Result<PathBuf> {
         if self.store.layers().exists(chain) {
             return Ok(self.store.layers().path(chain));
         }
@@ -275,7 +273,7 @@ impl Engine {
     }
 
     /// A container's cgroup, relative to each hierarchy's root.
-    fn cgroup(&self, record: &Record) -> std::path::PathBuf {
+    fn cgroup(&self, record: &Record) -> PathBuf {
         let parent = &record.host.resources.cgroup_parent;
         let parent = if parent.is_empty() {
             self.config.cgroup_parent.clone()
@@ -331,8 +329,25 @@ fn namespaces(record: &Record, joined: &Joined) -> Namespaces {
     }
 }
 
+/// The root file system. The end of a mount flushes the whole file system that its upper directory
+/// is on (`ovl_sync_fs`), which nobody needs for files that go with the container.
+fn rootfs(record: &Record, lower: Vec<PathBuf>, folder: &Path) -> Result<Rootfs> {
+    let (upper, work) = (folder.join("upper"), folder.join("work"));
+    if !record.host.auto_remove {
+        return Ok(Rootfs::Overlay { lower, upper, work });
+    }
+    // the mark of an earlier run, without which the kernel refuses the next (overlayfs.rst, "Volatile mount")
+    let mark = work.join("work/incompat");
+    match std::fs::remove_dir_all(&mark) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).step(|| format!("remove {}", mark.display())),
+    }
+    Ok(Rootfs::VolatileOverlay { lower, upper, work })
+}
+
 /// Makes the run directory anew, without what an earlier run left.
-fn clear(run_dir: &std::path::Path) -> Result<()> {
+fn clear(run_dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let step = || format!("prepare folder {}", run_dir.display());
     match std::fs::remove_dir_all(run_dir) {

@@ -166,7 +166,6 @@ impl Container {
         ExecTarget {
             pidfd: self.running().pidfd.as_fd(),
             cgroup: &self.running().cgroup,
-            user: None,
         }
     }
 

@@ -265,7 +265,6 @@ impl Container {
                 .map_err(|error| Refusal::failed("make pipes", &error))?
         };
         let target = ExecTarget {
-            user: None,
             pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
         };

@@ -84,7 +84,7 @@ fn a_signal_to_the_shim_ends_the_container_in_order() {
 
 #[test]
 fn a_killed_shim_takes_the_container_along() {
-    let mut fixture = Fixture::running(&["sleep", "1000"]);
+    let fixture = Fixture::running(&["sleep", "1000"]);
     fixture.child.kill().unwrap();
     fixture.child.wait().unwrap();
     let pid = fixture.pid;

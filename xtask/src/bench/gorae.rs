@@ -1,0 +1,166 @@
+//! The engine under test: the executables of `make build`, in a folder and a network of their own.
+
+use super::subject::{Place, Subject, output, word};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const NAMESPACE: &str = "gorae-bench";
+const CGROUP: &str = "/gorae-bench";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running engine; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Gorae {
+    program: PathBuf,
+    folder: PathBuf,
+    daemon: Child,
+}
+
+impl Gorae {
+    pub(crate) fn start(root: &Path, bench: &Path) -> Result<Self> {
+        let program = root.join("target/gorae/bin/gorae");
+        if !program.is_file() {
+            bail!("{} is missing: run 'make build' first", program.display());
+        }
+        make_namespace()?;
+        let folder = bench.join("engine");
+        for name in ["root", "run"] {
+            fs::create_dir_all(folder.join(name))
+                .with_context(|| format!("create {}", folder.display()))?;
+        }
+        let log = File::create(folder.join("engine.log")).context("create the engine's log")?;
+        let daemon = Command::new("nsenter")
+            .arg(format!("--net={}", namespace_file()))
+            .arg(&program)
+            .args(["daemon", "--cgroup-parent", CGROUP, "--root"])
+            .arg(folder.join("root"))
+            .arg("--run")
+            .arg(folder.join("run"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share the engine's log")?)
+            .stderr(log)
+            .spawn()
+            .context("start the engine")?;
+        let mut gorae = Self {
+            program,
+            folder,
+            daemon,
+        };
+        gorae.wait_ready()?;
+        Ok(gorae)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            if let Some(status) = self.daemon.try_wait().context("wait for the engine")? {
+                bail!(
+                    "the engine ended at once with {status}; its log: {}",
+                    self.folder.join("engine.log").display()
+                );
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("the engine does not listen on {}", self.socket().display());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("run/gorae.sock")
+    }
+
+    /// The address of its API.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The engine's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// A blob's file in the engine's store.
+    pub(crate) fn blob(&self, hash: &str) -> PathBuf {
+        self.folder.join("root/content/blobs/sha256").join(hash)
+    }
+
+    /// A command of the own command line, to be timed.
+    pub(crate) fn subject(&self, words: &[&str]) -> Subject {
+        let program = std::iter::once(word(&self.program));
+        Subject {
+            name: "gorae",
+            command: program
+                .chain(words.iter().map(|word| (*word).to_owned()))
+                .collect(),
+            place: Place::Here(vec![("GORAE_HOST", self.host())]),
+        }
+    }
+
+    /// Runs a command of the own command line.
+    pub(crate) fn call(&self, words: &[&str]) -> Result<String> {
+        output(
+            Command::new(&self.program)
+                .env("GORAE_HOST", self.host())
+                .args(words),
+        )
+    }
+
+    /// A program in the engine's network.
+    pub(crate) fn inside(program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", namespace_file()))
+            .arg(program);
+        command
+    }
+
+    fn remove_containers(&self) -> Result<()> {
+        let ids = self.call(&["ps", "--all", "--quiet"])?;
+        let ids: Vec<&str> = ids.lines().collect();
+        if !ids.is_empty() {
+            self.call(&[&["rm", "--force"], ids.as_slice()].concat())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Gorae {
+    fn drop(&mut self) {
+        // each step is tried, whatever became of the one before
+        if let Err(error) = self.remove_containers() {
+            println!("xtask: cannot remove the containers: {error:#}");
+        }
+        let ended = output(Command::new("kill").args(["-TERM", &self.daemon.id().to_string()]));
+        if ended.is_err() || self.daemon.wait().is_err() {
+            println!(
+                "xtask: cannot stop the engine, process {}",
+                self.daemon.id()
+            );
+        }
+        if let Err(error) = output(Command::new("ip").args(["netns", "delete", NAMESPACE])) {
+            println!("xtask: {error:#}");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            println!("xtask: cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}
+
+fn namespace_file() -> String {
+    format!("/run/netns/{NAMESPACE}")
+}
+
+fn make_namespace() -> Result<()> {
+    if !Path::new(&namespace_file()).exists() {
+        output(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
+    }
+    output(Command::new("ip").args(["-n", NAMESPACE, "link", "set", "lo", "up"]))?;
+    Ok(())
+}

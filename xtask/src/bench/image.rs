@@ -1,0 +1,319 @@
+//! The images that are run and pulled: made here, the same bytes on every machine.
+
+use super::subject::word;
+use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+/// The small image's name.
+pub(crate) const BUSYBOX: &str = "bench/busybox";
+/// The big image's name in the registry.
+pub(crate) const LARGE: &str = "bench/large:1";
+/// Debian's busybox-static.
+const PROGRAM: &str = "/bin/busybox";
+
+const LAYERS: u64 = 5;
+const FILES: u64 = 30_000;
+const BYTES: u64 = 909_000_000;
+
+/// Makes a tarball of busybox and its links; gives its path.
+pub(crate) fn busybox(folder: &Path) -> Result<PathBuf> {
+    let program =
+        fs::read(PROGRAM).with_context(|| format!("read {PROGRAM}: install busybox-static"))?;
+    let path = folder.join("busybox.tar");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    let mut archive = tar::Builder::new(BufWriter::new(file));
+    append(&mut archive, "bin/busybox", 0o755, &program)?;
+    for name in ["sh", "true", "sleep"] {
+        let mut header = header(0, 0o777);
+        header.set_entry_type(tar::EntryType::Symlink);
+        archive.append_link(&mut header, format!("bin/{name}"), "busybox")?;
+    }
+    archive.into_inner()?.flush()?;
+    Ok(path)
+}
+
+/// Unpacks the small image, for what runs without an engine; gives the folder.
+pub(crate) fn rootfs(folder: &Path, tarball: &Path) -> Result<PathBuf> {
+    let rootfs = folder.join("rootfs");
+    fs::create_dir_all(&rootfs).with_context(|| format!("create {}", rootfs.display()))?;
+    super::subject::output(Command::new("tar").args([
+        "-C",
+        &word(&rootfs),
+        "-xf",
+        &word(tarball),
+    ]))?;
+    Ok(rootfs)
+}
+
+fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_767_225_600);
+    header.set_size(size);
+    header
+}
+
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    name: &str,
+    mode: u32,
+    bytes: &[u8],
+) -> Result<()> {
+    let mut header = header(u64::try_from(bytes.len())?, mode);
+    archive
+        .append_data(&mut header, name, bytes)
+        .with_context(|| format!("append {name}"))
+}
+
+/// The big image as an OCI image layout.
+#[derive(Debug)]
+pub(crate) struct Large {
+    pub(crate) layout: PathBuf,
+    /// The hash of one of its layers.
+    pub(crate) layer: String,
+}
+
+/// Makes the big image, or finds it from an earlier run.
+pub(crate) fn large(folder: &Path) -> Result<Large> {
+    let layout = folder.join("large");
+    let done = layout.join("layer");
+    if let Ok(layer) = fs::read_to_string(&done) {
+        return Ok(Large { layout, layer });
+    }
+    println!(
+        "    making an image of {FILES} files and {} MB",
+        BYTES / 1_000_000
+    );
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).with_context(|| format!("create {}", blobs.display()))?;
+    let layers = thread::scope(|scope| {
+        let threads: Vec<_> = (0..LAYERS)
+            .map(|number| {
+                scope.spawn({
+                    let blobs = &blobs;
+                    move || layer(blobs, number)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a layer's thread panicked"))?
+            })
+            .collect::<Result<Vec<_>>>()
+    })?;
+    index(&layout, &layers)?;
+    let first = layers.first().context("an image has a layer")?.blob.clone();
+    fs::write(&done, &first).with_context(|| format!("write {}", done.display()))?;
+    Ok(Large {
+        layout,
+        layer: first,
+    })
+}
+
+#[derive(Debug)]
+struct Layer {
+    blob: String,
+    size: u64,
+    diff: String,
+}
+
+/// Counts and hashes what goes through.
+struct Hashing<W> {
+    inner: W,
+    hash: Sha256,
+    count: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hash: Sha256::new(),
+            count: 0,
+        }
+    }
+
+    fn finish(self) -> (W, String, u64) {
+        (self.inner, hex::encode(self.hash.finalize()), self.count)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..taken]);
+        self.count += u64::try_from(taken).map_err(io::Error::other)?;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn layer(blobs: &Path, number: u64) -> Result<Layer> {
+    let partial = blobs.join(format!(".layer-{number}"));
+    let file = BufWriter::new(
+        File::create(&partial).with_context(|| format!("create {}", partial.display()))?,
+    );
+    let packed = GzEncoder::new(Hashing::new(file), Compression::new(6));
+    let mut archive = tar::Builder::new(Hashing::new(packed));
+    let mut filler = Filler::new(number + 1);
+    let (files, mut left) = (FILES / LAYERS, BYTES / LAYERS);
+    for file in 0..files {
+        let rest = files - file;
+        // about the mean of what is left, from a little to twice as much
+        let size = if rest == 1 {
+            left
+        } else {
+            (filler.below(2 * left / rest) + 1).min(left)
+        };
+        left -= size;
+        let name = format!("usr/share/layer{number}/{:03}/{file:05}.dat", file / 100);
+        append(
+            &mut archive,
+            &name,
+            0o644,
+            &filler.bytes(usize::try_from(size)?),
+        )?;
+    }
+    ensure!(left == 0, "a layer lacks {left} bytes");
+    let (packed, diff, _) = archive.into_inner()?.finish();
+    let (mut file, blob, size) = packed.finish()?.finish();
+    file.flush()?;
+    fs::rename(&partial, blobs.join(&blob))
+        .with_context(|| format!("rename {}", partial.display()))?;
+    Ok(Layer { blob, size, diff })
+}
+
+fn index(layout: &Path, layers: &[Layer]) -> Result<()> {
+    let blobs = layout.join("blobs/sha256");
+    let put = |media_type: &str, value: &serde_json::Value| -> Result<serde_json::Value> {
+        let bytes = serde_json::to_vec(value)?;
+        let hash = hex::encode(Sha256::digest(&bytes));
+        fs::write(blobs.join(&hash), &bytes).with_context(|| format!("write blob {hash}"))?;
+        Ok(
+            json!({"mediaType": media_type, "digest": format!("sha256:{hash}"), "size": bytes.len()}),
+        )
+    };
+    let diffs: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", layer.diff))
+        .collect();
+    let config = put(
+        "application/vnd.oci.image.config.v1+json",
+        &json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diffs}}),
+    )?;
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": format!("sha256:{}", layer.blob), "size": layer.size}))
+        .collect();
+    let mut manifest = put(
+        "application/vnd.oci.image.manifest.v1+json",
+        &json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}),
+    )?;
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "large"});
+    fs::write(
+        layout.join("index.json"),
+        serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [manifest]}))?,
+    )?;
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )?;
+    Ok(())
+}
+
+/// Bytes that look random and pack as programs and texts do, the same for the same seed.
+struct Filler {
+    state: u64,
+    text: Vec<u8>,
+    noise: Vec<u8>,
+}
+
+/// The pools are longer than what gzip looks back on, so that repeats do not pack to nothing.
+const POOL: usize = 1 << 20;
+
+impl Filler {
+    fn new(seed: u64) -> Self {
+        let mut filler = Self {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            text: Vec::new(),
+            noise: Vec::new(),
+        };
+        while filler.noise.len() < POOL {
+            let word = filler.next().to_le_bytes();
+            filler.noise.extend(word);
+            // a word of few letters: half a byte of surprise a byte
+            filler
+                .text
+                .extend(word.map(|byte| b"etaoin shrdlucm\n"[usize::from(byte & 15)]));
+        }
+        filler
+    }
+
+    /// xorshift64*
+    fn next(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 11) % limit.max(1)
+    }
+
+    /// Slices of the pools, of which one in four is noise.
+    fn bytes(&mut self, size: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size);
+        while bytes.len() < size {
+            let pick = self.next();
+            let pool = if pick.is_multiple_of(4) {
+                &self.noise
+            } else {
+                &self.text
+            };
+            let begin = (usize::try_from(pick >> 32).unwrap_or_default()) % (POOL - 4096);
+            let length = (size - bytes.len()).min(4096);
+            bytes.extend_from_slice(&pool[begin..begin + length]);
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes() {
+        let bytes = |seed| Filler::new(seed).bytes(10_000);
+        assert_eq!(bytes(1), bytes(1));
+        assert_ne!(bytes(1), bytes(2));
+        assert_eq!(bytes(3).len(), 10_000);
+    }
+
+    #[test]
+    fn the_bytes_pack_like_files() {
+        let bytes = Filler::new(9).bytes(1 << 20);
+        let mut packed = GzEncoder::new(Vec::new(), Compression::new(6));
+        packed.write_all(&bytes).unwrap();
+        let ratio = packed.finish().unwrap().len() * 100 / bytes.len();
+        assert!((40..80).contains(&ratio), "{ratio} %");
+    }
+}
