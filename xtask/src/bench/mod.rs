@@ -112,9 +112,11 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
         docker_cli,
     };
     bench.load(&tarball)?;
-    let rows = bench.measure()?;
-    let report = Report::new(&bench, rows)?;
-    bench.clean()?;
+    let rows = bench.measure();
+    // a row that fails leaves nothing either
+    let cleaned = bench.clean();
+    let report = Report::new(&bench, rows?)?;
+    cleaned?;
     report.write(&root().join("bench/runs"))
 }
 

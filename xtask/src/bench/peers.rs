@@ -5,7 +5,7 @@ use super::subject::{Place, Subject, output, word};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -18,11 +18,27 @@ pub(crate) const REGISTRY: &str = "127.0.0.1:5055";
 /// The small image under the name that podman gives to what it imports.
 pub(crate) const PODMAN_BUSYBOX: &str = "localhost/bench/busybox:latest";
 
-/// The peers' tool.
-#[derive(Clone, Debug)]
+/// The variables that the tool sets for what runs in its root.
+const VARIABLES: [(&str, &str); 2] = [
+    ("DOCKER_HOST", "unix:///run/peers/docker.sock"),
+    ("PODMAN_IGNORE_CGROUPSV1_WARNING", "1"),
+];
+
+/// The peers' tool, and one mount namespace of its making that all commands share: podman's network
+/// namespaces are mounted there, and what one command mounts the next must find.
+#[derive(Debug)]
 pub(crate) struct Peers {
     tool: PathBuf,
     root: PathBuf,
+    holder: Child,
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        if let Err(error) = self.holder.kill().and_then(|()| self.holder.wait()) {
+            println!("xtask: cannot end process {}: {error}", self.holder.id());
+        }
+    }
 }
 
 impl Peers {
@@ -42,11 +58,31 @@ impl Peers {
             bail!("peers build ended with {status}");
         }
         let root = output(Command::new(&tool).arg("path"))?.trim().into();
-        let peers = Self { tool, root };
+        let holder = Command::new(&tool)
+            .args(["run", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn();
+        let peers = Self {
+            tool,
+            root,
+            holder: holder.context("start peers run")?,
+        };
+        peers.wait_for_root()?;
         if peers.call(&["docker", "version"]).is_err() {
             peers.background(&mut Command::new(&peers.tool), &["dockerd"])?;
         }
         Ok(Some(peers))
+    }
+
+    /// Waits until the holder has made its mounts and become what it runs.
+    fn wait_for_root(&self) -> Result<()> {
+        for _ in 0..500 {
+            if super::memory::name(self.holder.id()) == "sleep" {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        bail!("the peers' root was not entered")
     }
 
     /// Lets the tool start something that goes on by itself, and does not wait for its output to end.
@@ -67,11 +103,26 @@ impl Peers {
         Ok(())
     }
 
+    /// A program in the root and the network of a process of the peers.
+    pub(crate) fn enter(holder: u32, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args([
+                "--target",
+                &holder.to_string(),
+                "--mount",
+                "--net",
+                "--root",
+                "--wd",
+                program,
+            ])
+            .envs(VARIABLES);
+        command
+    }
+
     /// A program of the peers' root.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(&self.tool);
-        command.arg("run").arg(program);
-        command
+        Self::enter(self.holder.id(), program)
     }
 
     /// A file of this machine, as the peers' root sees it.
@@ -89,7 +140,7 @@ impl Peers {
         Subject {
             name,
             command: words.iter().map(|word| (*word).to_owned()).collect(),
-            place: Place::Peers(self.clone()),
+            place: Place::Peers(self.holder.id()),
         }
     }
 
@@ -167,7 +218,7 @@ impl Peers {
             let ids = self.call(&[engine, "ps", "--all", "--quiet", "--filter", "name=bench-"])?;
             let ids: Vec<&str> = ids.lines().collect();
             if !ids.is_empty() {
-                self.call(&[&[engine, "rm", "--force"], ids.as_slice()].concat())?;
+                self.call(&[&remove(engine), ids.as_slice()].concat())?;
             }
         }
         Ok(())
@@ -179,6 +230,15 @@ impl Peers {
         self.call(&["docker", "rmi", "--force", image::BUSYBOX])?;
         self.call(&["podman", "rmi", "--force", PODMAN_BUSYBOX])?;
         Ok(())
+    }
+}
+
+/// The command that removes running containers at once; podman would wait for each to end by itself.
+pub(crate) fn remove(engine: &str) -> Vec<&str> {
+    if engine == "podman" {
+        vec![engine, "rm", "--force", "--time", "0"]
+    } else {
+        vec![engine, "rm", "--force"]
     }
 }
 

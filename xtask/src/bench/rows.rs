@@ -1,6 +1,6 @@
 //! What is measured, a row each.
 
-use super::peers::{PODMAN_BUSYBOX, Peers, REGISTRY};
+use super::peers::{PODMAN_BUSYBOX, Peers, REGISTRY, remove};
 use super::report::{Figure, Goal, Row, Unit};
 use super::subject::{Place, Subject, output, word};
 use super::{Bench, image, memory};
@@ -171,7 +171,7 @@ fn exec(bench: &Bench) -> Result<Vec<Row>> {
     bench.gorae.call(&["rm", "--force", NAME])?;
     for engine in ["docker", "podman"] {
         if let Some(peers) = &bench.peers {
-            peers.call(&[engine, "rm", "--force", NAME])?;
+            peers.call(&[remove(engine).as_slice(), &[NAME]].concat())?;
         }
     }
     let mut row = Row::new("exec true", Unit::Milliseconds, figures);
@@ -188,7 +188,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(image: &str, subject: impl Fn(&[&str]) -> Subject) -> Self {
+    fn new(engine: &'static str, image: &str, subject: impl Fn(&[&str]) -> Subject) -> Self {
         let names: Vec<String> = (1..=MANY).map(|number| format!("bench-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let start = subject(
@@ -198,7 +198,7 @@ impl Crowd {
             ]
             .concat(),
         );
-        let remove = subject(&[&["rm", "--force"], names.as_slice()].concat());
+        let remove = subject(&[&remove(engine)[1..], names.as_slice()].concat());
         let inspect = [&["inspect", "--format", "{{.State.Pid}}"], names.as_slice()].concat();
         Self {
             start,
@@ -218,12 +218,12 @@ struct Crowded {
 }
 
 fn fifty(bench: &Bench) -> Result<Vec<Row>> {
-    let mut crowds = vec![Crowd::new(image::BUSYBOX, |words| {
+    let mut crowds = vec![Crowd::new("gorae", image::BUSYBOX, |words| {
         bench.gorae.subject(words)
     })];
     if let Some(peers) = &bench.peers {
         for (engine, image) in [("docker", image::BUSYBOX), ("podman", PODMAN_BUSYBOX)] {
-            crowds.push(Crowd::new(image, |words| {
+            crowds.push(Crowd::new(engine, image, |words| {
                 peers.subject(engine, &[&[engine], words].concat())
             }));
         }

@@ -18,8 +18,8 @@ pub(crate) struct Subject {
 pub(crate) enum Place {
     /// On this machine, with variables of its own.
     Here(Vec<(&'static str, String)>),
-    /// In the peers' root.
-    Peers(Peers),
+    /// In the root and the network of this process of the peers.
+    Peers(u32),
 }
 
 impl Subject {
@@ -35,7 +35,7 @@ impl Subject {
                 command.envs(variables.iter().map(|(name, value)| (name, value)));
                 command
             }
-            Place::Peers(peers) => peers.command(&Peers::seen(&own)),
+            Place::Peers(holder) => Peers::enter(*holder, &Peers::seen(&own)),
         };
         command.args(words);
         let text = output(&mut command)

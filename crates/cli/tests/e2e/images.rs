@@ -97,7 +97,7 @@ fn import_inspect_and_history() {
         let id = engine.run(client, &line).ok().to_owned();
         assert!(id.starts_with("sha256:"), "{id}");
         let check = |format: &str, expect: &str| {
-            assert_eq!(engine.inspect("made:v1", format), expect, "{format}")
+            assert_eq!(engine.inspect("made:v1", format), expect, "{format}");
         };
         check("{{.Id}}", &id);
         check(

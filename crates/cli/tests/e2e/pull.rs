@@ -488,7 +488,7 @@ fn a_kill_during_a_pull_leaves_nothing_and_the_next_pull_works() {
     let mut image = TestImage::busybox().unwrap();
     for number in 0..6_u8 {
         let content: Vec<u8> = (0..3_000_000_u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ number)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1] ^ number)
             .collect();
         image = image.with_layer(layer(&format!("file{number}"), &content), Compression::Gzip);
     }

@@ -153,6 +153,7 @@ async fn output(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, tty: bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::container::CreateResponse;
     use tokio::net::UnixStream;
 
     #[tokio::test]
