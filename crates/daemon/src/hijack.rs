@@ -162,7 +162,9 @@ async fn pump(
                 return to_client.shutdown().await;
             }
         };
-        let (past, io) = attachment.map_or((None, None), |found| (found.past, found.io));
+        let (past, io, settled) = attachment.map_or((None, None, None), |found| {
+            (found.past, found.io, found.settled)
+        });
         if let Some(past) = past {
             head_read(&to_client).await;
             replay(past, &mut to_client).await?;
@@ -177,7 +179,12 @@ async fn pump(
             copy(from_container, &mut to_client).await
         };
         tokio::select! {
-            result = output => result?,
+            result = output => {
+                result?;
+                if let Some(settled) = settled {
+                    settled.wait().await;
+                }
+            }
             () = feed(early, from_client, to_container, keys) => {}
         }
         to_client.shutdown().await

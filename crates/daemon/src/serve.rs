@@ -298,6 +298,7 @@ mod tests {
                 tty,
                 past: None,
                 io: Some(ours),
+                settled: None,
             };
             let (mut parts, _) = request.into_parts();
             let version = *parts.extensions.get().unwrap();

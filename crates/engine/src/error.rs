@@ -45,6 +45,26 @@ pub struct Error {
 /// The engine's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Joins an error and its causes by colons; the kernel's errors in Go's spelling, which people
+/// search for and clients match.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(errno) = error.downcast_ref::<rustix::io::Errno>() {
+            parts.push(distribution::chain(&std::io::Error::from(*errno)));
+            break;
+        }
+        if error.is::<std::io::Error>() {
+            parts.push(distribution::chain(error));
+            break;
+        }
+        parts.push(error.to_string());
+        next = error.source();
+    }
+    parts.join(": ")
+}
+
 impl Error {
     /// An error of a kind with its message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
@@ -79,18 +99,6 @@ impl Error {
             ..self
         }
     }
-}
-
-/// An error and its causes, joined by colons.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 impl fmt::Display for Error {

@@ -213,12 +213,15 @@ impl Networks {
             return Ok(Some(bare(Netns::Sandbox(sandbox))));
         }
         if let Some(name) = mode.strip_prefix("container:") {
-            let pid = engine.running_pid(name)?;
+            let joining = |e: Error| e.context("joining network namespace of container");
+            let pid = engine.running_pid(name).map_err(joining)?;
             let path = format!("/proc/{pid}/ns/net");
             let file = std::fs::File::open(&path)
                 .step(|| format!("join the network of container {name} at {path}"))?;
             return Ok(Some(bare(Netns::Joined(file.into()))));
         }
+        let missing = |e: Error| e.context("failed to set up container networking");
+        self.name_of(mode).map_err(missing)?;
         self.attach_bridge(record).map(Some)
     }
 
@@ -446,24 +449,6 @@ impl Networks {
 }
 
 impl Engine {
-    /// Refuses a network that does not exist.
-    pub(crate) fn check_network_mode(&self, host: &HostConfig) -> Result<()> {
-        let mode = host.network_mode.as_str();
-        if let Some(name) = mode.strip_prefix("container:") {
-            let ports = host
-                .port_bindings
-                .as_ref()
-                .is_some_and(|ports| !ports.is_empty());
-            if ports || host.publish_all_ports {
-                return Err(Error::invalid(
-                    "conflicting options: port publishing and the container type network mode",
-                ));
-            }
-            return self.containers.get(name).map(drop);
-        }
-        self.networks.name_of(mode).map(drop)
-    }
-
     /// Lists networks.
     ///
     /// # Errors
@@ -520,6 +505,20 @@ impl Engine {
         network.containers = Some(members);
         Ok(network)
     }
+}
+
+/// Refuses what no network can give; whether the network exists is seen at the start, as with Docker.
+pub(crate) fn check_network_mode(host: &HostConfig) -> Result<()> {
+    let ports = host
+        .port_bindings
+        .as_ref()
+        .is_some_and(|ports| !ports.is_empty());
+    if host.network_mode.starts_with("container:") && (ports || host.publish_all_ports) {
+        return Err(Error::invalid(
+            "conflicting options: port publishing and the container type network mode",
+        ));
+    }
+    Ok(())
 }
 
 /// An address that goes back to its pool unless it is kept.
@@ -669,11 +668,8 @@ fn inside_port(text: &str, container: IpAddr) -> Result<(Protocol, SocketAddr)> 
 
 fn host_address(text: &str, default: IpAddr) -> Result<HostAddress> {
     if text.is_empty() {
-        return Ok(if default.is_unspecified() {
-            HostAddress::Any
-        } else {
-            HostAddress::Ip(default)
-        });
+        // all of IPv4: a port that is shown for IPv6 must answer there
+        return Ok(HostAddress::Ip(default));
     }
     let address = text
         .parse()
@@ -700,9 +696,8 @@ fn host_port(text: &str) -> Result<HostPort> {
 
 /// Docker's frame around a network that could not be set up.
 fn driver_failed(record: &Record, error: &network::PortError) -> Error {
-    let text = crate::error::chain(error);
     Error::internal(format!(
-        "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {text}",
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({}): {error}",
         record.name, record.id
     ))
 }

@@ -66,6 +66,7 @@ pub fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<User, UserError> {
         ..User::default()
     };
     if group.is_none() && found.name.is_none() {
+        resolved.additional_gids = vec![found.gid];
         return Ok(resolved);
     }
     let groups = read(root, "etc/group")?;
@@ -73,6 +74,11 @@ pub fn resolve(root: BorrowedFd<'_>, text: &str) -> Result<User, UserError> {
         (Some(group), _) => resolved.gid = find_group(&groups, group)?,
         (None, Some(name)) => resolved.additional_gids = groups_of(&groups, name),
         (None, None) => {}
+    }
+    // without it, a process that drops its group by setgid(2) would lose access that it is to have,
+    // or gain it where the group is refused (GHSA-rc4r-wh2q-q6c4)
+    if !resolved.additional_gids.contains(&resolved.gid) {
+        resolved.additional_gids.insert(0, resolved.gid);
     }
     Ok(resolved)
 }

@@ -14,6 +14,9 @@ pub enum Purpose {
     Program,
 }
 
+const SEAL_ATTEMPTS: u32 = 50;
+const SEAL_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Copies a reader's content into a close-on-exec memory file that can never change again.
 ///
 /// A container that reaches its starter's executable through `/proc/self/exe` finds this copy and
@@ -23,8 +26,15 @@ pub fn sealed(name: &str, purpose: Purpose, content: &mut impl Read) -> io::Resu
     io::copy(content, &mut file)?;
     file.rewind()?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file.into())
+    // while somebody else, as a page migration, holds one of the pages, the kernel cannot know that
+    // nobody writes to it (memfd_wait_for_pins), and answers EBUSY after a short wait of its own
+    for _ in 0..SEAL_ATTEMPTS {
+        match rustix::fs::fcntl_add_seals(&file, seals) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(SEAL_PAUSE),
+            other => return Ok(other.map(|()| file.into())?),
+        }
+    }
+    Err(rustix::io::Errno::BUSY.into())
 }
 
 fn create(name: &str, purpose: Purpose) -> io::Result<OwnedFd> {

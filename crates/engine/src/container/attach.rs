@@ -7,6 +7,7 @@ use api::query::{Attach, Logs};
 use shim::{AttachOrder, Reply, Request};
 use tokio::net::UnixStream;
 
+use super::exec::Settled;
 use super::logs::LogReader;
 use super::{Container, Status, lock};
 use crate::engine::Engine;
@@ -22,6 +23,8 @@ pub struct Attachment {
     pub past: Option<LogReader>,
     /// The streams as the client gets them; half-closing it ends standard input.
     pub io: Option<UnixStream>,
+    /// For an exec: what to wait for behind the streams' end, so that its exit code is known.
+    pub settled: Option<Settled>,
 }
 
 /// A client that attached before the start.
@@ -70,7 +73,12 @@ impl Engine {
             (true, Status::Running) => Some(self.attach_running(&container, order).await?),
             (true, _) => Some(attach_early(&container, order)?),
         };
-        Ok(Attachment { tty, past, io })
+        Ok(Attachment {
+            tty,
+            past,
+            io,
+            settled: None,
+        })
     }
 
     fn past(&self, container: &Arc<Container>, tty: bool, options: &Attach) -> Result<LogReader> {

@@ -29,6 +29,15 @@ pub(super) fn request(
     environment(config)?;
     fill(host);
     limits(host, warnings)?;
+    if !matches!(
+        host.runtime.as_str(),
+        "runc" | "io.containerd.runc.v2" | "gorae"
+    ) {
+        return Err(Error::invalid(format!(
+            "unknown or invalid runtime name: {}",
+            host.runtime
+        )));
+    }
     modes(host)?;
     log(host)?;
     spec::capabilities(host)?;
@@ -78,17 +87,11 @@ fn fill(host: &mut HostConfig) {
     }
     default(&mut host.network_mode, "bridge");
     default(&mut host.ipc_mode, "private");
+    // Docker leaves the host's on v1; a container has no business with the host's paths there either
     default(
         &mut host.cgroupns_mode,
-        if crate::system::cgroup_v2() {
-            "private"
-        } else {
-            "host"
-        },
+        if host.privileged { "host" } else { "private" },
     );
-    if host.privileged && host.cgroupns_mode.is_empty() {
-        host.cgroupns_mode.push_str("host");
-    }
     default(&mut host.runtime, "runc");
     default(&mut host.restart_policy.name, "no");
     default(&mut host.log_config.kind, "json-file");

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 use crate::image::Image;
 use crate::names;
+use crate::network::check_network_mode;
 
 impl Engine {
     /// Creates a container and answers its id.
@@ -62,8 +63,9 @@ impl Engine {
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
         check::request(&config, &mut host, &mut warnings)?;
-        self.check_network_mode(&host)?;
-        let wanted = mounts::wanted(&config, &host)?;
+        check_network_mode(&host)?;
+        let mut wanted = mounts::wanted(&config, &host)?;
+        self.volumes_from(&host, &mut wanted)?;
         let id = names::draw_id()?;
         default_hostname(&mut config, &host, id.short());
         let endpoints = networking_config
@@ -97,6 +99,34 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Adds the binds and volumes of other containers (`--volumes-from NAME[:ro|rw]`), unless the
+    /// container has a mount of its own there.
+    fn volumes_from(&self, host: &HostConfig, wanted: &mut Vec<Wanted>) -> Result<()> {
+        for text in host.volumes_from.iter().flatten() {
+            let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            if !matches!(mode, "ro" | "rw" | "z" | "Z") {
+                return Err(Error::invalid(format!("invalid mode: {mode}")));
+            }
+            let donor = self.containers.get(name)?;
+            let mounts = donor.record().mounts.clone();
+            for mut mount in mounts {
+                let taken = wanted
+                    .iter()
+                    .any(|w| w.mount.destination == mount.destination);
+                if !taken && mount.kind != MountKind::Tmpfs {
+                    mount.read_only |= mode == "ro";
+                    wanted.push(Wanted {
+                        mount,
+                        copy_up: false,
+                        create_source: false,
+                        driver: None,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes what the record needs on the disk, and the record last.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use api::exec::{CreateRequest, CreateResponse, Inspect, ProcessConfig, StartRequest};
 use oci::ContainerId;
@@ -27,6 +28,8 @@ struct Exec {
     progress: Progress,
     /// The order of their making.
     number: u64,
+    /// Dropped when the end is known.
+    unsettled: Option<Arc<oneshot::Sender<()>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,7 @@ impl Execs {
         {
             if let Progress::Running { .. } | Progress::Created = exec.progress {
                 exec.progress = Progress::Ended { code: 137 };
+                exec.unsettled = None;
             }
         }
     }
@@ -98,6 +102,7 @@ impl Execs {
                 request,
                 progress: Progress::Created,
                 number,
+                unsettled: None,
             },
         );
     }
@@ -131,18 +136,24 @@ impl Execs {
             if !matches!(exec.progress, Progress::Ended { .. }) {
                 exec.progress = progress;
             }
+            if let Progress::Ended { .. } = exec.progress {
+                exec.unsettled = None;
+            }
         }
     }
 
     /// Takes an exec for its start, which happens once.
-    fn begin(&self, id: &str) -> Result<Exec> {
+    fn begin(&self, id: &str) -> Result<(Exec, Settled)> {
         let mut table = lock(&self.0);
         let missing = || Error::not_found(format!("No such exec instance: {id}"));
         let exec = table.by_id.get_mut(id).ok_or_else(missing)?;
         match exec.progress {
             Progress::Created => {
                 exec.progress = Progress::Running { pid: 0 };
-                Ok(exec.clone())
+                let begun = exec.clone();
+                let (sender, receiver) = oneshot::channel();
+                exec.unsettled = Some(Arc::new(sender));
+                Ok((begun, Settled(receiver)))
             }
             Progress::Running { .. } => Err(Error::conflict(format!(
                 "Error: Exec command {id} is already running"
@@ -151,6 +162,22 @@ impl Execs {
                 "Error: Exec command {id} has already run"
             ))),
         }
+    }
+}
+
+/// The wait for an exec's end to be known.
+#[derive(Debug)]
+pub struct Settled(oneshot::Receiver<()>);
+
+impl Settled {
+    /// Waits until the exit code can be asked for, but not long.
+    ///
+    /// The end of an exec's streams and its exit code come from the shim over two connections. A
+    /// process that has closed its streams may itself go on for ever.
+    pub async fn wait(self) {
+        const SHORT: Duration = Duration::from_millis(500);
+        // nothing is ever sent: the sender is dropped at the end
+        drop(tokio::time::timeout(SHORT, self.0).await);
     }
 }
 
@@ -181,7 +208,7 @@ impl Engine {
         let exec = self.execs.get(id)?;
         let container = self.containers.get(exec.container.as_str())?;
         running(&container)?;
-        let exec = self.execs.begin(id)?;
+        let (exec, settled) = self.execs.begin(id)?;
         let tty = exec.request.tty;
         let order = self.exec_order(id, &container, &exec.request, request)?;
         let result = self.exec_run(&container, order).await;
@@ -194,6 +221,7 @@ impl Engine {
                     tty,
                     past: None,
                     io: Some(stream),
+                    settled: Some(settled),
                 }))
             }
             Err(failure) => {

@@ -30,6 +30,7 @@ mod update;
 mod wait;
 
 pub use attach::Attachment;
+pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::LogReader;
 pub use run::Run;

@@ -60,10 +60,14 @@ impl Engine {
         });
         images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created()), image.id.clone()));
         let users = self.image_users();
-        Ok(images
-            .iter()
-            .map(|image| summary(image, users.get(&image.id).copied().unwrap_or(0)))
-            .collect())
+        let shown = |image: &Arc<Image>| {
+            let mut summary = summary(image, users.get(&image.id).copied().unwrap_or(0));
+            if let Some(tags) = &mut summary.repo_tags {
+                tags.retain(|tag| matches_reference(filters, tag));
+            }
+            summary
+        };
+        Ok(images.iter().map(shown).collect())
     }
 
     /// How many containers each image has.
@@ -103,18 +107,21 @@ fn summary(image: &Arc<Image>, containers: i64) -> Summary {
 }
 
 fn named(filters: &Filters, image: &Image) -> bool {
-    if !filters.contains("reference") {
-        return true;
-    }
-    let names = familiar(&image.record.tags);
-    filters.get("reference").any(|pattern| {
-        names.iter().any(|name| {
-            let repository = name
-                .rsplit_once(':')
-                .map_or(name.as_str(), |(repository, _)| repository);
-            glob(pattern, name) || glob(pattern, repository)
-        })
-    })
+    !filters.contains("reference")
+        || familiar(&image.record.tags)
+            .iter()
+            .any(|tag| matches_reference(filters, tag))
+}
+
+/// Whether a name with its tag is among those that the filter `reference` asks for.
+fn matches_reference(filters: &Filters, name: &str) -> bool {
+    let repository = name
+        .rsplit_once(':')
+        .map_or(name, |(repository, _)| repository);
+    !filters.contains("reference")
+        || filters
+            .get("reference")
+            .any(|pattern| glob(pattern, name) || glob(pattern, repository))
 }
 
 /// Whether `text` matches a pattern with `*` and `?`, neither of which crosses a slash (`path.Match`).

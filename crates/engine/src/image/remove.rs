@@ -26,72 +26,48 @@ impl Engine {
         let image = self.images.get(name, None)?;
         let named = named(name, &image);
         let mut items = Vec::new();
+        let running = self.user_of(&image, true);
+        let stopped = self.user_of(&image, false);
         if let Some(reference) = &named {
-            let last = image.record.tags.len() + usize::from(reference.digest().is_some()) <= 1;
-            if last {
-                self.check_unused(&image, Some(reference), options.force)?;
+            let names = image.record.tags.len() + usize::from(reference.digest().is_some());
+            let by_digest = reference.digest().is_some() && !image.record.tags.is_empty();
+            let last = names <= 1 && !by_digest;
+            if let Some(user) = running
+                .as_ref()
+                .or(stopped.as_ref())
+                .filter(|_| last && !options.force)
+            {
+                return Err(Error::conflict(format!(
+                    "conflict: unable to remove repository reference {:?} (must be forced) - container {} is using its referenced image {}",
+                    reference.familiar(),
+                    user.short(),
+                    image.id.short()
+                )));
             }
-            if !last || reference.digest().is_some() && !image.record.tags.is_empty() {
+            // a running container keeps its image, only the name goes
+            if !last || running.is_some() {
                 self.untag(&image, reference, &mut items).await?;
                 return Ok(items);
             }
         } else {
-            if image.record.tags.len() > 1 && !options.force {
-                return Err(Error::conflict(format!(
-                    "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
-                    image.id.short()
-                )));
-            }
-            self.check_unused(&image, None, options.force)?;
+            check_deletable(&image, running.as_ref(), stopped.as_ref(), options.force)?;
         }
         self.delete_image(&image, &mut items).await?;
         self.collect().await;
         Ok(items)
     }
 
-    /// Refuses while containers use the image: running ones always, others unless forced.
-    fn check_unused(&self, image: &Image, name: Option<&Reference>, force: bool) -> Result<()> {
-        let user = |running: bool| {
-            let uses = |c: &Arc<Container>| {
-                let record = c.record();
-                record.image == image.id && record.state.status.is_alive() == running
-            };
-            self.containers
-                .all()
-                .into_iter()
-                .find(uses)
-                .map(|c| c.id.clone())
+    /// A container that uses the image and runs, or one that does not run.
+    fn user_of(&self, image: &Image, running: bool) -> Option<ContainerId> {
+        let uses = |c: &Arc<Container>| {
+            let record = c.record();
+            record.image == image.id && record.state.status.is_alive() == running
         };
-        let shown = name.map_or_else(|| image.id.short().to_owned(), Reference::familiar);
-        let refuse = |container: &ContainerId, what: &str, how: &str| {
-            let subject = match name {
-                Some(_) => format!("unable to remove repository reference {shown:?}"),
-                None => format!("unable to delete {shown}"),
-            };
-            let user = if name.is_some() && what == "stopped" {
-                "container"
-            } else if what == "running" {
-                "image is being used by running container"
-            } else {
-                "image is being used by stopped container"
-            };
-            let image_id = image.id.short();
-            Error::conflict(if name.is_some() && what == "stopped" {
-                format!(
-                    "conflict: {subject} ({how}) - {user} {} is using its referenced image {image_id}",
-                    container.short()
-                )
-            } else {
-                format!("conflict: {subject} ({how}) - {user} {}", container.short())
-            })
-        };
-        match (user(true), user(false)) {
-            (Some(container), _) => Err(refuse(&container, "running", "cannot be forced")),
-            (None, Some(container)) if !force => {
-                Err(refuse(&container, "stopped", "must be forced"))
-            }
-            _ => Ok(()),
-        }
+        self.containers
+            .all()
+            .into_iter()
+            .find(uses)
+            .map(|c| c.id.clone())
     }
 
     /// Takes one name from an image that keeps others.
@@ -219,6 +195,38 @@ impl Engine {
             }
         }
     }
+}
+
+/// Refuses to delete an image by its id while it is needed.
+fn check_deletable(
+    image: &Image,
+    running: Option<&ContainerId>,
+    stopped: Option<&ContainerId>,
+    force: bool,
+) -> Result<()> {
+    let id = image.id.short();
+    let why = match (running, stopped) {
+        (Some(user), _) => {
+            format!(
+                "(cannot be forced) - image is being used by running container {}",
+                user.short()
+            )
+        }
+        (None, _) if force => return Ok(()),
+        (None, _) if image.record.tags.len() > 1 => {
+            "(must be forced) - image is referenced in multiple repositories".to_owned()
+        }
+        (None, Some(user)) => {
+            format!(
+                "(must be forced) - image is being used by stopped container {}",
+                user.short()
+            )
+        }
+        (None, None) => return Ok(()),
+    };
+    Err(Error::conflict(format!(
+        "conflict: unable to delete {id} {why}"
+    )))
 }
 
 /// The name among the image's that the text means; none when it is an id.
