@@ -38,8 +38,8 @@ impl Engine {
                 .filter(|_| last && !options.force)
             {
                 return Err(Error::conflict(format!(
-                    "conflict: unable to remove repository reference {:?} (must be forced) - container {} is using its referenced image {}",
-                    reference.familiar(),
+                    "conflict: unable to remove repository reference {:?} (must force) - container {} is using its referenced image {}",
+                    name,
                     user.short(),
                     image.id.short()
                 )));
