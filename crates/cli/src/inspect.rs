@@ -41,6 +41,16 @@ const OPTIONAL: &[&str] = &[
     "KernelMemoryTCP",
 ];
 
+/// Fields whose name in Go, which templates use, is not their key in JSON.
+const GO_NAMES: &[(&str, &str)] = &[
+    ("APIVersion", "ApiVersion"),
+    ("CPUCfsPeriod", "CpuCfsPeriod"),
+    ("CPUCfsQuota", "CpuCfsQuota"),
+    ("HTTPProxy", "HttpProxy"),
+    ("HTTPSProxy", "HttpsProxy"),
+    ("ID", "Id"),
+];
+
 /// An object that lacks what is not set.
 struct Object<'a>(&'a Value);
 
@@ -50,7 +60,19 @@ impl Root for Object<'_> {
     }
 
     fn absent(&self, name: &str) -> Option<Value> {
-        OPTIONAL.contains(&name).then_some(Value::Null)
+        match name {
+            "BuildTime" | "KernelVersion" | "MinAPIVersion" | "ProductLicense" => {
+                Some(Value::from(""))
+            }
+            "Experimental" => Some(Value::Bool(false)),
+            _ => OPTIONAL.contains(&name).then_some(Value::Null),
+        }
+    }
+
+    fn key_of(&self, name: &str) -> Option<&'static str> {
+        GO_NAMES
+            .iter()
+            .find_map(|(go, key)| (*go == name).then_some(*key))
     }
 }
 
@@ -136,3 +158,31 @@ pub(crate) fn one(text: Option<&str>, object: &Value) -> anyhow::Result<Option<(
 /// The flag of these commands.
 pub(crate) const FORMAT: crate::args::Flag =
     crate::args::Flag::one("format", "string", format::HELP_ONE).short('f');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(source: &str, expect: &str) {
+        let object = json!({
+            "Id": "1",
+            "CpuCfsQuota": true,
+            "HttpProxy": "proxy",
+            "Server": {"ApiVersion": "1.51", "MinAPIVersion": "1.24"},
+        });
+        let template = Template::parse(source).unwrap();
+        let shown = template.render(&Object(&object)).unwrap();
+        assert_eq!(shown, expect, "{source}");
+    }
+
+    #[test]
+    fn names_of_go_and_of_json() {
+        check("{{.ID}} {{.Id}}", "1 1");
+        check("{{.Server.APIVersion}}", "1.51");
+        check("{{.Server.MinAPIVersion}}", "1.24");
+        check("{{json .Server.ApiVersion}}", "\"1.51\"");
+        check("{{.CPUCfsQuota}} {{.HTTPProxy}}", "true proxy");
+        check("{{.Server.Experimental}}{{.Server.KernelVersion}}", "false");
+    }
+}

@@ -235,22 +235,39 @@ fn unknown_endpoint(error: &anyhow::Error) -> bool {
 
 /// A failure of the engine in the words and with the status of `run`.
 pub(crate) fn engine_failed(error: &anyhow::Error) -> anyhow::Error {
-    let failure = match error.downcast_ref::<Failure>() {
-        Some(usage @ Failure::Usage { .. }) => usage.clone(),
-        _ => {
-            let text = crate::failure::chain(error);
-            let code = start_code(&text);
-            Failure::with_code(
-                format!("gorae: {text}\n\nRun 'gorae run --help' for more information"),
-                code,
-            )
-        }
-    };
-    failure.into()
+    let text = crate::failure::chain(error);
+    failed(&text, start_code(&text))
 }
 
-/// The exit status that a failed start has: 127 for a program that is not there, 126 for one that cannot run.
-pub(crate) fn start_code(message: &str) -> u8 {
+/// Flags that make no sense together or name what cannot be read, in the words of `run`.
+pub(crate) fn flags_failed(failure: Failure) -> anyhow::Error {
+    match failure {
+        Failure::Usage { .. } => failure.into(),
+        Failure::Message { message, .. } => failed(&message, ENGINE_FAILED),
+    }
+}
+
+fn failed(text: &str, code: u8) -> anyhow::Error {
+    let text = format!("gorae: {text}\n\nRun 'gorae run --help' for more information");
+    Failure::with_code(text, code).into()
+}
+
+/// The exit status of a `run` that failed, by the words of the message wherever they come from, as
+/// with Docker's client: 127 for what is not there, 126 for what may not or cannot be run.
+fn start_code(message: &str) -> u8 {
+    let has = |part: &str| message.contains(part);
+    if has("executable file not found") || has("no such file or directory") {
+        127
+    } else if has("permission denied") || has("is a directory") {
+        126
+    } else {
+        ENGINE_FAILED
+    }
+}
+
+/// The exit status of a program that did not start: 127 for one that is not there, 126 for one that
+/// cannot run, and 125 for a failure of something else than the program.
+pub(crate) fn program_code(message: &str) -> u8 {
     let has = |part: &str| message.contains(part);
     let of_program = has("exec: ") || has("exec format error");
     if has("executable file not found") || of_program && has("no such file or directory") {
@@ -493,8 +510,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_of_failed_starts() {
+    fn codes_of_failed_runs() {
         let check = |message: &str, code: u8| assert_eq!(start_code(message), code, "{message}");
+        check("exec: \"nosuch\": executable file not found in $PATH", 127);
+        check("custom device \"/dev/x\": no such file or directory", 127);
+        check("exec: \"/x\": permission denied", 126);
+        check("read /x: is a directory", 126);
+        check("bind source path does not exist: /nosuch", 125);
+        let code = |failure: Failure| {
+            let error = flags_failed(failure);
+            error.downcast_ref::<Failure>().map(Failure::code)
+        };
+        let missing = Failure::message("open /nosuch: no such file or directory");
+        assert_eq!(code(missing), Some(125));
+    }
+
+    #[test]
+    fn codes_of_programs() {
+        let check = |message: &str, code: u8| assert_eq!(program_code(message), code, "{message}");
         check(
             "OCI runtime create failed: exec: \"nosuch\": executable file not found in $PATH",
             127,

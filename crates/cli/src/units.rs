@@ -72,33 +72,17 @@ pub(crate) fn binary_size(bytes: i64) -> String {
 pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
     let end = text
-        .rfind(|c: char| c.is_ascii_digit() || c == '.')
-        .map_or(0, |at| at + 1);
+        .rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
+        .ok_or_else(invalid)?
+        + 1;
     let (number, suffix) = text.split_at(end);
     // "1 m" is allowed, as Docker allows it
     let number = number.strip_suffix(' ').unwrap_or(number);
-    let suffix = suffix.strip_prefix(' ').unwrap_or(suffix);
-    let value: f64 = number.parse().map_err(|_| invalid())?;
-    if !number.starts_with(|c: char| c.is_ascii_digit() || c == '.') || value < 0.0 {
-        return Err(invalid());
-    }
-    let suffix = suffix.to_ascii_lowercase();
-    let letter = suffix
-        .strip_suffix("ib")
-        .or(suffix.strip_suffix('b'))
-        .unwrap_or(&suffix);
-    let power = match letter {
-        "" if suffix == "ib" => return Err(invalid()),
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return Err(invalid()),
-    };
-    let bytes = value * 1024f64.powi(power);
-    if bytes >= 9.2e18 {
+    let value: f64 = number
+        .parse()
+        .map_err(|_| format!("strconv.ParseFloat: parsing {number:?}: invalid syntax"))?;
+    let bytes = value * 1024f64.powi(power(suffix)?);
+    if value < 0.0 || bytes >= 9.2e18 {
         return Err(invalid());
     }
     #[expect(
@@ -106,6 +90,26 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
         reason = "checked against the range of i64 above"
     )]
     Ok(bytes as i64)
+}
+
+/// The power of 1024 that a unit stands for: none, `b`, or a letter with or without `b` or `ib`.
+fn power(suffix: &str) -> Result<i32, String> {
+    let lower = suffix.to_ascii_lowercase();
+    let letter = lower
+        .strip_suffix("ib")
+        .or(lower.strip_suffix('b'))
+        .unwrap_or(&lower);
+    match letter {
+        "" if lower != "ib" => Ok(0),
+        "k" => Ok(1),
+        "m" => Ok(2),
+        "g" => Ok(3),
+        "t" => Ok(4),
+        "p" => Ok(5),
+        // as Docker: what is too long to be a unit is shown as it was written
+        _ if suffix.len() > 3 => Err(format!("invalid suffix: '{suffix}'")),
+        _ => Err(format!("invalid suffix: '{lower}'")),
+    }
 }
 
 /// Reads a number of CPUs as billionths: `1.5`, `1/3`.
@@ -302,13 +306,18 @@ mod tests {
         check("7", 7);
         check("7b", 7);
         check("1e5", 100_000);
-        for bad in ["", "xx", "-1", "5x", "m", "1..5m", "99999999p", "5ib"] {
-            assert_eq!(
-                parse_size(bad),
-                Err(format!("invalid size: '{bad}'")),
-                "{bad}"
-            );
+        let refused = |text: &str, why: &str| {
+            assert_eq!(parse_size(text), Err(why.to_owned()), "{text}");
+        };
+        for bad in ["", "xx", "-1", "m", "99999999p"] {
+            refused(bad, &format!("invalid size: '{bad}'"));
         }
+        refused("5x", "invalid suffix: 'x'");
+        refused("5X", "invalid suffix: 'x'");
+        refused("5ib", "invalid suffix: 'ib'");
+        refused("5KKKK", "invalid suffix: 'KKKK'");
+        let why = "strconv.ParseFloat: parsing \"1..5\": invalid syntax";
+        refused("1..5m", why);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::error::ApiError;
 /// The longest JSON body. Bodies hold seccomp profiles and labels at most: far below this.
 const MAX_JSON: usize = 8 << 20;
 
+/// What a body without a value is told.
+const NO_JSON: &str = "invalid JSON: got EOF while reading request body";
+
 /// A request's decoded query.
 #[derive(Debug)]
 pub(crate) struct Params(pub(crate) Query);
@@ -46,6 +49,23 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Json<T> {
     }
 }
 
+/// A request's JSON body where there has to be one.
+#[derive(Debug)]
+pub(crate) struct SomeJson<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for SomeJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if request.body().is_end_stream() {
+            check_content_type(request.headers(), true)?;
+            return Err(ApiError::invalid(NO_JSON));
+        }
+        let Json(value) = Json::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
+
 fn too_large_or_broken(error: &axum::Error) -> ApiError {
     let source = std::error::Error::source(error);
     if source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
@@ -57,8 +77,7 @@ fn too_large_or_broken(error: &axum::Error) -> ApiError {
 
 fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        let why = "invalid JSON: got EOF while reading request body";
-        return Err(ApiError::invalid(why));
+        return Err(ApiError::invalid(NO_JSON));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
@@ -150,6 +169,11 @@ mod tests {
             let error = read(content_type, body).await.unwrap_err();
             assert!(error.contains(expect), "{error} is not {expect}");
         }
+        let request = Request::new(Body::empty());
+        let error = SomeJson::<ConnectRequest>::from_request(request, &())
+            .await
+            .unwrap_err();
+        assert!(format!("{error:?}").contains(NO_JSON), "{error:?}");
         let long = format!("{}{{}}", " ".repeat(MAX_JSON));
         let error = read(json, &long).await.unwrap_err();
         assert!(error.contains("413"), "{error}");

@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod report;
 mod rootfs;
 pub mod seccomp;
+mod source;
 pub mod user;
 
 pub use exec::{ExecChild, ExecError, ExecTarget, exec};
@@ -26,3 +27,4 @@ pub use prepare::{
     CreateError, Created, PrepareError, PrepareOptions, Prepared, Running, StartError, prepare,
 };
 pub use report::{Failure, FailureKind};
+pub use rootfs::options::ROOT_OF;

@@ -5,13 +5,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{NamespaceKind, Spec};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 use serde::{Deserialize, Serialize};
-use sys::mount::Depth;
 use sys::process::{CloneOptions, Cloned};
 
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, default_device_rules};
@@ -19,7 +17,7 @@ use crate::channel;
 use crate::init::{self, Envelope, stdio};
 use crate::order::{Fds, Order};
 use crate::report::{Failure, FailureKind, Report};
-use crate::rootfs;
+use crate::source;
 
 /// What can be made before it is known which container it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +108,22 @@ pub enum CreateError {
         #[source]
         source: io::Error,
     },
+    /// A bind mount's source in the root of another process.
+    #[error("open {path:?} of the process {pid:?}, the source of the mount {destination:?}")]
+    Foreign {
+        /// The process, as given.
+        pid: String,
+        /// The source, in the root of that process.
+        path: PathBuf,
+        /// Where it goes.
+        destination: PathBuf,
+        /// The kernel's answer; EINVAL for what is no process id.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller's own mount namespace, after a look into another: the caller cannot go on.
+    #[error("come back to the own mount namespace")]
+    Return(#[source] io::Error),
     /// The cgroup.
     #[error("set up the cgroup {path:?}")]
     Cgroup {
@@ -161,10 +175,14 @@ impl CreateError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Stage(failure) => failure.kind,
-            Self::Mismatch { .. } | Self::Source { .. } => FailureKind::InvalidInput,
-            Self::Cgroup { .. } | Self::Encode(_) | Self::Channel(_) | Self::Died { .. } => {
-                FailureKind::Other
+            Self::Mismatch { .. } | Self::Source { .. } | Self::Foreign { .. } => {
+                FailureKind::InvalidInput
             }
+            Self::Return(_)
+            | Self::Cgroup { .. }
+            | Self::Encode(_)
+            | Self::Channel(_)
+            | Self::Died { .. } => FailureKind::Other,
         }
     }
 }
@@ -422,7 +440,7 @@ impl Prepared {
             seccomp: fds.seccomp.is_some(),
         };
         let bytes = serde_json::to_vec(&envelope).map_err(CreateError::Encode)?;
-        let sources = open_sources(&order.spec)?;
+        let sources = source::open_all(&order.spec)?;
         let own = [fds.stdin, fds.stdout, fds.stderr, fds.netns, fds.seccomp];
         let own = own.iter().flatten().map(OwnedFd::as_fd);
         let all: Vec<_> = own.chain(sources.iter().map(OwnedFd::as_fd)).collect();
@@ -490,30 +508,6 @@ pub(crate) fn receive_report(socket: BorrowedFd<'_>) -> io::Result<Option<(Repor
         Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
         None => Ok(None),
     }
-}
-
-/// Copies the sources of all bind mounts, from the caller's mounts: those of the stage were copied
-/// when it was prepared, and the host may have mounted more since.
-fn open_sources(spec: &Spec) -> Result<Vec<OwnedFd>, CreateError> {
-    let mut sources = Vec::new();
-    for mount in &spec.mounts {
-        let options = rootfs::options::parse(&mount.options);
-        if !rootfs::is_bind(mount, &options) {
-            continue;
-        }
-        let path = mount.source.as_deref().unwrap_or(Path::new(""));
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        if options.bind == Some(Depth::Tree) {
-            flags |= OpenTreeFlags::AT_RECURSIVE;
-        }
-        let source = open_tree(CWD, path, flags).map_err(|error| CreateError::Source {
-            path: path.to_owned(),
-            destination: mount.destination.clone(),
-            source: error.into(),
-        })?;
-        sources.push(source);
-    }
-    Ok(sources)
 }
 
 impl Created {

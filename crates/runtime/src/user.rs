@@ -270,14 +270,14 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        check("empty", "", Ok((0, 0, &[4])));
-        check("name", "web", Ok((33, 33, &[4])));
-        check("number", "33", Ok((33, 33, &[4])));
-        check("unknown-number", "1234", Ok((1234, 0, &[])));
-        check("group", "web:adm", Ok((33, 4, &[])));
-        check("group-number", "web:999", Ok((33, 999, &[])));
-        check("name-of-digits", "1001", Ok((77, 78, &[])));
-        check("trailing-colon", "web:", Ok((33, 33, &[4])));
+        check("empty", "", Ok((0, 0, &[0, 4])));
+        check("name", "web", Ok((33, 33, &[33, 4])));
+        check("number", "33", Ok((33, 33, &[33, 4])));
+        check("unknown-number", "1234", Ok((1234, 0, &[0])));
+        check("group", "web:adm", Ok((33, 4, &[4])));
+        check("group-number", "web:999", Ok((33, 999, &[999])));
+        check("name-of-digits", "1001", Ok((77, 78, &[78])));
+        check("trailing-colon", "web:", Ok((33, 33, &[33, 4])));
     }
 
     #[test]

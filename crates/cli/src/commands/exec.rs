@@ -5,7 +5,7 @@ use crate::args::{Call, Flag, Operands, Verb};
 use crate::connect;
 use crate::create;
 use crate::failure::Failure;
-use crate::run::{Manner, exit_code, start_code};
+use crate::run::{Manner, exit_code, program_code};
 use crate::stream::{DetachKeys, Ended, Session, Signals, Target};
 use crate::terminal;
 use api::client::{ClientError, encode_component};
@@ -130,7 +130,7 @@ fn read(call: &Call) -> Result<CreateRequest, Failure> {
 /// A command that could not be started: the status tells a missing program from one that cannot run.
 fn failed(error: ClientError) -> anyhow::Error {
     match &error {
-        ClientError::Response { message, .. } if start_code(message) != 125 => {
+        ClientError::Response { message, .. } if program_code(message) != 125 => {
             start_failed(message).into()
         }
         _ => error.into(),
@@ -138,6 +138,6 @@ fn failed(error: ClientError) -> anyhow::Error {
 }
 
 fn start_failed(message: &str) -> Failure {
-    let code = start_code(message);
+    let code = program_code(message);
     Failure::with_code(message, if code == 125 { 126 } else { code })
 }

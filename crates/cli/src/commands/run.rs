@@ -47,7 +47,7 @@ pub(crate) static VERB: Verb = Verb {
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let (mut creation, manner) = read(call).map_err(|error| engine_failed(&error.into()))?;
+    let (mut creation, manner) = read(call).map_err(run::flags_failed)?;
     if manner.tty
         && let Some((height, width)) = terminal::size()
         && let Some(host) = &mut creation.request.host_config

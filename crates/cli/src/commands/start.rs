@@ -5,7 +5,7 @@ use crate::args::{Call, Flag, Operands, Verb};
 use crate::connect;
 use crate::failure::{self, Failure};
 use crate::output::{self, complain};
-use crate::run::{self, Manner, start_code};
+use crate::run::{self, Manner, program_code};
 use crate::stream::{DetachKeys, Ended, Signals};
 use api::container::Inspect;
 
@@ -82,7 +82,7 @@ async fn attached(call: &Call, name: &str) -> anyhow::Result<u8> {
     let waited = run::wait(client, &inspect.id, condition).await?;
     if let Err(error) = run::start(client, &inspect.id).await {
         let text = failure::chain(&error);
-        let code = start_code(&text);
+        let code = program_code(&text);
         return Err(Failure::with_code(text, if code == 125 { 1 } else { code }).into());
     }
     match run::converse(call, &inspect.id, stream, &manner, signals).await? {

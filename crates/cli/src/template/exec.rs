@@ -23,6 +23,11 @@ pub(crate) trait Root {
         None
     }
 
+    /// The key of a field that a template knows by another name.
+    fn key_of(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What Go says of a field that does not exist.
     fn unknown(&self, name: &str) -> String {
         format!("map has no entry for key {}", quote(name))
@@ -371,7 +376,7 @@ impl Run<'_> {
         let mut stood_in = None;
         for name in &operand.fields {
             let next = match value {
-                Value::Object(map) => map.get(name),
+                Value::Object(map) => map.get(name).or_else(|| map.get(self.root.key_of(name)?)),
                 Value::Null if let Some(name) = stood_in => {
                     let what = format!("map has no entry for key {}", quote(name));
                     return Err(self.fail(operand, &what));

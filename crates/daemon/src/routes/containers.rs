@@ -19,7 +19,7 @@ use crate::body::{self, BodyError, JSON, empty, json};
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
 use crate::hijack::{self, Ask};
-use crate::request::{Json, Params};
+use crate::request::{Json, Params, SomeJson};
 use crate::version::ApiVersion;
 
 pub(super) fn routes() -> Router<Shared> {
@@ -54,7 +54,7 @@ async fn list(State(shared): State<Shared>, Params(query): Params) -> Reply {
 async fn create(
     State(shared): State<Shared>,
     Params(query): Params,
-    Json(request): Json<CreateRequest>,
+    SomeJson(request): SomeJson<CreateRequest>,
 ) -> Reply {
     if request == CreateRequest::default() {
         let why = "config cannot be empty in order to create a container";

@@ -29,7 +29,7 @@ async fn create(
     Json(request): Json<CreateRequest>,
 ) -> Reply {
     DetachKeys::parse(&request.detach_keys)?;
-    let response = shared.engine.exec_create(&id, request)?;
+    let response = shared.engine.exec_create(&id, request).await?;
     Ok(json(StatusCode::CREATED, &response))
 }
 

@@ -27,7 +27,7 @@ use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
 use crate::hang_up::HangUp;
 use crate::hijack::{self, Ask};
-use crate::request::Json;
+use crate::request::SomeJson;
 use crate::version::ApiVersion;
 
 /// The stream number of frames that carry JSON.
@@ -52,7 +52,7 @@ async fn run(
         return Err(ApiError::invalid("no upgrade proto in request"));
     }
     let request = Request::from_parts(parts, body);
-    let Json(wanted) = Json::<CreateRequest>::from_request(request, &()).await?;
+    let SomeJson(wanted) = SomeJson::<CreateRequest>::from_request(request, &()).await?;
     let mut streams = Attach::from_query(&query);
     streams.stream = !detach && (streams.stdin || streams.stdout || streams.stderr);
     let ContainerCreate { name, platform } = ContainerCreate::from_query(&query);

@@ -185,13 +185,14 @@ impl Engine {
     /// Prepares a process for a running container.
     ///
     /// # Errors
-    /// When the container does not run or no command is given.
-    pub fn exec_create(&self, name: &str, request: CreateRequest) -> Result<CreateResponse> {
+    /// When the container does not run, no command is given, or it does not know the user.
+    pub async fn exec_create(&self, name: &str, request: CreateRequest) -> Result<CreateResponse> {
         let container = self.containers.get(name)?;
         running(&container)?;
         if request.cmd.as_ref().is_none_or(|words| words.is_empty()) {
             return Err(Error::invalid("No exec command specified"));
         }
+        self.check_user(&container, &request).await?;
         let bytes: [u8; 32] = names::random()?;
         let id = oci::Digest::from_sha256(&bytes).hex().to_owned();
         let action = format!("exec_create: {}", command_line(&request));

@@ -6,6 +6,7 @@ mod create;
 mod defaults;
 mod device;
 pub(crate) mod exec;
+mod exec_user;
 mod files;
 mod health;
 mod inspect;

@@ -55,7 +55,7 @@ pub(super) fn build(context: &Context<'_>) -> Result<Spec> {
 }
 
 fn hostname(record: &Record) -> Option<String> {
-    let own = record.host.uts_mode != "host" && !record.host.network_mode.starts_with("container:");
+    let own = record.host.uts_mode != "host";
     own.then(|| record.config.hostname.clone())
         .filter(|h| !h.is_empty())
 }
@@ -176,15 +176,12 @@ fn mounts(context: &Context<'_>) -> Result<Vec<SpecMount>> {
         SHM_SIZE
     };
     match (host.ipc_mode.as_str(), context.joined.ipc) {
-        ("host", _) => {
-            mounts.retain(|m| m.destination.as_os_str() != "/dev/mqueue");
-            mounts.push(bind("/dev/shm", "/dev/shm", &["rbind"]));
-            mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["rbind"]));
-        }
+        // a new mount of mqueue shows the queues of the IPC namespace that it is made in
+        ("host", _) => mounts.push(bind("/dev/shm", "/dev/shm", &["rbind"])),
         (_, Some(pid)) => mounts.push(bind(
-            &format!("/proc/{pid}/root/dev/shm"),
             "/dev/shm",
-            &["rbind"],
+            "/dev/shm",
+            &["rbind", &format!("{}={pid}", runtime::ROOT_OF)],
         )),
         ("none", None) => {}
         (_, None) => mounts.push(defaults::shm(shm)),

@@ -84,6 +84,7 @@ impl Engine {
         // the last shim may still be letting go of the same folder and cgroup
         let occupied = Arc::clone(&container.occupied).lock_owned().await;
         let early = std::mem::take(&mut *lock(&container.early));
+        self.take_names(container);
         let record = container.record().clone();
         match self.launch(&record, &early).await {
             Ok(started) => {
@@ -291,8 +292,43 @@ impl Engine {
         };
         Ok(Joined {
             pid: pid_of(&record.host.pid_mode)?,
-            ipc: pid_of(&record.host.ipc_mode)?,
+            ipc: self.ipc_donor(&record.host.ipc_mode)?,
         })
+    }
+
+    /// Gives a container on another's network the host and domain name of that one, as Docker does.
+    fn take_names(&self, container: &Container) {
+        let mode = container.record().host.network_mode.clone();
+        let donor = mode.strip_prefix("container:");
+        // one that is missing is told when its network is joined
+        let Some(Ok(donor)) = donor.map(|name| self.containers.get(name)) else {
+            return;
+        };
+        let Record { config, .. } = donor.record().clone();
+        let own = &mut container.record().config;
+        (own.hostname, own.domainname) = (config.hostname, config.domainname);
+    }
+
+    /// The init of the container whose IPC namespace and `/dev/shm` are joined, if it shares them.
+    fn ipc_donor(&self, mode: &str) -> Result<Option<i32>> {
+        let Some(name) = mode.strip_prefix("container:") else {
+            return Ok(None);
+        };
+        let refuse = |error: Error| error.context("failed to join IPC namespace");
+        let donor = self.containers.get(name).map_err(refuse)?;
+        let (id, record) = (&donor.id, donor.record());
+        if !record.state.status.is_alive() {
+            return Err(refuse(Error::conflict(format!(
+                "container {id} is not running"
+            ))));
+        }
+        let own = record.host.ipc_mode.as_str();
+        if !matches!(own, "shareable" | "host") && !own.starts_with("container:") {
+            return Err(refuse(Error::invalid(format!(
+                "container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            ))));
+        }
+        Ok(Some(record.state.pid))
     }
 
     /// The init's process id of a container that must be running.

@@ -3,6 +3,10 @@
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use sys::mount::{Depth, MountChange};
 
+/// The option of a bind mount whose source is a path in the root of another process, as
+/// `x-gorae.root-of=PID`: it is looked up, and copied, in the mount namespace of that process.
+pub const ROOT_OF: &str = "x-gorae.root-of";
+
 /// What the options of one mount ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Options<'text> {
@@ -19,6 +23,12 @@ pub(crate) struct Options<'text> {
 }
 
 impl Options<'_> {
+    /// The process whose root the source is in, as given; absent for the caller's.
+    pub(crate) fn root_of(&self) -> Option<&str> {
+        let mut given = self.data.iter().filter(|(key, _)| *key == ROOT_OF);
+        given.next().map(|(_, pid)| pid.unwrap_or_default())
+    }
+
     /// Whether any attribute changes in the mount itself.
     pub(crate) fn changes_mount(&self) -> bool {
         changes(&self.change)

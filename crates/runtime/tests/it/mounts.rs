@@ -28,6 +28,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::a_directory_as_root", a_directory_as_root),
     ("mounts::the_host_sees_nothing", the_host_sees_nothing),
     ("mounts::many_binds", many_binds),
+    ("mounts::of_another_container", of_another_container),
+    (
+        "mounts::a_donor_cannot_lead_out_of_its_root",
+        a_donor_cannot_lead_out_of_its_root,
+    ),
 ];
 
 fn binds() {
@@ -107,6 +112,66 @@ fn deep_and_readonly() {
                   /deep/sub:\na\n\n/one/sub:\n";
     assert_eq!(output.text, expect);
     rustix::mount::unmount(bed.path("data/sub"), rustix::mount::UnmountFlags::DETACH).unwrap();
+}
+
+/// A mount whose source is in the root of another process.
+fn mount_of(pid: &str, source: &str, destination: &str) -> oci::runtime::Mount {
+    let option = format!("{}={pid}", runtime::ROOT_OF);
+    mount(destination, "bind", source, &["rbind", &option])
+}
+
+fn of_another_container() {
+    let donors = Bed::new("donor");
+    let donor = donors.sleeper(&spec(&[]));
+    donor.shell("echo shared > /dev/shm/word");
+    let bed = Bed::new("receiver");
+    let command = "cat /dev/shm/word; echo back > /dev/shm/back; grep -c ' /dev/shm .*nosuid.* - tmpfs ' /proc/self/mountinfo; cat /after";
+    let mut spec = spec(&["/bin/sh", "-c", command]);
+    spec.mounts
+        .retain(|m| m.destination.as_os_str() != "/dev/shm");
+    let pid = donor.running().pid.to_string();
+    spec.mounts.push(mount_of(&pid, "/dev/shm", "/dev/shm"));
+    // a relative source of the caller's own comes after it
+    std::env::set_current_dir(bed.path(".")).unwrap();
+    fs::write(bed.path("after"), "after\n").unwrap();
+    spec.mounts
+        .push(mount("/after", "bind", "after", &["bind"]));
+    let mounts = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let output = bed.run(&spec);
+    assert_eq!(output.text, "shared\n1\nafter\n");
+    assert_eq!(donor.shell("cat /dev/shm/back").text, "back\n");
+    assert_eq!(fs::read_link("/proc/self/ns/mnt").unwrap(), mounts);
+}
+
+fn a_donor_cannot_lead_out_of_its_root() {
+    let bed = Bed::new("leads-out");
+    let donor = bed.sleeper(&spec(&[]));
+    donor.shell(
+        "mkdir /here; echo own > /here/word; ln -s /../../here /link; ln -s /proc/self/root /magic",
+    );
+    let pid = donor.running().pid.to_string();
+    let receivers = Bed::new("not-out");
+    let with = |pid: &str, source: &str| {
+        let mut spec = spec(&["/bin/sh", "-c", "cat /got/word"]);
+        spec.mounts.push(mount_of(pid, source, "/got"));
+        spec
+    };
+    assert_eq!(receivers.run(&with(&pid, "/link")).text, "own\n");
+    let nobody = i32::MAX.to_string();
+    for (pid, source) in [
+        (pid.as_str(), "/magic/etc"),
+        (&pid, "/nosuch"),
+        (&nobody, "/"),
+        ("self", "/"),
+        ("", "/"),
+    ] {
+        let error = receivers.create(&with(pid, source), Fds::default());
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, runtime::CreateError::Foreign { .. }),
+            "{error:?}"
+        );
+    }
 }
 
 fn tmpfs() {
