@@ -20,6 +20,14 @@ def check(function):
     return function
 
 
+def eventually(test):
+    for _ in range(200):
+        if test():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")
+
+
 def fails(status, text, call, *args, **kwargs):
     try:
         call(*args, **kwargs)
@@ -104,6 +112,8 @@ def life_of_a_container():
     container.update(mem_limit="80m", memswap_limit="160m")
     container.restart(timeout=1)
     fails(409, "container is running", container.remove)
+    # before its shell has set the trap, process 1 ignores the signal
+    eventually(lambda: container.logs().count(b"started") == 2)
     container.stop(timeout=5)
     assert container.wait()["StatusCode"] == 4
     container.reload()
