@@ -11,8 +11,8 @@ use api::host_config::{HostConfig, PortBinding, PortMap};
 use api::network::{EndpointResource, EndpointSettings, Ipam as ApiIpam, IpamConfig, Network};
 use jiff::Timestamp;
 use network::{
-    Bridge, BridgeConfig, Firewall, HostAddress, HostPort, Ipam, Pool, PortLease, PortMapping,
-    PortRequest, Ports, Protocol, Sandbox, Subnet, Zone,
+    Bridge, BridgeConfig, Firewall, HostAddress, HostPort, Ipam, Pool, PoolSize, PortLease,
+    PortMapping, PortRequest, Ports, Protocol, Sandbox, Subnet, Zone,
 };
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,14 @@ impl Networks {
         };
         let firewall =
             Firewall::ensure(TABLE, vec![zone], &published).step(|| "set up the nftables rules")?;
-        let pool = Pool::new(&bridge, config.warm).step(|| "prepare network namespaces")?;
+        let pool = Pool::new(
+            &bridge,
+            PoolSize {
+                attached: config.warm,
+                isolated: config.warm,
+            },
+        )
+        .step(|| "prepare network namespaces")?;
         Ok(Self {
             bridge_id: chosen.bridge_id,
             none_id: chosen.none_id,

@@ -39,6 +39,7 @@ impl Engine {
                     Ok(Some(Event::Exited(exit))) => {
                         ended = true;
                         engine.ended(&container, &exit).await;
+                        engine.remove_itself(&container);
                     }
                     Ok(Some(Event::ExecExited { id, code })) => {
                         engine.exec_ended(&container, &id, code);
@@ -58,9 +59,12 @@ impl Engine {
             if !ended {
                 let exit = engine.exit_record(&container).unwrap_or_else(unseen);
                 engine.ended(&container, &exit).await;
+                engine.remove_itself(&container);
             }
             drop(occupied);
-            engine.after_end(&container).await;
+            if container.status() == Status::Restarting {
+                engine.restart_later(&container);
+            }
         });
     }
 
@@ -118,16 +122,21 @@ impl Engine {
         );
     }
 
-    /// What the container's own settings ask for after its end: removal or another start.
-    async fn after_end(self: &Arc<Self>, container: &Arc<Container>) {
-        if container.status() == Status::Restarting {
-            self.restart_later(container);
-        } else if container.record().host.auto_remove {
+    /// Removes a container that asked for it (`--rm`), as soon as its end is known.
+    ///
+    /// This is a task of its own: whoever restarts the container holds its turn, and waits for its
+    /// shim to let go, which is what the caller goes on to watch.
+    fn remove_itself(self: &Arc<Self>, container: &Arc<Container>) {
+        if container.status() != Status::Exited || !container.record().host.auto_remove {
+            return;
+        }
+        let (engine, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move {
             let _turn = container.lifecycle.lock().await;
             if container.status() == Status::Exited {
-                self.remove_in_turn(container, true).await;
+                engine.remove_in_turn(&container, true).await;
             }
-        }
+        });
     }
 }
 
