@@ -39,7 +39,7 @@ impl Default for Config {
             publish_address: Ipv4Addr::UNSPECIFIED,
             cgroup_parent: "/gorae".into(),
             insecure_registries: Vec::new(),
-            warm: 3,
+            warm: 6,
             builtin_image: None,
         }
     }
