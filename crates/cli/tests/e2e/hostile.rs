@@ -43,7 +43,7 @@ fn links_in_the_image_lead_nowhere_outside() {
         ] {
             let image = format!("{image}-{kind}");
             import_with_link(&engine, &image, name, &target);
-            let outcome = engine.docker(&format!("run --rm -v /data/vol -v {at}/../home-file:/data/file --tmpfs /data/tmp -w /work/dir --dns 9.9.9.9 {image} sh -c 'echo inside; mount | grep -c proc'"));
+            let outcome = engine.docker(&format!("run --rm -v /data/vol -v {at}/../home-file:/data/file --tmpfs /data/tmp -w /job/dir --dns 9.9.9.9 {image} sh -c 'echo inside; mount | grep -c proc'"));
             // it may run inside its own tree or be refused; outside nothing may appear
             assert!([0, 125, 126, 127].contains(&outcome.code), "{outcome:?}");
             let made: Vec<_> = std::fs::read_dir(&outside)
