@@ -1,48 +1,17 @@
 //! `gorae restart`.
 
-use super::{container_path, each};
-use crate::args::{Call, Flag, Operands, Verb};
+use super::stop;
+use crate::args::{Call, Operands, Verb};
 
 pub(crate) static VERB: Verb = Verb {
     about: "Restart one or more containers",
     usage: "[OPTIONS] CONTAINER [CONTAINER...]",
     operands: Operands::at_least(1),
-    flags: &[&[
-        Flag::one("signal", "string", "Signal to send to the container").short('s'),
-        Flag::one(
-            "timeout",
-            "int",
-            "Seconds to wait before killing the container",
-        )
-        .short('t'),
-        Flag::one(
-            "time",
-            "int",
-            "Seconds to wait before killing the container",
-        )
-        .hidden(),
-    ]],
+    flags: &[stop::FLAGS],
     examples: &[("restart -t 2 web", "Give the program two seconds to end")],
     run: |call| Box::pin(run(call)),
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
-    let signal = call.text("signal").map(str::to_owned);
-    let timeout = call
-        .integer("timeout")?
-        .or(call.integer("time")?)
-        .map(|seconds| seconds.to_string());
-    each(call, move |client, name| {
-        let (signal, timeout) = (signal.clone(), timeout.clone());
-        async move {
-            let request = client.post(&container_path(&name, "/restart"));
-            request
-                .query_opt("signal", signal)
-                .query_opt("t", timeout)
-                .run()
-                .await?;
-            Ok(name)
-        }
-    })
-    .await
+    stop::end_each(call, "/restart").await
 }
