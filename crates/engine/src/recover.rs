@@ -64,10 +64,10 @@ impl Engine {
             | Status::Exited => {}
             Status::Dead => return,
         }
-        if let Some(state) = self.shim_state(&container.id).await
+        if let Some((link, state)) = self.shim_state(&container.id).await
             && matches!(state.status, shim::Status::Running | shim::Status::Paused)
         {
-            return self.adopt(container, &state);
+            return self.adopt(container, link, &state);
         }
         let wants_restart = {
             let record = container.record();
@@ -88,16 +88,20 @@ impl Engine {
         }
     }
 
-    /// The state that a container's shim tells, if there is one.
-    async fn shim_state(&self, id: &ContainerId) -> Option<shim::State> {
-        match ask(&self.run_dir(id), &Request::State).await {
-            Ok(Reply::State(state)) => Some(*state),
+    /// The state that a container's shim tells, if there is one, and the connection it told it on.
+    ///
+    /// A second connection could come too late: a container that ends now takes its socket away, and
+    /// only a connection that is open already is sure to see the end.
+    async fn shim_state(&self, id: &ContainerId) -> Option<(Link, shim::State)> {
+        let mut link = Link::connect(&self.run_dir(id)).ok()?;
+        match link.call(&Request::State, &[]).await {
+            Ok(Reply::State(state)) => Some((link, *state)),
             _ => None,
         }
     }
 
     /// Goes on with a container whose shim has run on.
-    fn adopt(self: &Arc<Self>, container: &Arc<Container>, state: &shim::State) {
+    fn adopt(self: &Arc<Self>, container: &Arc<Container>, link: Link, state: &shim::State) {
         let attached = container.record().attached.clone();
         if let Some(attached) = attached {
             let endpoint = self.networks.adopt(attached, state.pid);
@@ -116,12 +120,7 @@ impl Engine {
                 .and_then(|t| t.parse().ok())
                 .or(own.started_at);
         });
-        match Link::connect(&self.run_dir(&container.id)) {
-            Ok(link) => self.watch_adopted(container, link),
-            Err(error) => {
-                tracing::error!(id = %container.id, %error, "a running container cannot be followed");
-            }
-        }
+        self.watch_adopted(container, link);
     }
 
     /// Ends the shims of containers that the database does not know: their client never got an
