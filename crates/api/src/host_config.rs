@@ -160,6 +160,10 @@ wire! {
         "IOMaximumIOps" => io_maximum_iops: u64,
         /// Windows only.
         "IOMaximumBandwidth" => io_maximum_bandwidth: u64,
+        /// What the container may receive, in bits a second; 0 for no limit. An addition of Gorae.
+        "NetworkIngressRate" [omitempty] => network_ingress_rate: i64,
+        /// What the container may send, in bits a second; 0 for no limit. An addition of Gorae.
+        "NetworkEgressRate" [omitempty] => network_egress_rate: i64,
     }
 
     /// An address and port of the host for a container's port.

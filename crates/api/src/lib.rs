@@ -6,6 +6,8 @@
 //! no knowledge of containers.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod check;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod container;

@@ -171,5 +171,9 @@ wire! {
         "endpoint_id" [omitempty] => endpoint_id: String,
         /// Windows only.
         "instance_id" [omitempty] => instance_id: String,
+        /// What the container may receive through it, in bits a second. An addition of Gorae.
+        "rx_limit" [omitempty] => rx_limit: u64,
+        /// What the container may send through it, in bits a second. An addition of Gorae.
+        "tx_limit" [omitempty] => tx_limit: u64,
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use api::Filters;
+use api::audit::Audit;
+use api::check::Report;
 use api::container::Port;
 use api::host_config::{HostConfig, PortBinding, PortMap};
-use api::network::{EndpointResource, EndpointSettings, Ipam as ApiIpam, IpamConfig, Network};
+use api::network::{
+    ConnectRequest, CreateRequest, CreateResponse, DisconnectRequest, EndpointResource,
+    EndpointSettings, Ipam as ApiIpam, IpamConfig, Network, PruneReport,
+};
 use jiff::Timestamp;
 use network::{
     Bridge, BridgeConfig, Firewall, HostAddress, HostPort, Ipam, Pool, PoolSize, PortLease,
@@ -183,7 +188,7 @@ impl Networks {
             host_id: chosen.host_id,
             created: chosen.created,
             name: config.bridge.clone(),
-            publish_address: config.publish_address.into(),
+            publish_address: config.publish_address,
             ipam: Ipam::new(chosen.subnet, chosen.gateway),
             firewall,
             ports: Ports::new(),
@@ -478,6 +483,73 @@ impl Engine {
         Ok(networks)
     }
 
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// When the request makes no sense, the name or a subnet is taken, or the kernel refuses.
+    pub async fn network_create(
+        self: &Arc<Self>,
+        request: CreateRequest,
+    ) -> Result<CreateResponse> {
+        Err(later(&request.name))
+    }
+
+    /// Removes a network.
+    ///
+    /// # Errors
+    /// When there is no such network, or containers use it.
+    pub async fn network_remove(self: &Arc<Self>, name: &str) -> Result<()> {
+        Err(later(name))
+    }
+
+    /// Connects a container to a network.
+    ///
+    /// # Errors
+    /// When either does not exist, or the wishes cannot be met.
+    pub async fn network_connect(
+        self: &Arc<Self>,
+        network: &str,
+        request: ConnectRequest,
+    ) -> Result<()> {
+        Err(later(&format!("{network} {}", request.container)))
+    }
+
+    /// Disconnects a container from a network.
+    ///
+    /// # Errors
+    /// When either does not exist, or they are not connected.
+    pub async fn network_disconnect(
+        self: &Arc<Self>,
+        network: &str,
+        request: DisconnectRequest,
+    ) -> Result<()> {
+        Err(later(&format!("{network} {}", request.container)))
+    }
+
+    /// Removes the networks that no container uses.
+    ///
+    /// # Errors
+    /// When a filter is unknown or malformed.
+    pub async fn network_prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
+        Err(later(&format!("{filters:?}")))
+    }
+
+    /// Tells from where each published port is reached.
+    ///
+    /// # Errors
+    /// When the kernel's rules cannot be read.
+    pub async fn network_audit(self: &Arc<Self>) -> Result<Audit> {
+        Err(later("audit"))
+    }
+
+    /// Compares what the engine remembers with what is there, and mends it on demand.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub async fn system_check(self: &Arc<Self>, repair: bool) -> Result<Report> {
+        Err(later(&repair.to_string()))
+    }
+
     /// Tells everything about a network.
     ///
     /// # Errors
@@ -512,6 +584,10 @@ impl Engine {
         network.containers = Some(members);
         Ok(network)
     }
+}
+
+fn later(what: &str) -> Error {
+    Error::new(Kind::NotImplemented, format!("not yet: {what}"))
 }
 
 /// Refuses what no network can give; whether the network exists is seen at the start, as with Docker.

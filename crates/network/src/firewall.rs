@@ -25,6 +25,32 @@ use crate::subnet::Subnet;
 const READINGS: u32 = 10;
 const BETWEEN_READINGS: Duration = Duration::from_millis(20);
 
+/// Who has the last word on connections to published ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PublishPolicy {
+    /// The engine, as with Docker: what is published is reached, whatever the host's own rules for
+    /// incoming traffic say.
+    #[default]
+    Docker,
+    /// The host's rules for incoming traffic.
+    HostFirewall,
+}
+
+/// What stands between a network and the world.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Containers leave with the host's address; only published ports lead in.
+    #[default]
+    Nat,
+    /// The same, but every port of a container can be reached by its own address.
+    NatUnprotected,
+    /// No address is rewritten; published ports are open at the container's own address.
+    Routed,
+    /// The host has no address in the network, which leads nowhere.
+    Isolated,
+}
+
 /// A bridge and the network behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {

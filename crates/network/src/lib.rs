@@ -25,7 +25,7 @@ mod sysctl;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError};
 pub use counters::{CounterReader, Counters};
-pub use firewall::{Firewall, FirewallError, Zone};
+pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
 pub use ipam::{Ipam, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
 pub use netlink::NetlinkError;
@@ -36,5 +36,5 @@ pub use ports::{
     Ports, Protocol,
 };
 pub use sandbox::{Endpoint, HostInterface, Sandbox, SandboxError, find_host_interface};
-pub use subnet::{ParseSubnetError, PickError, Subnet, pick_subnet};
+pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};
 pub use sysctl::SysctlError;

@@ -18,6 +18,15 @@ pub struct Subnet {
     prefix: u8,
 }
 
+/// A large network from which networks of one size are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPool {
+    /// The large network.
+    pub base: Subnet,
+    /// The prefix length of what is given out.
+    pub size: u8,
+}
+
 /// The text is not a network.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid network {text:?}: must be an address and a prefix length, such as 172.17.0.0/16")]

@@ -134,7 +134,7 @@ fn config(call: &Call) -> anyhow::Result<daemon::Config> {
     }
     engine.bip = call.parsed("bip", parse_bip)?;
     if let Some(address) = call.parsed("default-address", parse_address)? {
-        engine.publish_address = address;
+        engine.publish_address = address.into();
     }
     if let Some(parent) = path("cgroup-parent") {
         engine.cgroup_parent = parent;
