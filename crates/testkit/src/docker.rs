@@ -42,6 +42,13 @@ pub fn docker_cli() -> io::Result<PathBuf> {
     })
 }
 
+/// Docker Compose, a plugin of the `docker` command line: the one that the project fetched. Where there
+/// is none, `docker` finds an installed one by itself.
+#[must_use]
+pub fn compose_plugin() -> PathBuf {
+    target_folder().join("docker-compose/usr/libexec/docker/cli-plugins/docker-compose")
+}
+
 /// The Python that has docker-py: the one that the project set up, else the one in `PATH`.
 #[must_use]
 pub fn python() -> PathBuf {

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::docker::{Client, Outcome, Session, docker_cli, python, words};
+use crate::docker::{Client, Outcome, Session, compose_plugin, docker_cli, python, words};
 use crate::http::{self, Response};
 use crate::image::TestImage;
 use crate::leaks::Marks;
@@ -42,6 +43,8 @@ pub struct EngineOptions {
     pub disk: Option<u32>,
     /// Whether the image `busybox` is there from the start.
     pub busybox: bool,
+    /// Whether the engine and the test's thread see an `/etc` of their own, with what is in `/etc` now.
+    pub private_etc: bool,
 }
 
 impl EngineOptions {
@@ -54,6 +57,7 @@ impl EngineOptions {
             environment: Vec::new(),
             disk: None,
             busybox: true,
+            private_etc: false,
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct Engine {
     docker: PathBuf,
     cgroup: String,
     network: Namespace,
+    etc: Option<TempDir>,
     // Dropped last.
     folder: TempDir,
 }
@@ -82,15 +87,21 @@ impl Engine {
         let folder = tempfile::Builder::new()
             .prefix("ge-")
             .tempdir_in("/var/tmp")?;
-        for name in ["root", "run", "home"] {
-            fs::create_dir(folder.path().join(name))?;
+        for name in ["root", "run", "home/.docker/cli-plugins"] {
+            fs::create_dir_all(folder.path().join(name))?;
         }
+        let plugin = folder
+            .path()
+            .join("home/.docker/cli-plugins/docker-compose");
+        symlink(compose_plugin(), plugin)?;
+        let etc = options.private_etc.then(private_etc).transpose()?;
         let mut engine = Self {
             docker: docker_cli()?,
             cgroup: unique_name(),
             daemon: None,
             options,
             network,
+            etc,
             folder,
         };
         engine.spawn()?;
@@ -128,6 +139,30 @@ impl Engine {
     #[must_use]
     pub fn network(&self) -> &Namespace {
         &self.network
+    }
+
+    /// The network that a running container is in.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[expect(clippy::expect_used, reason = "a test cannot go on without it")]
+    #[track_caller]
+    #[must_use]
+    pub fn inside(&self, container: &str) -> Namespace {
+        let pid = self.inspect(container, "{{.State.Pid}}");
+        let pid = pid.parse().expect("a container's process has a number");
+        Namespace::of_process(pid).expect("a running container has a network")
+    }
+
+    /// Writes `/etc/resolv.conf` of the engine's host anew, as a network manager does: by rename.
+    ///
+    /// # Errors
+    /// When the engine has no `/etc` of its own, or it cannot be written.
+    pub fn set_resolv_conf(&self, text: &str) -> io::Result<()> {
+        let etc = self.etc.as_ref().ok_or(io::ErrorKind::Unsupported)?.path();
+        let next = etc.join("resolv.conf.next");
+        fs::write(&next, text)?;
+        fs::rename(next, etc.join("resolv.conf"))
     }
 
     /// The engine's process, or the one that started it in a mount namespace of its own.
@@ -445,7 +480,7 @@ impl Engine {
             folder: self.folder.path(),
             cgroup: &self.cgroup,
             network: &self.network,
-            links: &[BRIDGE, "lan0"],
+            links: &[BRIDGE],
         }
     }
 
@@ -459,11 +494,16 @@ impl Engine {
             )];
         }
         let mut left = Vec::new();
-        let all = self.docker("ps -aq --no-trunc").stdout.replace('\n', " ");
-        if !all.trim().is_empty() {
-            let removed = self.docker(&format!("rm -f -v {all}"));
-            if removed.code != 0 {
-                left.push(format!("{removed:?}"));
+        for (list, remove) in [
+            ("ps -aq --no-trunc", "rm -f -v"),
+            ("network ls -q --no-trunc -f type=custom", "network rm"),
+        ] {
+            let all = self.docker(list).stdout.replace('\n', " ");
+            if !all.trim().is_empty() {
+                let removed = self.docker(&format!("{remove} {all}"));
+                if removed.code != 0 {
+                    left.push(format!("{removed:?}"));
+                }
             }
         }
         left.extend(self.marks().without_containers());
@@ -494,6 +534,26 @@ impl Drop for Engine {
             panic!("left behind:\n{}", left.join("\n"));
         }
     }
+}
+
+/// Gives the calling thread a mount namespace with a copy of `/etc` in the place of `/etc`.
+fn private_etc() -> io::Result<TempDir> {
+    use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+    let etc = tempfile::Builder::new()
+        .prefix("getc-")
+        .tempdir_in("/var/tmp")?;
+    let copied = Command::new("cp")
+        .args(["-a", "/etc/."])
+        .arg(etc.path())
+        .status()?;
+    if !copied.success() {
+        return Err(io::Error::other("cp -a /etc failed"));
+    }
+    sys::process::unshare(rustix::thread::UnshareFlags::NEWNS)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private)?;
+    mount_bind(etc.path(), "/etc")?;
+    Ok(etc)
 }
 
 /// The archive of busybox, made once.

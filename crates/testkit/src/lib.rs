@@ -1,6 +1,7 @@
 //! Fixtures for integration tests: private namespaces, registry, engine under test, leak check.
 #![forbid(unsafe_code)]
 
+pub mod dns;
 pub mod docker;
 pub mod engine;
 pub mod http;
@@ -8,3 +9,4 @@ pub mod image;
 pub mod leaks;
 pub mod namespace;
 pub mod registry;
+pub mod serve;

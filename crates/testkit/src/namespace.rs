@@ -3,6 +3,7 @@
 //! A namespace is entered by a thread, so that what the thread starts afterwards lives in it too. Only
 //! the network is private: `ip netns exec` would also hide the host's cgroup mounts.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
@@ -80,6 +81,43 @@ impl Namespace {
         Ok(other)
     }
 
+    /// Runs a program inside, and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails; what it complained of is in the error.
+    pub fn run(&self, line: &str) -> io::Result<String> {
+        self.within(|| program(&crate::docker::words(line)))?
+    }
+
+    /// Makes another host on a cable of its own: `lan<n>` here with 10.9.<n>.1 and fd00:9:<n>::1, there
+    /// `eth0` with `.2` and `::2`, and there default routes to here. Number 0 is [`Self::neighbour`]'s.
+    ///
+    /// # Errors
+    /// When a link cannot be made.
+    pub fn host(&self, number: u8) -> io::Result<Self> {
+        let other = Self::create()?;
+        let own = std::process::id();
+        let path = format!("/proc/{own}/fd/{}", other.file.as_raw_fd());
+        self.within(|| {
+            ip(&format!(
+                "link add lan{number} type veth peer name eth0 netns {path}"
+            ))?;
+            ip(&format!("addr add 10.9.{number}.1/24 dev lan{number}"))?;
+            ip(&format!(
+                "addr add fd00:9:{number}::1/64 dev lan{number} nodad"
+            ))?;
+            ip(&format!("link set lan{number} up"))
+        })??;
+        other.within(|| {
+            ip(&format!("addr add 10.9.{number}.2/24 dev eth0"))?;
+            ip(&format!("addr add fd00:9:{number}::2/64 dev eth0 nodad"))?;
+            ip("link set eth0 up")?;
+            ip(&format!("route add default via 10.9.{number}.1"))?;
+            ip(&format!("-6 route add default via fd00:9:{number}::1"))
+        })??;
+        Ok(other)
+    }
+
     /// The names of the links inside.
     ///
     /// # Errors
@@ -101,10 +139,15 @@ impl Namespace {
 }
 
 fn ip(words: &str) -> io::Result<()> {
-    let output = Command::new("ip").args(words.split(' ')).output()?;
+    program(&crate::docker::words(&format!("ip {words}"))).map(drop)
+}
+
+fn program(words: &[OsString]) -> io::Result<String> {
+    let (name, rest) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let output = Command::new(name).args(rest).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("ip {words}: {complaint}")))
+    Err(io::Error::other(format!("{words:?}: {complaint}")))
 }

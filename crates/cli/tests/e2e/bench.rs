@@ -67,6 +67,19 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The parent of a process: of a container's first one, its shim.
+pub(crate) fn parent_of(pid: &str) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let mut fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    fields.nth(1).unwrap().parse().unwrap()
+}
+
+/// Kills a process as a crash does.
+pub(crate) fn kill9(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
 /// The file below `/sys/fs/cgroup` of a running container, with v1 and v2.
 pub(crate) fn cgroup_file(pid: &str, v1: (&str, &str), v2: &str) -> String {
     let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::docker::Client;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{engine, eventually, kill9, parent_of};
 
 #[test]
 fn containers_run_on_and_no_log_line_is_lost() {
@@ -46,13 +46,9 @@ fn what_ended_meanwhile_has_its_exit_code() {
     engine
         .docker("run -d --name killed busybox sleep 1000")
         .ok();
-    let pid: i32 = engine.inspect("killed", "{{.State.Pid}}").parse().unwrap();
+    let pid = engine.inspect("killed", "{{.State.Pid}}").parse().unwrap();
     engine.kill9().unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
+    kill9(pid);
     std::thread::sleep(Duration::from_millis(700));
     engine.restart().unwrap();
     for (name, code) in [("zero", 0), ("three", 3), ("two", 2), ("killed", 137)] {
@@ -217,21 +213,7 @@ fn a_killed_shim_ends_its_container_only() {
     engine.docker("run -d --name box busybox sleep 1000").ok();
     engine.docker("run -d --name other busybox sleep 1000").ok();
     let pid = engine.inspect("box", "{{.State.Pid}}");
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let parent: i32 = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(parent).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
+    kill9(parent_of(&pid));
     eventually("it is known", || {
         engine.inspect("box", "{{.State.Running}}") == "false"
     });

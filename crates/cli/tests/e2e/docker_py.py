@@ -9,7 +9,7 @@ import time
 
 import docker
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
-from docker.types import Mount
+from docker.types import IPAMConfig, IPAMPool, Mount
 
 CHECKS = []
 client = docker.from_env()
@@ -203,6 +203,77 @@ def networks():
     assert {"bridge", "host", "none"} <= names, names
     assert client.networks.get("bridge").attrs["Driver"] == "bridge"
     fails(404, "network nosuch not found", client.networks.get, "nosuch")
+    pool = IPAMPool(subnet="10.80.0.0/24", iprange="10.80.0.128/25", gateway="10.80.0.254", aux_addresses={"a": "10.80.0.128"})
+    app = client.networks.create(
+        "app",
+        driver="bridge",
+        ipam=IPAMConfig(pool_configs=[pool]),
+        labels={"tier": "web"},
+        options={"com.docker.network.driver.mtu": "1400"},
+        attachable=True,
+        check_duplicate=True,
+    )
+    inner = client.networks.create("inner", internal=True, enable_ipv6=True)
+    assert inner.attrs["Internal"] and inner.attrs["EnableIPv6"], inner.attrs
+    assert len(inner.attrs["IPAM"]["Config"]) == 2, inner.attrs
+    fails(409, "network with name app already exists", client.networks.create, "app")
+    fails(403, "Pool overlaps", client.networks.create, "over", ipam=IPAMConfig(pool_configs=[pool]))
+    assert [n.name for n in client.networks.list(filters={"label": "tier=web"})] == ["app"]
+    assert [n.name for n in client.networks.list(names=["inner"])] == ["inner"]
+    assert [n.name for n in client.networks.list(ids=[app.id])] == ["app"]
+    endpoint = client.api.create_endpoint_config(ipv4_address="10.80.0.7", aliases=["first"], mac_address="02:42:0a:50:00:07")
+    one = client.containers.run(
+        "busybox", "sleep 1000", detach=True, name="one", network="app", networking_config={"app": endpoint}
+    )
+    two = client.containers.run("busybox", "sleep 1000", detach=True, name="two", network="app")
+    one.reload()
+    own = one.attrs["NetworkSettings"]["Networks"]["app"]
+    assert (own["IPAddress"], own["MacAddress"]) == ("10.80.0.7", "02:42:0a:50:00:07"), own
+    assert own["DNSNames"][:2] == ["one", "first"], own
+    assert own["NetworkID"] == app.id and own["Gateway"] == "10.80.0.254", own
+    assert two.exec_run("ping -c 1 -W 2 first").exit_code == 0
+    inner.connect(two, aliases=["second"])
+    inner.connect("one", ipv4_address=None)
+    fails(403, "already exists in network inner", inner.connect, two)
+    assert one.exec_run("ping -c 1 -W 2 second").exit_code == 0
+    inner.reload()
+    assert {c.name for c in inner.containers} == {"one", "two"}
+    assert [n.name for n in client.networks.list(greedy=True, names=["app"])][0] == "app"
+    fails(403, "has active endpoints", app.remove)
+    inner.disconnect(one)
+    inner.disconnect(two, force=True)
+    fails(403, "is not connected to network inner", inner.disconnect, two)
+    fails(404, "No such container: nosuch", inner.connect, "nosuch")
+    inner.remove()
+    fails(404, "not found", inner.reload)
+    usage = two.stats(stream=False)["networks"]
+    assert list(usage) == ["eth0"] and usage["eth0"]["rx_packets"] > 0, usage
+    for container in (one, two):
+        container.remove(force=True)
+    assert client.networks.prune()["NetworksDeleted"] == ["app"]
+    assert client.networks.prune()["NetworksDeleted"] is None
+    fails(403, "pre-defined network", client.networks.get("bridge").remove)
+    fails(400, "invalid name", client.networks.create, "")
+
+
+@check
+def published_ports():
+    box = client.containers.run(
+        "busybox",
+        "sleep 1000",
+        detach=True,
+        ports={"80/tcp": 8090, "81/udp": ("127.0.0.1", 8091), "82/tcp": None, "83/tcp": [8093, 8094]},
+    )
+    box.reload()
+    assert box.ports["80/tcp"][0] == {"HostIp": "0.0.0.0", "HostPort": "8090"}, box.ports
+    assert box.ports["81/udp"] == [{"HostIp": "127.0.0.1", "HostPort": "8091"}], box.ports
+    assert int(box.ports["82/tcp"][0]["HostPort"]) > 1024, box.ports
+    assert {port["HostPort"] for port in box.ports["83/tcp"]} == {"8093", "8094"}, box.ports
+    listed = client.api.containers()[0]["Ports"]
+    assert {"IP": "127.0.0.1", "PrivatePort": 81, "PublicPort": 8091, "Type": "udp"} in listed, listed
+    fails(500, "port is already allocated", client.containers.run, "busybox", "true", ports={"80/tcp": 8090})
+    for container in client.containers.list(all=True):
+        container.remove(force=True)
 
 
 @check

@@ -6,15 +6,23 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bandwidth;
+#[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod compose;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod failed_start;
+#[cfg(test)]
+mod firewall;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
@@ -29,6 +37,12 @@ mod limits;
 mod logs;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod network_faults;
+#[cfg(test)]
+mod networks;
+#[cfg(test)]
+mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
