@@ -18,6 +18,7 @@ mod nft;
 mod pool;
 mod ports;
 mod random;
+mod relay;
 mod route;
 mod sandbox;
 mod subnet;
@@ -32,8 +33,8 @@ pub use netlink::NetlinkError;
 pub use network::{Alive, Network, NetworkConfig, NetworkError};
 pub use pool::{Pool, PoolSize};
 pub use ports::{
-    HostAddress, HostPort, ParseProtocolError, PortError, PortLease, PortMapping, PortRequest,
-    Ports, Protocol,
+    HostAddress, HostPort, ParsePortError, ParseProtocolError, PortError, PortLease, PortMapping,
+    PortRequest, Ports, Protocol,
 };
 pub use sandbox::{Endpoint, HostInterface, Sandbox, SandboxError, find_host_interface};
 pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};

@@ -1,9 +1,9 @@
 //! Reserving ports of the host.
 
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 
-use network::{HostAddress, HostPort, PortError, PortRequest, Ports, Protocol};
+use network::{HostAddress, HostPort, PortError, PortLease, PortRequest, Ports, Protocol};
 
 use crate::lab::{ANY, LOOPBACK, mapping, on_a_host, sysctl, until};
 
@@ -14,8 +14,15 @@ fn request(protocol: Protocol, host: HostAddress, port: HostPort) -> PortRequest
         protocol,
         host,
         port,
-        container: SocketAddr::from(([172, 17, 0, 2], 80)),
+        container_port: 80,
+        v4: Some([172, 17, 0, 2].into()),
+        v6: None,
+        owner: "web".to_owned(),
     }
+}
+
+fn reserve(ports: &Ports, request: PortRequest) -> Result<PortLease, PortError> {
+    ports.reserve_all(&[request])
 }
 
 fn exactly(port: u16) -> HostPort {
@@ -39,39 +46,45 @@ fn soon<T, E>(take: impl Fn() -> Result<T, E>) -> T {
 fn ours_and_foreign_ones_are_told_apart_in_dockers_words() {
     on_a_host(|| {
         let ports = Ports::new();
-        let lease = ports.reserve(&tcp(ANY, 8080)).unwrap();
-        let ours = ports.reserve(&tcp(ANY, 8080)).unwrap_err();
+        let lease = reserve(&ports, tcp(ANY, 8080)).unwrap();
+        let ours = reserve(&ports, tcp(ANY, 8080)).unwrap_err();
         assert_eq!(
             ours.to_string(),
-            "Bind for 0.0.0.0:8080 failed: port is already allocated"
+            "Bind for 0.0.0.0:8080 failed: port is already allocated by container web"
         );
-        let ours = ports.reserve(&tcp(LOOPBACK, 8080)).unwrap_err();
+        let ours = reserve(&ports, tcp(LOOPBACK, 8080)).unwrap_err();
         assert_eq!(
             ours.to_string(),
-            "Bind for 0.0.0.0:8080 failed: port is already allocated"
+            "Bind for 0.0.0.0:8080 failed: port is already allocated by container web"
         );
-        ports
-            .reserve(&request(Protocol::Udp, HostAddress::Ip(ANY), exactly(8080)))
-            .unwrap();
+        reserve(
+            &ports,
+            request(Protocol::Udp, HostAddress::Ip(ANY), exactly(8080)),
+        )
+        .unwrap();
         drop(lease);
-        let _lease = soon(|| ports.reserve(&tcp(LOOPBACK, 8080)));
-        let ours = ports.reserve(&tcp(ANY, 8080)).unwrap_err();
+        let _lease = soon(|| reserve(&ports, tcp(LOOPBACK, 8080)));
+        let ours = reserve(&ports, tcp(ANY, 8080)).unwrap_err();
         assert_eq!(
             ours.to_string(),
-            "Bind for 127.0.0.1:8080 failed: port is already allocated"
+            "Bind for 127.0.0.1:8080 failed: port is already allocated by container web"
         );
 
         let listener = TcpListener::bind((LOOPBACK, 8081)).unwrap();
-        let foreign = ports.reserve(&tcp(ANY, 8081)).unwrap_err();
+        let foreign = reserve(&ports, tcp(ANY, 8081)).unwrap_err();
         let text = "failed to bind host port for 0.0.0.0:8081:172.17.0.2:80/tcp: \
-                    address already in use";
-        assert_eq!(foreign.to_string(), text);
+                    address already in use by ";
+        let own = format!(" (process {})", std::process::id());
+        let foreign = foreign.to_string();
+        assert!(
+            foreign.starts_with(text) && foreign.ends_with(&own),
+            "{foreign}"
+        );
         // a failure leaves nothing reserved
         drop(listener);
-        soon(|| ports.reserve(&tcp(ANY, 8081)));
+        soon(|| reserve(&ports, tcp(ANY, 8081)));
 
-        let nowhere = ports
-            .reserve(&tcp([10, 1, 2, 3].into(), 80))
+        let nowhere = reserve(&ports, tcp([10, 1, 2, 3].into(), 80))
             .unwrap_err()
             .to_string();
         assert!(
@@ -85,7 +98,7 @@ fn ours_and_foreign_ones_are_told_apart_in_dockers_words() {
 fn a_reserved_port_is_busy_for_others_and_refuses_connections() {
     on_a_host(|| {
         let ports = Ports::new();
-        let lease = ports.reserve(&tcp(ANY, 8080)).unwrap();
+        let lease = reserve(&ports, tcp(ANY, 8080)).unwrap();
         // std sets SO_REUSEADDR, as most servers do
         let kind = |error: std::io::Error| error.kind();
         for address in [ANY, LOOPBACK] {
@@ -95,7 +108,7 @@ fn a_reserved_port_is_busy_for_others_and_refuses_connections() {
         let client = TcpStream::connect((LOOPBACK, 8080)).map_err(kind);
         assert_eq!(client.err(), Some(ErrorKind::ConnectionRefused));
         let udp = request(Protocol::Udp, HostAddress::Ip(ANY), exactly(5353));
-        let held = ports.reserve(&udp).unwrap();
+        let held = reserve(&ports, udp).unwrap();
         assert!(UdpSocket::bind((ANY, 5353)).is_err());
         drop((lease, held));
         soon(|| TcpListener::bind((ANY, 8080)));
@@ -117,7 +130,7 @@ fn connections_of_a_server_that_ended_are_no_obstacle() {
     on_a_host(|| {
         let ports = Ports::new();
         leave_time_wait(8080);
-        let lease = soon(|| ports.reserve(&tcp(ANY, 8080)));
+        let lease = soon(|| reserve(&ports, tcp(ANY, 8080)));
         let other = TcpListener::bind((LOOPBACK, 8080))
             .err()
             .map(|error| error.kind());
@@ -133,7 +146,7 @@ fn connections_of_a_server_that_ended_are_no_obstacle() {
         drop(lease);
         let _server = soon(|| TcpListener::bind((LOOPBACK, 8080)));
         assert!(matches!(
-            ports.reserve(&tcp(ANY, 8080)),
+            reserve(&ports, tcp(ANY, 8080)),
             Err(PortError::Bind { .. })
         ));
     });
@@ -144,17 +157,17 @@ fn both_families_at_once_or_neither() {
     on_a_host(|| {
         let ports = Ports::new();
         let any = |port| request(Protocol::Tcp, HostAddress::Any, exactly(port));
-        let lease = ports.reserve(&any(8080)).unwrap();
+        let lease = reserve(&ports, any(8080)).unwrap();
         let addresses: Vec<_> = lease.mappings().iter().map(|m| m.host_ip).collect();
         assert_eq!(addresses, [ANY, ANY6]);
         assert!(TcpListener::bind((ANY6, 8080)).is_err());
         let _six = TcpListener::bind((Ipv6Addr::LOCALHOST, 8081)).unwrap();
-        let error = ports.reserve(&any(8081)).unwrap_err().to_string();
+        let error = reserve(&ports, any(8081)).unwrap_err().to_string();
         assert!(
             error.starts_with("failed to bind host port for [::]:8081:"),
             "{error}"
         );
-        soon(|| ports.reserve(&tcp(ANY, 8081)));
+        soon(|| reserve(&ports, tcp(ANY, 8081)));
     });
 }
 
@@ -164,19 +177,19 @@ fn ranges_and_chosen_ports() {
         sysctl("ipv4/ip_local_port_range", "40000 40003");
         let ports = Ports::new();
         let any = |port| request(Protocol::Tcp, HostAddress::Ip(ANY), port);
-        let port = |lease: &network::PortLease| lease.mappings()[0].host_port;
+        let port = |lease: &PortLease| lease.mappings()[0].host_port;
         let _busy = TcpListener::bind((ANY, 40001)).unwrap();
-        let first = ports.reserve(&any(HostPort::Ephemeral)).unwrap();
+        let first = reserve(&ports, any(HostPort::Ephemeral)).unwrap();
         assert_eq!(port(&first), 40000);
         drop(first);
         let rest: Vec<_> = (0..3)
-            .map(|_| ports.reserve(&any(HostPort::Ephemeral)).unwrap())
+            .map(|_| reserve(&ports, any(HostPort::Ephemeral)).unwrap())
             .collect();
         assert_eq!(
             rest.iter().map(port).collect::<Vec<_>>(),
             [40002, 40003, 40000]
         );
-        let error = ports.reserve(&any(HostPort::Ephemeral)).unwrap_err();
+        let error = reserve(&ports, any(HostPort::Ephemeral)).unwrap_err();
         assert_eq!(error.to_string(), "all ports are allocated");
 
         let range = HostPort::Range {
@@ -184,17 +197,17 @@ fn ranges_and_chosen_ports() {
             last: 8001,
         };
         let two = [
-            ports.reserve(&any(range)).unwrap(),
-            ports.reserve(&any(range)).unwrap(),
+            reserve(&ports, any(range)).unwrap(),
+            reserve(&ports, any(range)).unwrap(),
         ];
         assert_eq!(two.each_ref().map(port), [8000, 8001]);
         assert!(matches!(
-            ports.reserve(&any(range)),
+            reserve(&ports, any(range)),
             Err(PortError::Allocated { .. })
         ));
         let wrong = HostPort::Range { first: 9, last: 8 };
         assert!(matches!(
-            ports.reserve(&any(wrong)),
+            reserve(&ports, any(wrong)),
             Err(PortError::Range { .. })
         ));
     });
@@ -209,14 +222,14 @@ fn living_containers_keep_their_ports_even_when_somebody_took_them() {
             mapping(Protocol::Tcp, ANY, 8080, [172, 17, 0, 2].into()),
             mapping(Protocol::Tcp, ANY, 8081, [172, 17, 0, 2].into()),
         ];
-        let lease = ports.adopt(published.clone()).unwrap();
+        let lease = ports.adopt(published.clone(), "web").unwrap();
         assert_eq!(lease.mappings(), published);
         assert!(matches!(
-            ports.reserve(&tcp(ANY, 8080)),
+            reserve(&ports, tcp(ANY, 8080)),
             Err(PortError::Allocated { .. })
         ));
         assert!(TcpListener::bind((ANY, 8081)).is_err());
-        assert!(ports.adopt(published).is_err());
+        assert!(ports.adopt(published, "db").is_err());
     });
 }
 
@@ -225,9 +238,9 @@ fn sctp_is_reserved_whether_or_not_the_kernel_has_it() {
     on_a_host(|| {
         let ports = Ports::new();
         let sctp = request(Protocol::Sctp, HostAddress::Ip(ANY), exactly(9899));
-        let _lease = ports.reserve(&sctp).unwrap();
+        let _lease = reserve(&ports, sctp.clone()).unwrap();
         assert!(matches!(
-            ports.reserve(&sctp),
+            reserve(&ports, sctp),
             Err(PortError::Allocated { .. })
         ));
     });
