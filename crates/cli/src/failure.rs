@@ -115,6 +115,17 @@ pub(crate) fn hint(message: &str) -> Option<String> {
             "List images with 'gorae images', or fetch one with 'gorae pull NAME'.".to_owned(),
         );
     }
+    if message.contains("has active endpoints") {
+        return Some(
+            "See who is connected with 'gorae network inspect', and take them off with 'gorae network disconnect'."
+                .to_owned(),
+        );
+    }
+    if message.contains("Pool overlaps with other one on this address space") {
+        return Some(
+            "Choose another --subnet, or leave it out: then one that is free is taken.".to_owned(),
+        );
+    }
     if message.contains("no such volume") {
         return Some("List volumes with 'gorae volume ls'.".to_owned());
     }
