@@ -5,6 +5,8 @@
 //! container, keeps nothing on disk, and never runs `ip`, `nft` or `iptables`.
 #![forbid(unsafe_code)]
 
+pub mod bandwidth;
+mod bounds;
 mod bridge;
 mod conntrack;
 mod counters;
@@ -12,8 +14,8 @@ pub mod files;
 mod firewall;
 mod ipam;
 mod mac;
+pub mod macvlan;
 mod netlink;
-mod network;
 mod nft;
 mod pool;
 mod ports;
@@ -24,18 +26,21 @@ mod sandbox;
 mod subnet;
 mod sysctl;
 
-pub use bridge::{Bridge, BridgeConfig, BridgeError};
+pub use bandwidth::{Bandwidth, BandwidthError, ParseRateError, Rate};
+pub use bridge::{Bridge, BridgeConfig, BridgeError, HostSide};
 pub use counters::{CounterReader, Counters};
 pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
 pub use ipam::{Ipam, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
+pub use macvlan::{IpvlanMode, MacvlanMode, ParentError, ParseModeError};
 pub use netlink::NetlinkError;
-pub use network::{Alive, Network, NetworkConfig, NetworkError};
 pub use pool::{Pool, PoolSize};
 pub use ports::{
     HostAddress, HostPort, ParsePortError, ParseProtocolError, PortError, PortLease, PortMapping,
     PortRequest, Ports, Protocol,
 };
-pub use sandbox::{Endpoint, HostInterface, Sandbox, SandboxError, find_host_interface};
+pub use sandbox::{
+    Attachment, Found, Gateway, Gateways, HostInterface, Interface, Sandbox, SandboxError,
+};
 pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};
 pub use sysctl::SysctlError;

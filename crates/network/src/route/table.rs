@@ -1,40 +1,16 @@
 //! Routes.
 
-use std::net::IpAddr;
-
-use super::abi::{
-    AF_UNSPEC, RT_SCOPE_UNIVERSE, RT_TABLE_LOCAL, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_OIF,
-    RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST, RTPROT_BOOT,
-};
-use super::{family, ip_address, octets};
-use crate::netlink::abi::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
-use crate::netlink::{Batch, Message, NetlinkError, Socket, find, integer_ne};
+use super::abi::{AF_UNSPEC, RT_TABLE_LOCAL, RTA_DST, RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE};
+use super::ip_address;
+use crate::netlink::abi::NLM_F_DUMP;
+use crate::netlink::{Message, NetlinkError, Socket, find, integer_ne};
 use crate::subnet::Subnet;
 
 /// `struct rtmsg`.
 fn header(family: u8) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[0] = family;
-    bytes[4] = RT_TABLE_MAIN;
-    bytes[5] = RTPROT_BOOT;
-    bytes[6] = RT_SCOPE_UNIVERSE;
-    bytes[7] = RTN_UNICAST;
     bytes
-}
-
-pub(crate) fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr) {
-    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
-    let step = format!("make {gateway} the default gateway");
-    batch.message(
-        RTM_NEWROUTE,
-        flags,
-        &header(family(gateway)),
-        step,
-        |route| {
-            route.bytes(RTA_GATEWAY, &octets(gateway));
-            route.u32(RTA_OIF, link);
-        },
-    );
 }
 
 /// Lists the networks that some route leads to, default routes left out.

@@ -1,10 +1,8 @@
 //! The table as `nft` and the crate itself see it.
 
-use network::{Alive, Firewall, Network, Protocol, Zone};
+use network::{Firewall, Protocol, Zone};
 
-use crate::lab::{
-    ANY, HOST, TABLE, config, in_the_lab, link_names, mapping, on_a_host, run, until,
-};
+use crate::lab::{ANY, HOST, Network, TABLE, link_names, mapping, on_a_host, run, until};
 
 fn zones() -> Vec<Zone> {
     vec![Zone {
@@ -148,31 +146,13 @@ fn the_kernels_words_reach_the_error() {
 }
 
 #[test]
-fn a_network_starts_again_over_what_is_there_and_leaves_nothing() {
-    in_the_lab(|lab| {
-        let web = lab.container();
-        lab.publish(Protocol::Tcp, ANY, 8080, &web);
-        let alive = Alive {
-            host_interfaces: vec![web.sandbox.host_interface().unwrap().name.clone()],
-            published: vec![mapping(Protocol::Tcp, ANY, 8080, web.ip)],
-        };
-        let again = Network::start(config(1), &alive).unwrap();
-        assert!(link_names().contains(&alive.host_interfaces[0]));
-        assert!(again.firewall.verify(&alive.published).unwrap());
-        again.destroy().unwrap();
-        assert_eq!(run("nft", "list tables"), "");
-        assert!(!link_names().contains(&"br0".to_owned()));
-    });
-}
-
-#[test]
 fn destroyed_means_gone() {
     on_a_host(|| {
-        let network = Network::start(config(2), &Alive::default()).unwrap();
+        let network = Network::start(2);
         until(|| (network.pool.ready() == (2, 1)).then_some(())).unwrap();
         let sandbox = network.pool.take().unwrap();
         drop(sandbox);
-        network.destroy().unwrap();
+        network.destroy();
         assert_eq!(run("nft", "list tables"), "");
         until(|| (link_names() == ["lo"]).then_some(())).expect("links left");
     });

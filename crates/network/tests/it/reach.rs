@@ -268,7 +268,7 @@ fn a_container_that_takes_over_an_address_is_reached_at_once() {
         // the namespace of the old one is held, so its port is still on the bridge
         let mut new = lab.network.pool.take().unwrap();
         inside(&old, || run("ip", "addr flush dev eth0"));
-        new.connect(&crate::lab::endpoint(ip)).unwrap();
+        crate::lab::join(&mut new, ip);
         let new = crate::lab::Container { sandbox: new, ip };
         let server = inside(&new, || serve_tcp(container_port(ANY)));
         ask_tcp(container_port(ip), SILENCE).unwrap();
