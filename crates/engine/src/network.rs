@@ -14,7 +14,7 @@ mod inspect;
 mod list;
 pub(crate) mod names;
 pub(crate) mod net;
-mod options;
+
 mod plan;
 mod prune;
 mod publish;

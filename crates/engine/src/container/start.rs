@@ -186,8 +186,8 @@ impl Engine {
 
     /// Lets go of the network of a start that failed.
     fn detach(&self, connection: Option<Connection>) {
-        if let Some(endpoint) = endpoint {
-            self.networks.detach(endpoint);
+        if let Some(connection) = connection {
+            self.networks.release(connection);
         }
     }
 

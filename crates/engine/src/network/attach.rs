@@ -18,9 +18,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 use crate::names;
 
-/// The default route goes to nobody at first.
-const NO_GATEWAYS: Gateways = Gateways { v4: None, v6: None };
-
 impl Networks {
     /// Attaches a container to the networks it asks for; none for the host's own.
     ///
@@ -74,22 +71,26 @@ impl Networks {
         places: Vec<(Endpoint, Wishes)>,
         on_default: bool,
     ) -> Result<()> {
-        let Netns::Sandbox(sandbox) = &mut connection.netns else {
-            return Err(Error::internal("a container's namespace is not its own"));
-        };
+        let alone = places.len() == 1;
         for (index, (mut endpoint, wishes)) in places.into_iter().enumerate() {
-            let pooled = on_default && index == 0;
-            let linked = link(sandbox, &mut endpoint, &wishes, index, pooled);
+            endpoint.attached.interface = interface_name(&endpoint, &wishes, index);
             connection.endpoints.push(endpoint);
-            linked?;
+            let routes = if alone { gateways(connection) } else { Gateways::default() };
+            let Connection { netns: Netns::Sandbox(sandbox), endpoints, .. } = connection else {
+                return Err(Error::internal("a container's namespace is not its own"));
+            };
+            let pooled = on_default && index == 0;
+            if let Some(endpoint) = endpoints.last_mut() {
+                link(sandbox, endpoint, &wishes, pooled.then_some(&routes))?;
+            }
         }
-        let gateways = gateways(connection);
-        if let Netns::Sandbox(sandbox) = &mut connection.netns
-            && gateways != NO_GATEWAYS
-        {
-            sandbox
-                .route(&gateways)
-                .step(|| format!("set the default route of container {}", record.name))?;
+        if !(alone && on_default) {
+            let routes = gateways(connection);
+            if let Netns::Sandbox(sandbox) = &mut connection.netns {
+                sandbox
+                    .route(&routes)
+                    .step(|| format!("set the default route of container {}", record.name))?;
+            }
         }
         publish::reserve(self, record, connection)?;
         self.firewall
@@ -251,44 +252,46 @@ impl Networks {
     }
 }
 
-/// Makes the link of an endpoint.
+/// The name of an endpoint's link inside: the wanted one, or a number behind the network's prefix.
+pub(super) fn interface_name(endpoint: &Endpoint, wishes: &Wishes, index: usize) -> String {
+    let prefix = &endpoint.net().record.settings.interface_prefix;
+    let numbered = || format!("{prefix}{index}");
+    wishes.ifname.clone().unwrap_or_else(numbered)
+}
+
+/// Makes the link of an endpoint, which has its name already; a link that the pool made gets its
+/// routes with it.
 pub(super) fn link(
     sandbox: &mut Sandbox,
     endpoint: &mut Endpoint,
     wishes: &Wishes,
-    index: usize,
-    pooled: bool,
+    pooled: Option<&Gateways>,
 ) -> Result<()> {
     let net = Arc::clone(endpoint.net());
-    let settings = &net.record.settings;
-    let name = match &wishes.ifname {
-        Some(name) => name.clone(),
-        None => format!("{}{index}", settings.interface_prefix),
-    };
+    let name = endpoint.attached.interface.clone();
     let mac = (!endpoint.attached.mac.is_empty())
         .then(|| parse_mac(&endpoint.attached.mac))
         .transpose()?;
     let own = endpoint.attached.addresses.iter();
     let mut addresses: Vec<(IpAddr, u8)> = own.map(|ip| (*ip, net.prefix(ip.is_ipv6()))).collect();
-    addresses.extend(wishes.link_local.iter().map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })));
+    let link_local = wishes.link_local.iter();
+    addresses.extend(link_local.map(|ip| (*ip, if ip.is_ipv4() { 16 } else { 64 })));
     let interface = Interface {
         name: name.clone(),
         mac,
         addresses,
-        mtu: settings.mtu,
+        mtu: net.record.settings.mtu,
         sysctls: wishes.sysctls.clone(),
     };
     let step = || format!("connect to network {} as {name}", net.name());
-    let host = if pooled && name == "eth0" {
-        sandbox.connect(&interface).step(step)?;
+    endpoint.attached.host = if let Some(routes) = pooled {
+        sandbox.connect_and_route(&interface, routes).step(step)?;
         sandbox.host_interface().cloned()
     } else {
         let bridge = net.bridge();
         let attachment = attachment(&net, bridge.as_ref())?;
         sandbox.attach(attachment, &interface).step(step)?
     };
-    endpoint.attached.interface = name;
-    endpoint.attached.host = host;
     Ok(())
 }
 

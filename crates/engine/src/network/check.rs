@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::check::{Finding, Report};
-use network::{Found, Sandbox};
+use network::{Found, HostLink, Sandbox};
 
 use super::attach::{gateways, link, network_namespace};
 use super::connection::{Connection, Endpoint};
@@ -58,7 +58,8 @@ impl Engine {
     fn check_bridge(&self, net: &Net, repair: bool) -> Option<Finding> {
         let bridge = &net.record.settings.bridge;
         let zone = net.zone()?;
-        if is_bridge(&zone.bridge) {
+        let links = network::host_links().unwrap_or_default();
+        if links.iter().any(|link| link.name == zone.bridge && link.kind == "bridge") {
             return None;
         }
         let problem = format!("network {} has no bridge", net.name());
@@ -103,7 +104,7 @@ impl Engine {
     ) -> Option<Finding> {
         let found = sandbox.interfaces().unwrap_or_default();
         let endpoint = connection.endpoints.get(at)?;
-        let problem = difference(endpoint, &found)?;
+        let problem = difference(endpoint, &found, &network::host_links().unwrap_or_default())?;
         let object = format!("{} in {}", record.name, endpoint.net().name());
         let action = || self.relink(record, connection, at, sandbox);
         Some(finding(("endpoint", &object), &problem, "make the link again", repair.then_some(action)))
@@ -127,11 +128,7 @@ impl Engine {
         sandbox
             .detach(&endpoint.attached.interface)
             .step(|| format!("delete the link {}", endpoint.attached.interface))?;
-        let wishes = Wishes {
-            ifname: Some(endpoint.attached.interface.clone()),
-            ..Wishes::default()
-        };
-        link(sandbox, endpoint, &wishes, at, false)?;
+        link(sandbox, endpoint, &Wishes::default(), None)?;
         endpoint.attached.limited = false;
         super::bandwidth::apply(endpoint, &super::bandwidth::of(record)?)?;
         let fresh = super::Attachments {
@@ -149,7 +146,7 @@ impl Engine {
 }
 
 /// What is wrong with an endpoint, given the links inside.
-fn difference(endpoint: &Endpoint, found: &[Found]) -> Option<String> {
+fn difference(endpoint: &Endpoint, found: &[Found], host_links: &[HostLink]) -> Option<String> {
     let attached = &endpoint.attached;
     let name = &attached.interface;
     let Some(link) = found.iter().find(|link| link.name == *name) else {
@@ -161,14 +158,9 @@ fn difference(endpoint: &Endpoint, found: &[Found]) -> Option<String> {
         }
     }
     let host = attached.host.as_ref()?;
-    let master = std::fs::read_link(format!("/sys/class/net/{}/master", host.name)).ok();
-    let master = master.as_deref().and_then(std::path::Path::file_name);
     let bridge = &endpoint.net().record.settings.bridge;
-    (master != Some(bridge.as_ref())).then(|| format!("{} is not on the bridge {bridge}", host.name))
-}
-
-fn is_bridge(name: &str) -> bool {
-    std::path::Path::new("/sys/class/net").join(name).join("bridge").exists()
+    let on = host_links.iter().any(|l| l.name == host.name && l.master.as_ref() == Some(bridge));
+    (!on).then(|| format!("{} is not on the bridge {bridge}", host.name))
 }
 
 /// A difference, mended if there is something to mend it with.

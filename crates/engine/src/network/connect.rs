@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::network::{ConnectRequest, EndpointSettings};
 use network::Sandbox;
 
-use super::attach::{gateways, link, network_namespace};
+use super::attach::{gateways, interface_name, link, network_namespace};
 use super::connection::{Attachments, Connection};
 use super::net::Net;
 use super::plan::check_endpoint;
@@ -114,7 +114,8 @@ impl Engine {
         let mut sandbox = Sandbox::adopt(netns).step(|| "enter the container's network")?;
         let (mut endpoint, wishes) = networks.place(record, Arc::clone(net), Some(settings))?;
         let index = free_index(connection, net);
-        link(&mut sandbox, &mut endpoint, &wishes, index, false)?;
+        endpoint.attached.interface = interface_name(&endpoint, &wishes, index);
+        link(&mut sandbox, &mut endpoint, &wishes, None)?;
         let id = endpoint.attached.id.clone();
         connection.endpoints.push(endpoint);
         let finished = self.finish_join(record, connection, &mut sandbox);
