@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream,
+    UdpSocket,
 };
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -449,5 +450,57 @@ fn a_relayed_port_is_busy_for_others() {
         .unwrap();
         set_ipv6_v6only(&socket, true).unwrap();
         assert!(rustix::net::bind(&socket, &on(ANY6)).is_err());
+    });
+}
+
+#[test]
+fn neighbours_are_answered_from_the_links_own_address() {
+    on_a_host(|| {
+        run("ip", &format!("addr add {CONTAINER}/32 dev lo"));
+        let outside = sys::netns::create().unwrap();
+        let peer = format!(
+            "link add lan0 type veth peer name eth0 netns {}",
+            path(&outside)
+        );
+        run("ip", &peer);
+        for name in ["lan0", "lan1"] {
+            sysctl(&format!("ipv6/conf/{}/addr_gen_mode", "default"), "1");
+            if name == "lan1" {
+                // a second link with the same network: the answer must find the right one
+                run("ip", "link add lan1 type bridge");
+            }
+            run("ip", &format!("addr add fe80::aa/64 dev {name} nodad"));
+            run("ip", &format!("link set {name} up"));
+        }
+        let index = within(&outside, || {
+            run("ip", "link set eth0 up");
+            run("ip", "addr add fe80::bb/64 dev eth0 nodad");
+            let text = run("ip", "-o link show eth0");
+            text.split(':').next().unwrap().parse::<u32>().unwrap()
+        });
+        let host: Ipv6Addr = "fe80::aa".parse().unwrap();
+        let host = SocketAddrV6::new(host, PORT, 0, index);
+
+        let runtime = runtime();
+        let ports = Ports::new();
+        let requests = [Protocol::Tcp, Protocol::Udp].map(|p| request(p, HostAddress::Any));
+        let mut lease = ports.reserve_all(&requests).unwrap();
+        lease.serve(runtime.handle()).unwrap();
+        let server = container(CONTAINER, |mut stream| stream.write_all(b"hello").unwrap());
+        let datagrams = echo(CONTAINER);
+        within(&outside, || {
+            let client = until(|| TcpStream::connect(host).ok()).expect("the link comes up");
+            let mut client = client;
+            assert_eq!(read_all(&mut client), b"hello");
+            let client = UdpSocket::bind((ANY6, 0)).unwrap();
+            client.connect(host).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert!(ask(&client, b"hello"));
+            client.send(b"end").unwrap();
+        });
+        server.join().unwrap();
+        datagrams.join().unwrap();
+        drop(lease);
+        runtime.shutdown_timeout(PATIENCE);
     });
 }
