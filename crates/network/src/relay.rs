@@ -178,3 +178,6 @@ fn watch(epoll: BorrowedFd<'_>, socket: impl AsFd, id: u64) -> io::Result<()> {
     let data = epoll::EventData::new_u64(id);
     Ok(epoll::add(epoll, socket, data, epoll::EventFlags::IN)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_nodelay};
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_socket_linger, set_tcp_keepidle, set_tcp_nodelay,
+};
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
@@ -21,6 +23,9 @@ use crate::ports::is_out_of_descriptors;
 
 /// How much to ask for at once; a pipe holds less.
 const CHUNK: usize = 1 << 20;
+
+/// How long a connection may be quiet before its peers are asked whether they still live.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The connections of one container.
 #[derive(Debug)]
@@ -110,6 +115,7 @@ async fn relay(
         set_tcp_nodelay(side, true)?;
         // a peer that vanished without a word would hold its place for ever
         set_socket_keepalive(side, true)?;
+        set_tcp_keepidle(side, QUIET)?;
     }
     let both = tokio::try_join!(
         forward(&client, &server, pipes),
