@@ -8,6 +8,7 @@
 mod bridge;
 mod conntrack;
 mod counters;
+mod dns;
 pub mod files;
 mod firewall;
 mod ipam;
@@ -25,6 +26,9 @@ mod sysctl;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError};
 pub use counters::{CounterReader, Counters};
+pub use dns::{
+    DnsError, DnsGuard, DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState, Upstream,
+};
 pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
 pub use ipam::{Ipam, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
