@@ -10,6 +10,7 @@ mod bounds;
 mod bridge;
 mod conntrack;
 mod counters;
+mod dns;
 pub mod files;
 mod firewall;
 mod host_links;
@@ -30,6 +31,9 @@ mod sysctl;
 pub use bandwidth::{Bandwidth, BandwidthError, ParseRateError, Rate};
 pub use bridge::{Bridge, BridgeConfig, BridgeError, HostSide};
 pub use counters::{CounterReader, Counters};
+pub use dns::{
+    DnsError, DnsGuard, DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState, Upstream,
+};
 pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
 pub use host_links::{HostLink, host_links};
 pub use ipam::{Ipam, IpamError};

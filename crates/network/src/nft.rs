@@ -5,11 +5,13 @@
 mod abi;
 mod dump;
 mod expression;
+mod mangle;
 mod transaction;
 
 pub(crate) use abi::{Hook, Verdict};
 pub(crate) use dump::{elements, rules};
 pub(crate) use expression::{Expressions, Interface, Register, Status};
+pub(crate) use mangle::{End, Transport};
 pub(crate) use transaction::{Chain, Field, Map, Transaction};
 
 /// A key of a map and the data it leads to, as the kernel holds them: each field in network byte

@@ -78,4 +78,11 @@ mod tests {
         assert!(is_drained(&ours).unwrap());
         assert!(is_drained(std::fs::File::open("/dev/null").unwrap()).is_err());
     }
+
+    #[test]
+    fn ties_a_socket_to_a_link() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        bind_to_link(&socket, "lo").unwrap();
+        assert!(bind_to_link(&socket, "nosuchlink0").is_err());
+    }
 }

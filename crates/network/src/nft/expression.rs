@@ -27,7 +27,7 @@ pub(crate) struct Register(pub(crate) u32);
 impl Register {
     const FIRST: Self = Self(0);
 
-    const fn number(self) -> u32 {
+    pub(super) const fn number(self) -> u32 {
         NFT_REG32_00 + self.0
     }
 }
@@ -59,7 +59,7 @@ impl<'a, 'b> Expressions<'a, 'b> {
         Self { list }
     }
 
-    fn add(&mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn add(&mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
         self.list.nest(NFTA_LIST_ELEM, |element| {
             element.text(NFTA_EXPR_NAME, name);
             element.nest(NFTA_EXPR_DATA, fill);
@@ -190,7 +190,7 @@ impl<'a, 'b> Expressions<'a, 'b> {
         });
     }
 
-    fn payload(&mut self, base: u32, offset: u32, length: u32, into: Register) {
+    pub(super) fn payload(&mut self, base: u32, offset: u32, length: u32, into: Register) {
         self.add("payload", |payload| {
             payload.be32(NFTA_PAYLOAD_DREG, into.number());
             payload.be32(NFTA_PAYLOAD_BASE, base);
@@ -211,7 +211,7 @@ impl<'a, 'b> Expressions<'a, 'b> {
         });
     }
 
-    fn compare(&mut self, operator: u32, value: &[u8]) {
+    pub(super) fn compare(&mut self, operator: u32, value: &[u8]) {
         self.add("cmp", |compare| {
             compare.be32(NFTA_CMP_SREG, Register::FIRST.number());
             compare.be32(NFTA_CMP_OP, operator);
