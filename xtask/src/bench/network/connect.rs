@@ -1,7 +1,7 @@
 //! Connecting the first and the two-hundredth container to a network.
 
 use super::lab::Lab;
-use super::party::{DOCKER, GORAE, PODMAN, Party};
+use super::party::{DOCKER, GORAE, Party};
 use crate::bench::report::{Bound, Row, Unit};
 use crate::bench::turns::{self, Turn};
 use anyhow::Result;
@@ -19,7 +19,7 @@ struct Found {
 
 pub(super) fn measure(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let samples = lab.bench.plan.samples * 4;
-    let parties = lab.parties(&[GORAE, DOCKER, PODMAN]);
+    let parties = lab.parties(&[GORAE, DOCKER]);
     let mut turns: Vec<Turn<'_, Found>> = parties
         .into_iter()
         .map(|party| Turn::new(party.name, move || crowd(party, samples)))
