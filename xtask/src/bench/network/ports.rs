@@ -19,7 +19,7 @@ pub(super) fn hundred(lab: &Lab<'_>) -> Result<Vec<Row>> {
         .map(|port| format!("--publish={port}:{port}"))
         .collect();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let rounds = lab.bench.plan.long_rounds;
+    let rounds = lab.bench.plan.long_rounds.min(2);
     let parties = [GORAE, DOCKER, PLAIN, PODMAN];
     let (row, _) = start(
         lab,
