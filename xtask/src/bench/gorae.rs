@@ -159,7 +159,36 @@ impl Drop for Gorae {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             println!("xtask: cannot remove {}: {error}", self.folder.display());
         }
+        for folder in cgroups(self.name) {
+            remove_cgroups(&folder);
+        }
     }
+}
+
+/// The cgroups of this name, in the hierarchy of version 2 and in those of version 1.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(base).into_iter().flatten().flatten();
+    let hierarchies = hierarchies.map(|entry| entry.path());
+    std::iter::once(base.to_path_buf())
+        .chain(hierarchies)
+        .map(|hierarchy| hierarchy.join(name))
+        .collect()
+}
+
+/// Removes a cgroup from its leaves up; its last processes may still be ending.
+fn remove_cgroups(folder: &Path) {
+    let parts = fs::read_dir(folder).into_iter().flatten().flatten();
+    for part in parts.filter(|part| part.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroups(&part.path());
+    }
+    for _ in 0..40 {
+        if !folder.exists() || fs::remove_dir(folder).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    println!("xtask: cannot remove {}", folder.display());
 }
 
 fn namespace_file(name: &str) -> String {

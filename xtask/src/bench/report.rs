@@ -252,7 +252,10 @@ impl Row {
 fn on_a_line(failure: &str) -> String {
     const LONGEST: usize = 300;
     let words: Vec<&str> = failure.split_whitespace().collect();
-    let line = words.join(" ");
+    // where the checkout is belongs to no report
+    let line = words
+        .join(" ")
+        .replace(&*super::root().to_string_lossy(), ".");
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
