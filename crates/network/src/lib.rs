@@ -25,7 +25,10 @@ mod sysctl;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError};
 pub use counters::{CounterReader, Counters};
-pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
+pub use firewall::{
+    Firewall, FirewallError, GatewayMode, Member, Obstacle, OpenPort, Origin, PublishPolicy, Rules,
+    Zone, ZoneSide,
+};
 pub use ipam::{Ipam, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
 pub use netlink::NetlinkError;

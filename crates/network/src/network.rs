@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bridge::{Bridge, BridgeConfig, BridgeError};
-use crate::firewall::{Firewall, FirewallError, Zone};
+use crate::firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Rules, Zone, ZoneSide};
 use crate::ipam::Ipam;
 use crate::pool::{Pool, PoolSize};
 use crate::ports::{PortMapping, Ports};
@@ -76,11 +76,25 @@ impl Network {
             gateway,
             ..
         } = bridge.config().clone();
-        let zones = vec![Zone {
-            bridge: name,
+        let side = ZoneSide {
             subnet,
-        }];
-        let firewall = Firewall::ensure(config.table, zones, &alive.published)
+            mode: GatewayMode::Nat,
+            masquerade: true,
+            source: None,
+        };
+        let zone = Zone {
+            bridge: name,
+            v4: Some(side),
+            v6: None,
+            internal: false,
+            icc: true,
+        };
+        let rules = Rules {
+            zones: vec![zone],
+            published: alive.published.clone(),
+            ..Rules::default()
+        };
+        let firewall = Firewall::ensure(&config.table, PublishPolicy::Docker, rules)
             .map_err(NetworkError::Firewall)?;
         let pool = Pool::new(&bridge, config.pool).map_err(NetworkError::Pool)?;
         let ipam = Arc::new(Ipam::new(subnet, gateway));

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use network::{
-    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol,
+    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol, Rules,
     Sandbox, mac_for,
 };
 use sys::netns;
@@ -84,7 +84,7 @@ impl Lab {
     pub(crate) fn publish(&self, protocol: Protocol, host_ip: IpAddr, port: u16, to: &Container) {
         self.network
             .firewall
-            .publish(&[mapping(protocol, host_ip, port, to.ip)])
+            .add(&published(&[mapping(protocol, host_ip, port, to.ip)]))
             .unwrap();
     }
 }
@@ -100,6 +100,14 @@ pub(crate) fn mapping(
         host_ip,
         host_port,
         container: SocketAddr::new(container, 80),
+    }
+}
+
+/// Rules that are nothing but published ports.
+pub(crate) fn published(ports: &[PortMapping]) -> Rules {
+    Rules {
+        published: ports.to_vec(),
+        ..Rules::default()
     }
 }
 
