@@ -34,7 +34,10 @@ pub use counters::{CounterReader, Counters};
 pub use dns::{
     DnsError, DnsGuard, DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState, Upstream,
 };
-pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
+pub use firewall::{
+    Firewall, FirewallError, GatewayMode, Member, Obstacle, OpenPort, Origin, PublishPolicy, Rules,
+    Zone, ZoneSide,
+};
 pub use host_links::{HostLink, host_links};
 pub use ipam::{Ipam, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};

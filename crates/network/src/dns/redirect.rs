@@ -28,7 +28,7 @@ use sys::netns::{Family, NetnsError};
 
 use super::DnsError;
 use crate::netlink::{Socket, tolerate};
-use crate::nft::{Chain, End, Hook, Transaction, Transport};
+use crate::nft::{self, Chain, End, Hook, Transaction, Transport};
 
 /// Where every container's resolver is.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -42,12 +42,14 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 const LOOPBACK: i32 = 1;
 
 const QUESTIONS: Chain = Chain {
+    family: nft::Family::Inet,
     name: "questions",
     kind: "filter",
     hook: Hook::Output,
     priority: -300,
 };
 const ANSWERS: Chain = Chain {
+    family: nft::Family::Inet,
     name: "answers",
     kind: "filter",
     hook: Hook::Output,
@@ -77,7 +79,7 @@ pub(super) fn close(namespace: BorrowedFd<'_>) -> Result<(), DnsError> {
     within(namespace, || {
         let mut socket = Socket::open(Family::Netfilter).map_err(DnsError::Redirect)?;
         let mut transaction = Transaction::new(TABLE);
-        transaction.delete_table();
+        transaction.delete_table(nft::Family::Inet);
         tolerate(transaction.commit(&mut socket), Errno::NOENT).map_err(DnsError::Redirect)
     })?
 }
@@ -118,17 +120,17 @@ fn replace_rules(
 ) -> Result<(), crate::netlink::NetlinkError> {
     let mut transaction = Transaction::new(TABLE);
     // made first, since one that is not there cannot be deleted
-    transaction.add_table();
-    transaction.delete_table();
-    transaction.add_table();
+    transaction.add_table(nft::Family::Inet);
+    transaction.delete_table(nft::Family::Inet);
+    transaction.add_table(nft::Family::Inet);
     transaction.add_chain(&QUESTIONS);
     transaction.add_chain(&ANSWERS);
     for (transport, port) in ports {
-        transaction.add_rule(QUESTIONS.name, "questions to the resolver", |e| {
+        transaction.add_rule(&QUESTIONS, "questions to the resolver", |e| {
             e.is_at(End::Destination, transport, ADDRESS, PORT);
             e.set_port(End::Destination, transport, port);
         });
-        transaction.add_rule(ANSWERS.name, "answers of the resolver", |e| {
+        transaction.add_rule(&ANSWERS, "answers of the resolver", |e| {
             e.is_at(End::Source, transport, ADDRESS, port);
             e.set_port(End::Source, transport, PORT);
         });

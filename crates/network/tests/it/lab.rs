@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use network::{
     Bridge, BridgeConfig, Firewall, Gateway, Gateways, HostSide, Interface, Ipam, Pool, PoolSize,
-    PortMapping, Protocol, Sandbox, Zone,
+    PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide, GatewayMode,
 };
 use sys::netns;
 
@@ -118,7 +118,7 @@ impl Lab {
     pub(crate) fn publish(&self, protocol: Protocol, host_ip: IpAddr, port: u16, to: &Container) {
         self.network
             .firewall
-            .publish(&[mapping(protocol, host_ip, port, to.ip)])
+            .add(&published(&[mapping(protocol, host_ip, port, to.ip)]))
             .unwrap();
     }
 }
@@ -134,6 +134,14 @@ pub(crate) fn mapping(
         host_ip,
         host_port,
         container: SocketAddr::new(container, 80),
+    }
+}
+
+/// Rules that are nothing but published ports.
+pub(crate) fn published(ports: &[PortMapping]) -> Rules {
+    Rules {
+        published: ports.to_vec(),
+        ..Rules::default()
     }
 }
 
