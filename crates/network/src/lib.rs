@@ -26,7 +26,7 @@ mod sysctl;
 pub use bridge::{Bridge, BridgeConfig, BridgeError};
 pub use counters::{CounterReader, Counters};
 pub use firewall::{Firewall, FirewallError, GatewayMode, PublishPolicy, Zone};
-pub use ipam::{Ipam, IpamError};
+pub use ipam::{Ipam, IpamConfig, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
 pub use netlink::NetlinkError;
 pub use network::{Alive, Network, NetworkConfig, NetworkError};
@@ -36,5 +36,8 @@ pub use ports::{
     Ports, Protocol,
 };
 pub use sandbox::{Endpoint, HostInterface, Sandbox, SandboxError, find_host_interface};
-pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};
+pub use subnet::{
+    AddressPool, ParseSubnetError, PickError, Subnet, default_pools, pick_from, pick_subnet,
+    ula_pool, used_by_host,
+};
 pub use sysctl::SysctlError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bridge::{Bridge, BridgeConfig, BridgeError};
 use crate::firewall::{Firewall, FirewallError, Zone};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, IpamConfig, IpamError};
 use crate::pool::{Pool, PoolSize};
 use crate::ports::{PortMapping, Ports};
 use crate::sandbox::SandboxError;
@@ -54,6 +54,9 @@ pub enum NetworkError {
     /// The rules.
     #[error("cannot set up the rules of the container network")]
     Firewall(#[source] FirewallError),
+    /// The addresses.
+    #[error("cannot use the addresses of the container network")]
+    Ipam(#[source] IpamError),
     /// The sandboxes.
     #[error("cannot prepare network namespaces")]
     Pool(#[source] SandboxError),
@@ -83,7 +86,13 @@ impl Network {
         let firewall = Firewall::ensure(config.table, zones, &alive.published)
             .map_err(NetworkError::Firewall)?;
         let pool = Pool::new(&bridge, config.pool).map_err(NetworkError::Pool)?;
-        let ipam = Arc::new(Ipam::new(subnet, gateway));
+        let ipam = Ipam::new(IpamConfig {
+            subnet,
+            range: None,
+            gateway: Some(gateway),
+            reserved: Vec::new(),
+        });
+        let ipam = Arc::new(ipam.map_err(NetworkError::Ipam)?);
         Ok(Self {
             bridge,
             firewall,

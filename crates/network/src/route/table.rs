@@ -37,8 +37,15 @@ pub(crate) fn add_default_route(batch: &mut Batch, link: u32, gateway: IpAddr) {
     );
 }
 
+/// Where a route leads, and by which link; one with several next hops names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) subnet: Subnet,
+    pub(crate) link: Option<u32>,
+}
+
 /// Lists the networks that some route leads to, default routes left out.
-pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Subnet>, NetlinkError> {
+pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Destination>, NetlinkError> {
     socket.dump(
         |batch| {
             let header = header(AF_UNSPEC);
@@ -48,7 +55,7 @@ pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Subnet>, NetlinkEr
     )
 }
 
-fn parse(message: &Message<'_>) -> Option<Subnet> {
+fn parse(message: &Message<'_>) -> Option<Destination> {
     if message.kind != RTM_NEWROUTE {
         return None;
     }
@@ -58,5 +65,10 @@ fn parse(message: &Message<'_>) -> Option<Subnet> {
         return None; // the host's own addresses, which the address list has
     }
     let prefix = *message.payload.get(1)?;
-    Subnet::containing(ip_address(find(attributes, RTA_DST)?)?, prefix).filter(|_| prefix > 0)
+    let address = ip_address(find(attributes, RTA_DST)?)?;
+    let link = find(attributes, RTA_OIF).and_then(integer_ne);
+    Some(Destination {
+        subnet: Subnet::containing(address, prefix).filter(|_| prefix > 0)?,
+        link: link.and_then(|index| u32::try_from(index).ok()),
+    })
 }
