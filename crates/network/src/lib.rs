@@ -39,7 +39,7 @@ pub use firewall::{
     Zone, ZoneSide,
 };
 pub use host_links::{HostLink, host_links};
-pub use ipam::{Ipam, IpamError};
+pub use ipam::{Ipam, IpamConfig, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
 pub use macvlan::{IpvlanMode, MacvlanMode, ParentError, ParseModeError};
 pub use netlink::NetlinkError;
@@ -51,5 +51,8 @@ pub use ports::{
 pub use sandbox::{
     Attachment, Found, Gateway, Gateways, HostInterface, Interface, Sandbox, SandboxError,
 };
-pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};
+pub use subnet::{
+    AddressPool, ParseSubnetError, PickError, Subnet, default_pools, pick_from, pick_subnet,
+    ula_pool, used_by_host,
+};
 pub use sysctl::SysctlError;

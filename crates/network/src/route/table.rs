@@ -1,6 +1,6 @@
 //! Routes.
 
-use super::abi::{AF_UNSPEC, RT_TABLE_LOCAL, RTA_DST, RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE};
+use super::abi::{AF_UNSPEC, RT_TABLE_LOCAL, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE};
 use super::ip_address;
 use crate::netlink::abi::NLM_F_DUMP;
 use crate::netlink::{Message, NetlinkError, Socket, find, integer_ne};
@@ -13,8 +13,15 @@ fn header(family: u8) -> [u8; 12] {
     bytes
 }
 
+/// Where a route leads, and by which link; one with several next hops names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) subnet: Subnet,
+    pub(crate) link: Option<u32>,
+}
+
 /// Lists the networks that some route leads to, default routes left out.
-pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Subnet>, NetlinkError> {
+pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Destination>, NetlinkError> {
     socket.dump(
         |batch| {
             let header = header(AF_UNSPEC);
@@ -24,7 +31,7 @@ pub(crate) fn destinations(socket: &mut Socket) -> Result<Vec<Subnet>, NetlinkEr
     )
 }
 
-fn parse(message: &Message<'_>) -> Option<Subnet> {
+fn parse(message: &Message<'_>) -> Option<Destination> {
     if message.kind != RTM_NEWROUTE {
         return None;
     }
@@ -34,5 +41,10 @@ fn parse(message: &Message<'_>) -> Option<Subnet> {
         return None; // the host's own addresses, which the address list has
     }
     let prefix = *message.payload.get(1)?;
-    Subnet::containing(ip_address(find(attributes, RTA_DST)?)?, prefix).filter(|_| prefix > 0)
+    let address = ip_address(find(attributes, RTA_DST)?)?;
+    let link = find(attributes, RTA_OIF).and_then(integer_ne);
+    Some(Destination {
+        subnet: Subnet::containing(address, prefix).filter(|_| prefix > 0)?,
+        link: link.and_then(|index| u32::try_from(index).ok()),
+    })
 }
