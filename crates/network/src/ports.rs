@@ -14,7 +14,7 @@ mod request;
 mod table;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,8 +51,12 @@ pub struct PortLease {
 
 /// Why one port of possibly several cannot be had.
 enum Refusal {
+    /// A container of ours has it.
     Allocated { at: SocketAddr, owner: Arc<str> },
+    /// The kernel does not give it.
     Kernel { at: PortMapping, error: io::Error },
+    /// No port would do.
+    Final(PortError),
 }
 
 impl Ports {
@@ -67,6 +71,8 @@ impl Ports {
         let mut lease = self.empty_lease();
         let mut taken = Vec::with_capacity(requests.len() * 2);
         let result = reserve(&mut lock(&self.table), requests, &mut taken);
+        // the table is free again while the reason is looked for
+        let result = result.map_err(|(request, refusal)| refusal.explain(request));
         taken.sort_by_key(|one| one.request);
         // all of it in the lease, so that a failure gives it back
         for Taken {
@@ -178,16 +184,19 @@ struct Attempt<'a> {
     index: usize,
     request: &'a PortRequest,
     owner: Arc<str>,
-    ends: Vec<(std::net::IpAddr, SocketAddr)>,
+    ends: Vec<(IpAddr, SocketAddr)>,
 }
 
 /// Reserves the ports of all requests; what is taken already when one fails is the caller's.
-fn reserve(
+fn reserve<'a>(
     table: &mut Table,
-    requests: &[PortRequest],
+    requests: &'a [PortRequest],
     taken: &mut Vec<Taken>,
-) -> Result<(), PortError> {
-    let host_has_ipv6 = request::host_has_ipv6();
+) -> Result<(), (&'a PortRequest, Refusal)> {
+    let on_any = requests
+        .iter()
+        .any(|request| request.host == HostAddress::Any);
+    let host_has_ipv6 = on_any && request::host_has_ipv6();
     let mut owner: Arc<str> = "".into();
     let mut order: Vec<_> = requests.iter().enumerate().collect();
     order.sort_by_key(|(_, request)| request.freedom());
@@ -195,36 +204,45 @@ fn reserve(
         if *owner != *request.owner {
             owner = request.owner.as_str().into();
         }
+        let ends = request.ends(host_has_ipv6);
         let attempt = Attempt {
             index,
             request,
             owner: Arc::clone(&owner),
-            ends: request.ends(host_has_ipv6)?,
+            ends: ends.map_err(|error| (request, Refusal::Final(error)))?,
         };
-        match request.port {
-            HostPort::Ephemeral => attempt.choose(table, taken)?,
-            HostPort::Range { first, last } if first == 0 || first > last => {
-                return Err(PortError::Range { first, last });
-            }
-            HostPort::Range { first, last } => attempt
-                .first_free(table, taken, first..=last)?
-                .map_err(|refusal| refusal.explain(request))?,
-        }
+        attempt
+            .reserve(table, taken)
+            .map_err(|refusal| (request, refusal))?;
     }
     Ok(())
 }
 
 impl Attempt<'_> {
+    fn reserve(&self, table: &mut Table, taken: &mut Vec<Taken>) -> Result<(), Refusal> {
+        match self.request.port {
+            HostPort::Ephemeral => self.choose(table, taken),
+            HostPort::Range { first, last } if first == 0 || first > last => {
+                Err(Refusal::Final(PortError::Range { first, last }))
+            }
+            HostPort::Range { first, last } => self.first_free(table, taken, first..=last),
+        }
+    }
+
     /// Goes through the ephemeral range once, from where the last choice ended.
-    fn choose(&self, table: &mut Table, taken: &mut Vec<Taken>) -> Result<(), PortError> {
+    fn choose(&self, table: &mut Table, taken: &mut Vec<Taken>) -> Result<(), Refusal> {
         let (first, last) = ephemeral_range();
         let start = table
             .last_chosen
             .and_then(|port| port.checked_add(1))
             .filter(|port| (first..=last).contains(port))
             .unwrap_or(first);
-        self.first_free(table, taken, (start..=last).chain(first..start))?
-            .map_err(|_| PortError::Exhausted)?;
+        match self.first_free(table, taken, (start..=last).chain(first..start)) {
+            Err(refusal) if refusal.is_of_this_port() => {
+                return Err(Refusal::Final(PortError::Exhausted));
+            }
+            other => other?,
+        }
         table.last_chosen = taken.last().map(|taken| taken.mapping.host_port);
         Ok(())
     }
@@ -235,16 +253,15 @@ impl Attempt<'_> {
         table: &mut Table,
         taken: &mut Vec<Taken>,
         ports: impl IntoIterator<Item = u16>,
-    ) -> Result<Result<(), Refusal>, PortError> {
-        let mut last = None;
+    ) -> Result<(), Refusal> {
+        let mut last = Refusal::Final(PortError::Exhausted);
         for port in ports {
             match self.take(table, taken, port) {
-                Ok(()) => return Ok(Ok(())),
-                Err(refusal) if refusal.is_of_this_port() => last = Some(refusal),
-                Err(refusal) => return Err(refusal.explain(self.request)),
+                Err(refusal) if refusal.is_of_this_port() => last = refusal,
+                other => return other,
             }
         }
-        last.map_or(Err(PortError::Exhausted), |refusal| Ok(Err(refusal)))
+        Err(last)
     }
 
     /// Takes one port on all addresses, or gives back what it took.
@@ -302,6 +319,7 @@ impl Refusal {
         match self {
             Self::Allocated { .. } => true,
             Self::Kernel { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            Self::Final(_) => false,
         }
     }
 
@@ -323,6 +341,7 @@ impl Refusal {
                     source: error,
                 }
             }
+            Self::Final(error) => error,
         }
     }
 }

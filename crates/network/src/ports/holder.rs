@@ -8,12 +8,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Dir, Mode, OFlags, readlinkat};
+
 use super::Protocol;
 
 /// A table of a million sockets would be some 150 MB.
 const TABLE_BYTES: u64 = 16 << 20;
-/// How long the search may take.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long the search may take: a host that is busy has many files open and little time.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The kernel's number for a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
@@ -101,18 +103,28 @@ fn process_with(socket: &str, end: Instant) -> Option<u32> {
         let name = entry.ok()?.file_name();
         name.to_str()?.parse::<u32>().ok()
     });
+    let mut target = Vec::new();
     for pid in pids {
         // a process that ended, or that we may not look into, has no list
-        let Ok(list) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(folder) = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty()) else {
+            continue;
+        };
+        let Ok(list) = Dir::read_from(&folder) else {
             continue;
         };
         for entry in list.filter_map(Result::ok) {
-            if Instant::now() > end {
-                return None;
-            }
-            if fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == socket) {
+            let Ok(link) = readlinkat(&folder, entry.file_name(), target) else {
+                target = Vec::new();
+                continue;
+            };
+            if link.as_bytes() == socket.as_bytes() {
                 return Some(pid);
             }
+            target = link.into_bytes();
+        }
+        if Instant::now() > end {
+            return None;
         }
     }
     None

@@ -33,6 +33,17 @@ fn with_a_relay(test: impl FnOnce(&Ports, &Runtime) + Send) {
         for address in HOST6.iter().chain([&CONTAINER6]) {
             run("ip", &format!("addr add {address}/128 dev lo nodad"));
         }
+        // an address of IPv6 gets its routes a moment after it is there
+        for address in HOST6.iter().chain([&CONTAINER6]) {
+            let reaches_itself = || {
+                let socket = UdpSocket::bind((*address, 0)).ok()?;
+                socket.connect(socket.local_addr().ok()?).ok()?;
+                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                socket.send(b"x").ok()?;
+                socket.recv(&mut [0; 1]).ok()
+            };
+            assert!(until(reaches_itself).is_some(), "{address}");
+        }
         let runtime = runtime();
         test(&Ports::new(), &runtime);
         runtime.shutdown_timeout(PATIENCE);
@@ -186,15 +197,21 @@ fn a_failure_of_one_side_is_seen_by_the_other() {
     with_a_relay(|ports, runtime| {
         let _lease = serve(ports, runtime, request(Protocol::Tcp, HostAddress::Any));
         let reset = |mut stream: TcpStream| stream.read(&mut [0; 16]).map_err(|e| e.kind());
+        // which may come while the client still waits for the connection
+        let dial_and_reset = || {
+            let address = on(LOOPBACK6);
+            TcpStream::connect_timeout(&address, PATIENCE)
+                .map_err(|e| e.kind())
+                .and_then(reset)
+        };
         // nobody listens in the container
-        let refused = reset(dial(on(LOOPBACK6)));
-        assert_eq!(refused, Err(ErrorKind::ConnectionReset));
+        assert_eq!(dial_and_reset(), Err(ErrorKind::ConnectionReset));
 
         let abort = |stream: TcpStream| {
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         };
         let server = container(CONTAINER, abort);
-        assert_eq!(reset(dial(on(LOOPBACK6))), Err(ErrorKind::ConnectionReset));
+        assert_eq!(dial_and_reset(), Err(ErrorKind::ConnectionReset));
         server.join().unwrap();
 
         let server = container(CONTAINER, reset);
@@ -240,6 +257,43 @@ fn a_lease_that_is_not_served_or_dropped_takes_nothing() {
         assert_eq!(server.join().unwrap(), b"hello");
         assert_eq!(client.read(&mut [0; 16]).unwrap(), 0);
         assert!(ports.is_empty());
+    });
+}
+
+#[test]
+fn many_ports_and_many_clients_at_once() {
+    with_a_relay(|ports, runtime| {
+        let requests: Vec<_> = (0..200)
+            .map(|index| PortRequest {
+                port: HostPort::Range {
+                    first: 20_000 + index,
+                    last: 20_000 + index,
+                },
+                ..request(Protocol::Tcp, HostAddress::Any)
+            })
+            .collect();
+        let mut lease = ports.reserve_all(&requests).unwrap();
+        lease.serve(runtime.handle()).unwrap();
+        let listener = TcpListener::bind((CONTAINER, 80)).unwrap();
+        let server = thread::spawn(move || {
+            let mut streams: Vec<_> = (0..400).map(|_| listener.accept().unwrap().0).collect();
+            for stream in &mut streams {
+                let mut byte = [0; 2];
+                stream.read_exact(&mut byte).unwrap();
+                stream.write_all(&byte).unwrap();
+            }
+        });
+        let mut clients: Vec<_> = (0..400)
+            .map(|index: u16| {
+                let mut client = dial(SocketAddr::new(LOOPBACK6, 20_000 + index % 200));
+                client.write_all(&index.to_be_bytes()).unwrap();
+                client
+            })
+            .collect();
+        server.join().unwrap();
+        for (index, client) in (0u16..).zip(&mut clients) {
+            assert_eq!(read_all(client), index.to_be_bytes());
+        }
     });
 }
 
@@ -350,9 +404,11 @@ fn living_containers_are_served_again_by_the_next_engine() {
         first.serve(runtime.handle()).unwrap();
         let mappings = first.mappings().to_vec();
         let server = container(CONTAINER, |mut stream| stream.write_all(b"one").unwrap());
-        assert_eq!(read_all(&mut dial(on(LOOPBACK6))), b"one");
+        let mut client = dial(on(LOOPBACK6));
+        client.read_exact(&mut [0; 3]).unwrap();
         server.join().unwrap();
         drop(first);
+        // the engine's end of the connection is in FIN_WAIT2 as long as this client does not end
 
         let next = Ports::new();
         let mut lease = next.adopt(mappings.clone(), "web").unwrap();
@@ -360,6 +416,7 @@ fn living_containers_are_served_again_by_the_next_engine() {
         lease.serve(runtime.handle()).unwrap();
         let server = container(CONTAINER, |mut stream| stream.write_all(b"two").unwrap());
         assert_eq!(read_all(&mut dial(on(LOOPBACK6))), b"two");
+        drop(client);
         server.join().unwrap();
         let server = echo(CONTAINER);
         let client = asker(LOOPBACK6);
