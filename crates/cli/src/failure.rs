@@ -129,7 +129,7 @@ pub(crate) fn hint(message: &str) -> Option<String> {
     if message.contains("no such volume") {
         return Some("List volumes with 'gorae volume ls'.".to_owned());
     }
-    if message.starts_with("network ") && message.ends_with("not found") {
+    if message.ends_with(" not found") && message.contains("network ") {
         return Some("List networks with 'gorae network ls'.".to_owned());
     }
     if message.contains("is not running") {
@@ -182,6 +182,14 @@ mod tests {
             Some("gorae rm -f x"),
         );
         check("No such container: zz", Some("'zz'"));
+        check(
+            "Error response from daemon: network front not found",
+            Some("gorae network ls"),
+        );
+        check(
+            "error while removing network: network a has active endpoints (name:\"c\" id:\"1\")",
+            Some("gorae network disconnect"),
+        );
         check("something else", None);
     }
 }
