@@ -10,7 +10,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use network::{
-    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol, mac_for,
+    Bridge, BridgeConfig, Firewall, Gateway, Gateways, HostSide, Interface, Ipam, Pool, PoolSize,
+    PortMapping, Protocol, Sandbox, Zone,
 };
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -22,27 +23,67 @@ fn main() -> Outcome {
     sys::netns::create_with(|| measure(rounds))?.1
 }
 
-fn measure(rounds: usize) -> Outcome {
-    let gateway = [172, 17, 0, 1].into();
-    let config = |pool| -> Result<NetworkConfig, Box<dyn Error + Send + Sync>> {
-        let bridge = BridgeConfig {
+struct Network {
+    firewall: Firewall,
+    ipam: Ipam,
+    pool: Pool,
+}
+
+impl Network {
+    fn start(size: PoolSize) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let subnet = "172.17.0.0/16".parse()?;
+        let gateway = [172, 17, 0, 1].into();
+        let bridge = Bridge::ensure(BridgeConfig {
             name: "br0".to_owned(),
-            subnet: "172.17.0.0/16".parse()?,
-            gateway,
+            sides: vec![HostSide {
+                subnet,
+                gateway: Some(gateway),
+            }],
             mtu: 1500,
+        })?;
+        let zone = Zone {
+            bridge: "br0".to_owned(),
+            subnet,
         };
-        Ok(NetworkConfig {
-            bridge,
-            table: "gorae".to_owned(),
-            pool,
+        Ok(Self {
+            firewall: Firewall::ensure("gorae", vec![zone], &[])?,
+            ipam: Ipam::new(subnet, gateway),
+            pool: Pool::new(&bridge, size)?,
         })
-    };
+    }
+
+    fn connect(&self, sandbox: &mut Sandbox) -> Outcome {
+        let interface = Interface {
+            name: "eth0".to_owned(),
+            mac: None,
+            addresses: vec![(self.ipam.allocate()?, 16)],
+            mtu: 0,
+            sysctls: Vec::new(),
+        };
+        let gateways = Gateways {
+            v4: Some(Gateway {
+                address: self.ipam.gateway(),
+                interface: "eth0".to_owned(),
+            }),
+            v6: None,
+        };
+        Ok(sandbox.connect_and_route(&interface, &gateways)?)
+    }
+
+    fn destroy(self) -> Outcome {
+        drop(self.pool);
+        self.firewall.destroy()?;
+        Ok(Bridge::remove("br0")?)
+    }
+}
+
+fn measure(rounds: usize) -> Outcome {
     let none = PoolSize {
         attached: 0,
         isolated: 0,
     };
     let started = Instant::now();
-    let network = Network::start(config(none)?, &Alive::default())?;
+    let network = Network::start(none)?;
     println!("first start of a network      {:>9.1?}", started.elapsed());
     report("isolated sandbox, made inline", rounds, |_| {
         drop(network.pool.take_isolated()?);
@@ -54,32 +95,22 @@ fn measure(rounds: usize) -> Outcome {
         kept.push(network.pool.take()?);
         Ok(())
     })?;
-    let connect = |network: &Network, sandbox: &mut network::Sandbox| -> Outcome {
-        let ip = network.ipam.allocate()?;
-        let endpoint = Endpoint {
-            ip,
-            prefix: 16,
-            gateway: Some(gateway),
-            mac: mac_for(ip),
-        };
-        Ok(sandbox.connect(&endpoint)?)
-    };
     let mut idle = kept.iter_mut();
     report("connect", rounds, |_| {
-        idle.next().map_or(Ok(()), |s| connect(&network, s))
+        idle.next().map_or(Ok(()), |s| network.connect(s))
     })?;
     report("dropping a connected sandbox", rounds, |_| {
         drop(kept.pop());
         Ok(())
     })?;
     settle();
-    network.destroy().map_err(|mut errors| errors.remove(0))?;
+    network.destroy()?;
 
     let pool = PoolSize {
         attached: 8,
         isolated: 2,
     };
-    let network = Network::start(config(pool)?, &Alive::default())?;
+    let network = Network::start(pool)?;
     while network.pool.ready() != (8, 2) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -88,7 +119,7 @@ fn measure(rounds: usize) -> Outcome {
         *timer = Instant::now();
         kept.push(network.pool.take()?);
         kept.last_mut()
-            .map_or(Ok(()), |sandbox| connect(&network, sandbox))
+            .map_or(Ok(()), |sandbox| network.connect(sandbox))
     })?;
     kept.clear();
     settle();
@@ -96,7 +127,7 @@ fn measure(rounds: usize) -> Outcome {
         std::thread::sleep(Duration::from_millis(10));
         *timer = Instant::now();
         let mut sandbox = network.pool.take()?;
-        connect(&network, &mut sandbox)
+        network.connect(&mut sandbox)
     })?;
     report("publish one TCP port", rounds, |_| {
         publish(&network, Protocol::Tcp)
@@ -104,9 +135,7 @@ fn measure(rounds: usize) -> Outcome {
     report("publish one UDP port", rounds, |_| {
         publish(&network, Protocol::Udp)
     })?;
-    network
-        .destroy()
-        .map_err(|mut errors| errors.remove(0).into())
+    network.destroy()
 }
 
 fn publish(network: &Network, protocol: Protocol) -> Outcome {

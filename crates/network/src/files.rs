@@ -4,7 +4,10 @@ mod hosts;
 mod resolv;
 
 pub use hosts::{HostEntry, HostsFile, hostname, hosts};
-pub use resolv::{HostResolver, ResolvFile, ResolvOptions, resolv_conf};
+pub(crate) use resolv::name_servers;
+pub use resolv::{
+    EmbeddedResolvFile, HostResolver, ResolvFile, ResolvOptions, embedded_resolv_conf, resolv_conf,
+};
 
 use std::io;
 use std::path::Path;

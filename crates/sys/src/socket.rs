@@ -1,7 +1,49 @@
-//! What a connected socket still holds for its peer.
+//! What a connected socket still holds for its peer, and options that `rustix` does not set.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Has a socket receive only what comes over the link of this index; `None` lifts that.
+///
+/// The kernel takes the index of a link that does not exist: such a socket receives nothing.
+///
+/// # Errors
+/// When the descriptor is no socket, or to lift it without `CAP_NET_RAW`.
+pub fn bind_to_interface(socket: impl AsFd, index: Option<i32>) -> io::Result<()> {
+    let index: libc::c_int = index.unwrap_or_default();
+    set_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_BINDTOIFINDEX,
+        index,
+    )
+}
+
+/// Sets an option whose value is a number.
+pub(crate) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads `length` bytes at the pointer, which is exactly the live local
+    // `value`; the descriptor is open for as long as it is borrowed.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
 
 /// Tells whether the peer has read all that was written to a unix stream socket.
 ///
@@ -35,5 +77,12 @@ mod tests {
         theirs.read_exact(&mut [0; 2]).unwrap();
         assert!(is_drained(&ours).unwrap());
         assert!(is_drained(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
+
+    #[test]
+    fn ties_a_socket_to_a_link() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        bind_to_link(&socket, "lo").unwrap();
+        assert!(bind_to_link(&socket, "nosuchlink0").is_err());
     }
 }

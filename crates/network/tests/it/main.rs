@@ -13,4 +13,6 @@ mod ports;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod relay;
+#[cfg(test)]
 mod sandbox;
