@@ -242,7 +242,7 @@ def networks():
     fails(403, "has active endpoints", app.remove)
     inner.disconnect(one)
     inner.disconnect(two, force=True)
-    fails(403, "is not connected to network inner", inner.disconnect, two)
+    fails(500, "is not connected to network inner", inner.disconnect, two)
     fails(404, "No such container: nosuch", inner.connect, "nosuch")
     inner.remove()
     fails(404, "not found", inner.reload)

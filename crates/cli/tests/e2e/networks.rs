@@ -788,8 +788,8 @@ fn containers_that_share_a_macvlan_network() {
     for client in Client::BOTH {
         let run = |line: &str| engine.run(client, line);
         run("network create -d macvlan -o parent=lan3 --subnet 10.9.3.0/24 --gateway 10.9.3.1 --ip-range 10.9.3.128/25 mac").ok();
-        run("network create -d macvlan -o parent=lan3 --subnet 10.78.0.0/24 x")
-            .complains(1, "lan3");
+        // a link may carry several networks
+        run("network create -d macvlan -o parent=lan3 --subnet 10.78.0.0/24 more").ok();
         sleeper(&engine, "--name one --network mac");
         sleeper(&engine, "--name two --network mac");
         let (one, two) = (engine.inside("one"), engine.inside("two"));
@@ -807,7 +807,7 @@ fn containers_that_share_a_macvlan_network() {
         assert_eq!(said.as_deref(), Some("two sees 10.9.3.2"));
         run("exec one ping -c 1 -W 2 two").ok();
         run("rm -f one two").ok();
-        run("network rm mac").ok();
+        run("network rm mac more").ok();
     }
 }
 
