@@ -96,6 +96,7 @@ impl Networks {
         self.firewall
             .add(&connection.attachments().rules())
             .step(|| format!("let container {} into the firewall", record.name))?;
+        publish::serve(self, connection);
         let limits = bandwidth::of(record)?;
         for endpoint in &mut connection.endpoints {
             bandwidth::apply(endpoint, &limits)?;
@@ -254,7 +255,7 @@ impl Networks {
 
 /// The name of an endpoint's link inside: the wanted one, or a number behind the network's prefix.
 pub(super) fn interface_name(endpoint: &Endpoint, wishes: &Wishes, index: usize) -> String {
-    let prefix = &endpoint.net().record.settings.interface_prefix;
+    let prefix = &endpoint.net().record.settings.prefix;
     let numbered = || format!("{prefix}{index}");
     wishes.ifname.clone().unwrap_or_else(numbered)
 }
@@ -280,7 +281,7 @@ pub(super) fn link(
         name: name.clone(),
         mac,
         addresses,
-        mtu: net.record.settings.mtu,
+        mtu: net.mtu,
         sysctls: wishes.sysctls.clone(),
     };
     let step = || format!("connect to network {} as {name}", net.name());
@@ -288,16 +289,19 @@ pub(super) fn link(
         sandbox.connect_and_route(&interface, routes).step(step)?;
         sandbox.host_interface().cloned()
     } else {
-        let bridge = net.bridge();
-        let attachment = attachment(&net, bridge.as_ref())?;
+        let (bridge, parent) = (net.bridge(), net.parent().unwrap_or_default());
+        let attachment = attachment(&net, bridge.as_ref(), &parent)?;
         sandbox.attach(attachment, &interface).step(step)?
     };
     Ok(())
 }
 
-fn attachment<'a>(net: &'a Net, bridge: Option<&'a network::Bridge>) -> Result<Attachment<'a>> {
+fn attachment<'a>(
+    net: &Net,
+    bridge: Option<&'a network::Bridge>,
+    parent: &'a str,
+) -> Result<Attachment<'a>> {
     let settings = &net.record.settings;
-    let parent = settings.parent.as_deref().unwrap_or_default();
     match net.record.driver {
         Driver::Macvlan => Ok(Attachment::Macvlan {
             parent,

@@ -46,7 +46,7 @@ pub(crate) fn apply(endpoint: &mut Endpoint, limits: &Bandwidth) -> Result<()> {
     let Some(host) = &endpoint.attached.host else {
         return Err(Error::invalid(format!(
             "network {name} of driver {} cannot limit bandwidth: its links do not pass the host",
-            endpoint.net().record.driver.word()
+            endpoint.net().record.driver
         )));
     };
     bandwidth::limit(host, limits)

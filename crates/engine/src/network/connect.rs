@@ -158,7 +158,7 @@ impl Engine {
 
 /// The lowest number of a link that the container has not.
 fn free_index(connection: &Connection, net: &Net) -> usize {
-    let prefix = &net.record.settings.interface_prefix;
+    let prefix = &net.record.settings.prefix;
     let taken = |index: &usize| {
         let name = format!("{prefix}{index}");
         connection.endpoints.iter().any(|e| e.attached.interface == name)

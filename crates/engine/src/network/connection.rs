@@ -68,8 +68,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pub(crate) scope: Arc<Scope>,
-    /// None when the sockets could not be opened, as for a container that is about to end.
-    pub(crate) _guard: Option<DnsGuard>,
+    pub(crate) _guard: DnsGuard,
 }
 
 /// A running container's place in one network.
@@ -110,7 +109,12 @@ impl Attachments {
         Rules {
             zones: Vec::new(),
             members: self.endpoints.iter().filter_map(Attached::member).collect(),
-            published: self.ports.clone(),
+            published: self
+                .ports
+                .iter()
+                .filter(|port| !port.relayed())
+                .cloned()
+                .collect(),
             open: self.open.iter().map(Opened::rule).collect(),
         }
     }

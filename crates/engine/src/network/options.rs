@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use network::GatewayMode;
+use network::{GatewayMode, IpvlanMode, MacvlanMode};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Driver;
@@ -37,34 +37,6 @@ const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65535;
 const MTU_V6: i64 = 1280;
 /// `IFNAMSIZ` without the closing zero.
 const LINK_NAME: usize = 15;
-
-/// Whom a macvlan link reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum MacvlanMode {
-    /// Its siblings and the world.
-    #[default]
-    Bridge,
-    /// The world, but no sibling.
-    Private,
-    /// The world, and siblings by way of a switch that sends frames back.
-    Vepa,
-    /// The world, as the parent's only link.
-    Passthru,
-}
-
-/// Whom an ipvlan link reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum IpvlanMode {
-    /// Its siblings and the world, with neighbours of its own.
-    #[default]
-    L2,
-    /// Networks that the host routes, without neighbours.
-    L3,
-    /// The same, through the host's connection tracking.
-    L3s,
-}
 
 /// What the options of a network come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

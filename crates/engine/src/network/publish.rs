@@ -46,7 +46,6 @@ pub(super) fn reserve(
         .map_err(|e| driver_failed(record, connection, &e))?;
     connection.ports = lease.mappings().to_vec();
     connection.lease = Some(lease);
-    serve(networks, connection);
     Ok(())
 }
 
@@ -87,7 +86,9 @@ pub(super) fn follow(
             open: connection.open.clone(),
         }
         .rules())
-        .step(|| format!("publish the ports of container {}", record.name))
+        .step(|| format!("publish the ports of container {}", record.name))?;
+    serve(networks, connection);
+    Ok(())
 }
 
 /// The record with the host's ports that were chosen in place of those to choose.
@@ -129,8 +130,8 @@ pub(super) fn adopt(
     connection.ports = ports;
 }
 
-/// Lets the ports that the kernel cannot redirect be relayed.
-fn serve(networks: &Networks, connection: &mut Connection) {
+/// Lets the ports that the kernel cannot redirect be relayed; the rules for the others come first.
+pub(super) fn serve(networks: &Networks, connection: &mut Connection) {
     if let Some(lease) = &mut connection.lease
         && let Err(error) = lease.serve(&networks.handle)
     {
