@@ -22,6 +22,7 @@ mod route;
 mod sandbox;
 mod subnet;
 mod sysctl;
+mod watch;
 
 pub use bridge::{Bridge, BridgeConfig, BridgeError};
 pub use counters::{CounterReader, Counters};
@@ -41,3 +42,4 @@ pub use ports::{
 pub use sandbox::{Endpoint, HostInterface, Sandbox, SandboxError, find_host_interface};
 pub use subnet::{AddressPool, ParseSubnetError, PickError, Subnet, pick_subnet};
 pub use sysctl::SysctlError;
+pub use watch::{Disturbance, WatchError, Watcher};

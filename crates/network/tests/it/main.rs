@@ -14,3 +14,5 @@ mod ports;
 mod reach;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod watch;
