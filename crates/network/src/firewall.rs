@@ -361,6 +361,26 @@ impl Firewall {
         })
     }
 
+    /// Tells for everybody who might come whether they reach a published port, and by which rule:
+    /// this host, its loopback address, other hosts, containers of each network (`network` names it
+    /// by its bridge), and other hosts by the container's own address.
+    pub fn audit(
+        &self,
+        port: &PortMapping,
+        obstacles: &[Obstacle],
+        network: &dyn Fn(&str) -> String,
+    ) -> Vec<Origin> {
+        let state = self.lock();
+        let audit = audit::Audit {
+            table: &self.table,
+            policy: self.policy,
+            memory: &state.memory,
+            obstacles,
+            network,
+        };
+        audit.of(port)
+    }
+
     fn set_up(&self, source: NetlinkError) -> FirewallError {
         FirewallError::SetUp {
             table: self.table.clone(),

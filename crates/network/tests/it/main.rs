@@ -16,3 +16,5 @@ mod reach;
 mod relay;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod watch;
