@@ -69,7 +69,6 @@ pub(crate) struct Lab {
 
 /// Everything of a host's default network.
 pub(crate) struct Network {
-    pub(crate) bridge: Bridge,
     pub(crate) firewall: Firewall,
     pub(crate) ipam: Ipam,
     pub(crate) pool: Pool,
@@ -90,7 +89,6 @@ impl Network {
             firewall: Firewall::ensure(TABLE, zones, &[]).unwrap(),
             ipam: Ipam::new(subnet, GATEWAY),
             pool: Pool::new(&bridge, size).unwrap(),
-            bridge,
         }
     }
 
