@@ -140,7 +140,12 @@ impl Watch {
     fn new() -> Option<Self> {
         let open = || -> io::Result<Self> {
             let fd = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-            Ok(Self(AsyncFd::register(fd)?))
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe for fds of unknown owners; an OwnedFd owns itself"
+            )]
+            let fd = AsyncFd::new(fd)?;
+            Ok(Self(fd))
         };
         open()
             .inspect_err(|error| tracing::debug!(?error, "no inotify for the resolver file"))
@@ -187,7 +192,10 @@ mod tests {
         let lo = link_index("lo").unwrap();
         let zoned = SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo);
         assert_eq!(address("fe80::1%lo"), Some(zoned.into()));
-        assert_eq!(address("127.0.0.53"), Some("127.0.0.53:53".parse().unwrap()));
+        assert_eq!(
+            address("127.0.0.53"),
+            Some("127.0.0.53:53".parse().unwrap())
+        );
         for bad in ["", "x", "fe80::1%nosuchlink0", "fe80::1%../lo", "%1"] {
             assert_eq!(address(bad), None, "{bad}");
         }

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod bridge;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod lab;
