@@ -7,6 +7,8 @@ mod bandwidth;
 #[cfg(test)]
 mod bridge;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod lab;
