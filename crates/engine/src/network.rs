@@ -30,7 +30,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, RwLock};
 
 use api::host_config::HostConfig;
-use network::{AddressPool, DnsServer, Firewall, Pool, PoolSize, Ports, PublishPolicy, ResolvPaths, Watcher};
+use network::{
+    AddressPool, DnsServer, Firewall, Pool, PoolSize, Ports, PublishPolicy, ResolvPaths, Watcher,
+};
 
 use crate::config::Config;
 use crate::container::lock;

@@ -30,6 +30,7 @@ use ruleset::{Shape, Which};
 
 pub use audit::Origin;
 pub use obstacle::Obstacle;
+pub(crate) use reentry::names as reentry_names;
 
 /// A set is read so often before it is believed to differ. The kernel may leave elements out while it
 /// enlarges the set, in the background after many were added (rhashtable_walk_next), and says so to

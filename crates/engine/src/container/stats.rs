@@ -1,6 +1,5 @@
 //! What a container uses right now.
 
-
 use api::stats::{
     BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, Throttling,
 };

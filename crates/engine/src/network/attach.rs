@@ -48,7 +48,9 @@ impl Networks {
         for (net, settings) in self.wanted(record)? {
             places.push(self.place(record, net, settings)?);
         }
-        let on_default = places.first().is_some_and(|(e, _)| e.net().name() == "bridge");
+        let on_default = places
+            .first()
+            .is_some_and(|(e, _)| e.net().name() == "bridge");
         let sandbox = if on_default {
             self.sandbox(Pool::take)?
         } else {
@@ -75,8 +77,17 @@ impl Networks {
         for (index, (mut endpoint, wishes)) in places.into_iter().enumerate() {
             endpoint.attached.interface = interface_name(&endpoint, &wishes, index);
             connection.endpoints.push(endpoint);
-            let routes = if alone { gateways(connection) } else { Gateways::default() };
-            let Connection { netns: Netns::Sandbox(sandbox), endpoints, .. } = connection else {
+            let routes = if alone {
+                gateways(connection)
+            } else {
+                Gateways::default()
+            };
+            let Connection {
+                netns: Netns::Sandbox(sandbox),
+                endpoints,
+                ..
+            } = connection
+            else {
                 return Err(Error::internal("a container's namespace is not its own"));
             };
             let pooled = on_default && index == 0;
@@ -135,7 +146,9 @@ impl Networks {
         let mut wishes = check_endpoint(&net.record, settings)?;
         if wishes.mac.is_none() && !record.config.mac_address.is_empty() {
             let own = self.find(&record.host.network_mode)?.id() == net.id();
-            wishes.mac = own.then(|| parse_mac(&record.config.mac_address)).transpose()?;
+            wishes.mac = own
+                .then(|| parse_mac(&record.config.mac_address))
+                .transpose()?;
         }
         let hold = net.hold()?;
         let addresses: Vec<Address> = [
@@ -163,7 +176,7 @@ impl Networks {
         let endpoint = Endpoint {
             hold,
             attached,
-            addresses,
+            _addresses: addresses,
         };
         Ok((endpoint, wishes))
     }
@@ -198,7 +211,7 @@ impl Networks {
             connection.endpoints.push(Endpoint {
                 hold,
                 attached,
-                addresses,
+                _addresses: addresses,
             });
         }
         connection.open = attachments.open;
@@ -210,7 +223,9 @@ impl Networks {
                     tracing::error!(id = %record.id, %error, "a living container has no resolver");
                 }
             }
-            Err(error) => tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered"),
+            Err(error) => {
+                tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered")
+            }
         }
         connection
     }
@@ -312,9 +327,8 @@ fn attachment<'a>(
             mode: settings.ipvlan_mode,
         }),
         Driver::Bridge => Ok(Attachment::Bridge {
-            bridge: bridge.ok_or_else(|| {
-                Error::internal(format!("network {} has no bridge", net.name()))
-            })?,
+            bridge: bridge
+                .ok_or_else(|| Error::internal(format!("network {} has no bridge", net.name())))?,
             isolated: !settings.icc,
         }),
         Driver::Host | Driver::Null => Err(Error::invalid(format!(

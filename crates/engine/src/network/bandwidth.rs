@@ -59,6 +59,10 @@ pub(crate) fn apply(endpoint: &mut Endpoint, limits: &Bandwidth) -> Result<()> {
 pub(super) fn forget(attached: &Attached) {
     let Some(host) = &attached.host else { return };
     if let Err(error) = bandwidth::limit(host, &UNLIMITED) {
-        tracing::debug!(link = host.name, error = crate::error::chain(&error), "bandwidth limits stay");
+        tracing::debug!(
+            link = host.name,
+            error = crate::error::chain(&error),
+            "bandwidth limits stay"
+        );
     }
 }

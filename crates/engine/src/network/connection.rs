@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use api::container::Port;
 use api::host_config::{PortBinding, PortMap};
-use network::{DnsGuard, HostInterface, Member, OpenPort, PortLease, PortMapping, Protocol, Rules, Sandbox, Scope};
+use network::{
+    DnsGuard, HostInterface, Member, OpenPort, PortLease, PortMapping, Protocol, Rules, Sandbox,
+    Scope,
+};
 use serde::{Deserialize, Serialize};
 
 use super::net::{Address, Hold, Net};
@@ -77,7 +80,7 @@ pub(crate) struct Endpoint {
     pub(crate) hold: Hold,
     pub(crate) attached: Attached,
     /// Given back with the endpoint.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) _addresses: Vec<Address>,
 }
 
 #[derive(Debug)]
@@ -213,8 +216,12 @@ impl Connection {
             })
             .collect();
         ports.sort_by(|a, b| {
-            (a.private_port, &a.kind, a.public_port, &a.ip)
-                .cmp(&(b.private_port, &b.kind, b.public_port, &b.ip))
+            (a.private_port, &a.kind, a.public_port, &a.ip).cmp(&(
+                b.private_port,
+                &b.kind,
+                b.public_port,
+                &b.ip,
+            ))
         });
         ports
     }

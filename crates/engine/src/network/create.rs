@@ -24,7 +24,6 @@ impl Engine {
         let _turn = self.networks.shaping.lock().await;
         let engine = Arc::clone(self);
         let net = self.blocking(move || engine.make_network(&request)).await?;
-        let record = &net.record;
         let record = &net.stored();
         if let Err(error) = self.db.put(Table::Networks, &record.id, record).await {
             let engine = Arc::clone(self);
@@ -97,6 +96,8 @@ impl Engine {
     fn is_parent_of_another(&self, net: &Net, parent: &str) -> bool {
         let all = self.networks.all();
         let others = all.iter().filter(|other| other.id() != net.id());
-        others.filter_map(|other| other.parent()).any(|other| other == parent)
+        others
+            .filter_map(|other| other.parent())
+            .any(|other| other == parent)
     }
 }

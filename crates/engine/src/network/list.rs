@@ -34,7 +34,11 @@ impl Engine {
 }
 
 fn matches(filters: &Filters, net: &Net) -> bool {
-    let kind = if net.is_predefined() { "builtin" } else { "custom" };
+    let kind = if net.is_predefined() {
+        "builtin"
+    } else {
+        "custom"
+    };
     filters.exact("driver", &net.record.driver.to_string())
         && filters.prefix("id", net.id())
         && filters.exact("scope", "local")

@@ -90,7 +90,10 @@ pub(crate) fn settings_of<'a>(
     network: &str,
     id: &str,
 ) -> Option<&'a api::network::EndpointSettings> {
-    let named = record.endpoints.get(network).or_else(|| record.endpoints.get(id));
+    let named = record
+        .endpoints
+        .get(network)
+        .or_else(|| record.endpoints.get(id));
     named.and_then(Option::as_ref)
 }
 

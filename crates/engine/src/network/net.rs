@@ -182,11 +182,19 @@ impl Net {
 
     /// The addresses of a family.
     pub(crate) fn ipam(&self, v6: bool) -> Option<&Ipam> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+        if v6 {
+            self.v6.as_ref()
+        } else {
+            self.v4.as_ref()
+        }
     }
 
     /// Takes an address of a family, the wanted one or any; none where the network lacks the family.
-    pub(crate) fn take(self: &Arc<Self>, v6: bool, wanted: Option<IpAddr>) -> Result<Option<Address>> {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        v6: bool,
+        wanted: Option<IpAddr>,
+    ) -> Result<Option<Address>> {
         let Some(ipam) = self.ipam(v6) else {
             return Ok(None);
         };
@@ -217,7 +225,9 @@ impl Net {
     /// The default route's next hop that it offers in a family.
     pub(crate) fn gateway(&self, v6: bool) -> Option<IpAddr> {
         let side = if v6 { &self.record.v6 } else { &self.record.v4 };
-        let side = side.as_ref().filter(|_| self.mode(v6) != GatewayMode::Isolated)?;
+        let side = side
+            .as_ref()
+            .filter(|_| self.mode(v6) != GatewayMode::Isolated)?;
         self.record.default_gateway(side)
     }
 

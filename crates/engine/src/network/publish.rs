@@ -80,12 +80,14 @@ pub(super) fn follow(
     reserve(networks, &record, connection)?;
     networks
         .firewall
-        .add(&Attachments {
-            endpoints: Vec::new(),
-            ports: connection.ports.clone(),
-            open: connection.open.clone(),
-        }
-        .rules())
+        .add(
+            &Attachments {
+                endpoints: Vec::new(),
+                ports: connection.ports.clone(),
+                open: connection.open.clone(),
+            }
+            .rules(),
+        )
         .step(|| format!("publish the ports of container {}", record.name))?;
     serve(networks, connection);
     Ok(())
@@ -300,7 +302,9 @@ fn host_port(text: &str) -> Result<HostPort> {
 
 /// Docker's frame around a network that could not be set up.
 fn driver_failed(record: &Record, connection: &Connection, error: &network::PortError) -> Error {
-    let endpoint = connection.way_out(false).or_else(|| connection.way_out(true));
+    let endpoint = connection
+        .way_out(false)
+        .or_else(|| connection.way_out(true));
     Error::internal(format!(
         "driver failed programming external connectivity on endpoint {} ({}): {error}",
         record.name,

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use network::{
-    Bridge, BridgeConfig, Firewall, Gateway, Gateways, HostSide, Interface, Ipam, Pool, PoolSize,
-    PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide, GatewayMode,
+    Bridge, BridgeConfig, Firewall, Gateway, GatewayMode, Gateways, HostSide, Interface, Ipam,
+    Pool, PoolSize, PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide,
 };
 use sys::netns;
 
