@@ -15,6 +15,7 @@ mod list;
 pub(crate) mod names;
 pub(crate) mod net;
 
+mod options;
 mod plan;
 mod prune;
 mod publish;
@@ -29,7 +30,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, RwLock};
 
 use api::host_config::HostConfig;
-use network::{AddressPool, DnsServer, Firewall, Pool, PoolSize, Ports, PublishPolicy, ResolvPaths, Watcher};
+use network::{
+    AddressPool, DnsServer, Firewall, Pool, PoolSize, Ports, PublishPolicy, ResolvPaths, Watcher,
+};
 
 use crate::config::Config;
 use crate::container::lock;
@@ -71,10 +74,10 @@ impl Networks {
         let chosen = default::choose(config, db).await?;
         let mut nets: Vec<Arc<Net>> = Vec::new();
         for record in default::predefined(config, &chosen)? {
-            nets.push(Arc::new(Net::new(record)?));
+            nets.push(Arc::new(Net::new(record, config.mtu)?));
         }
         for (_, record) in db.load::<NetworkRecord>(Table::Networks)? {
-            nets.push(Arc::new(Net::new(record)?));
+            nets.push(Arc::new(Net::new(record, config.mtu)?));
         }
         let (firewall, pool) = {
             let (nets, alive, config) = (nets.clone(), alive.to_vec(), config.clone());

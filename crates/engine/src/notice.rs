@@ -65,8 +65,8 @@ impl Engine {
 
     /// Tells that something happened to a network.
     pub(crate) fn network_event(&self, action: &str, net: &Net, extra: &[(&str, &str)]) {
-        let driver = net.record.driver.word();
-        let mut attributes: BTreeMap<String, String> = [("name", net.name()), ("type", driver)]
+        let driver = net.record.driver.to_string();
+        let mut attributes: BTreeMap<String, String> = [("name", net.name()), ("type", &driver)]
             .into_iter()
             .chain(extra.iter().copied())
             .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -302,24 +302,35 @@ fn ensure_link(socket: &mut Socket, config: &BridgeConfig) -> Result<Link, Bridg
         tolerate(socket.transact(&mut batch), Errno::EXIST).map_err(kernel)?;
         found = route::link_by_name(socket, &config.name).map_err(kernel)?;
     }
-    found
-        .filter(|link| link.kind == "bridge")
-        .ok_or_else(|| BridgeError::NotABridge {
-            name: config.name.clone(),
-        })
+    let link =
+        found
+            .filter(|link| link.kind == "bridge")
+            .ok_or_else(|| BridgeError::NotABridge {
+                name: config.name.clone(),
+            })?;
+    if link.mtu != config.mtu {
+        // before the settings: with packets too small, a link has none of IPv6
+        let mut batch = Batch::default();
+        let change = Change {
+            mtu: Some(config.mtu),
+            ..Change::default()
+        };
+        route::set_link(&mut batch, link.index, &config.name, &change);
+        socket.transact(&mut batch).map_err(kernel)?;
+    }
+    Ok(link)
 }
 
 fn ensure_up(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<(), NetlinkError> {
-    if link.up && link.mtu == config.mtu {
+    if link.up {
         return Ok(());
     }
     let mut batch = Batch::default();
-    let change = Change {
+    let up = Change {
         up: true,
-        mtu: Some(config.mtu),
         ..Change::default()
     };
-    route::set_link(&mut batch, link.index, &config.name, &change);
+    route::set_link(&mut batch, link.index, &config.name, &up);
     socket.transact(&mut batch)
 }
 

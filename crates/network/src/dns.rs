@@ -27,10 +27,10 @@ use tokio::task::AbortHandle;
 
 use crate::netlink::NetlinkError;
 
-pub use host::ResolvPaths;
 use host::HostServers;
-pub use names::{Entry, NetworkNames, Scope, ScopeState, Upstream};
+pub use host::ResolvPaths;
 use names::View;
+pub use names::{Entry, NetworkNames, Scope, ScopeState, Upstream};
 use upstream::Place;
 
 /// The step of serving names that failed.

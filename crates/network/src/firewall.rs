@@ -30,6 +30,7 @@ use ruleset::{Shape, Which};
 
 pub use audit::Origin;
 pub use obstacle::Obstacle;
+pub(crate) use reentry::names as reentry_names;
 
 /// A set is read so often before it is believed to differ. The kernel may leave elements out while it
 /// enlarges the set, in the background after many were added (rhashtable_walk_next), and says so to
@@ -359,6 +360,26 @@ impl Firewall {
             table: self.table.clone(),
             source,
         })
+    }
+
+    /// Tells for everybody who might come whether they reach a published port, and by which rule:
+    /// this host, its loopback address, other hosts, containers of each network (`network` names it
+    /// by its bridge), and other hosts by the container's own address.
+    pub fn audit(
+        &self,
+        port: &PortMapping,
+        obstacles: &[Obstacle],
+        network: &dyn Fn(&str) -> String,
+    ) -> Vec<Origin> {
+        let state = self.lock();
+        let audit = audit::Audit {
+            table: &self.table,
+            policy: self.policy,
+            memory: &state.memory,
+            obstacles,
+            network,
+        };
+        audit.of(port)
     }
 
     fn set_up(&self, source: NetlinkError) -> FirewallError {

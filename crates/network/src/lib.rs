@@ -27,6 +27,7 @@ mod route;
 mod sandbox;
 mod subnet;
 mod sysctl;
+mod watch;
 
 pub use bandwidth::{Bandwidth, BandwidthError, ParseRateError, Rate};
 pub use bridge::{Bridge, BridgeConfig, BridgeError, HostSide};
@@ -56,3 +57,4 @@ pub use subnet::{
     ula_pool, used_by_host,
 };
 pub use sysctl::SysctlError;
+pub use watch::{Disturbance, WatchError, Watcher};

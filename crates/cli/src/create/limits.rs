@@ -58,7 +58,8 @@ pub(crate) fn changeable(call: &Call) -> Result<Resources, Failure> {
         memory: size("memory")?,
         memory_reservation: size("memory-reservation")?,
         memory_swap: memory_swap(call)?,
-        pids_limit: call.integer("pids-limit")?,
+        // as Docker's client, for which zero is a flag that was not given
+        pids_limit: call.integer("pids-limit")?.filter(|limit| *limit != 0),
         network_ingress_rate: rate("net-ingress")?,
         network_egress_rate: rate("net-egress")?,
         ..Resources::default()

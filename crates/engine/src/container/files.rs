@@ -133,7 +133,7 @@ fn resolv_conf(record: &Record, view: &View) -> Result<String> {
         ipv6: view.own.iter().any(IpAddr::is_ipv6),
     };
     if view.resolver {
-        return Ok(network::files::resolv_conf_embedded(&host_files, &options).text);
+        return Ok(network::files::embedded_resolv_conf(&host_files, &options).text);
     }
     Ok(network::files::resolv_conf(&host_files, &options).text)
 }

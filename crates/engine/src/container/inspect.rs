@@ -128,7 +128,9 @@ impl Engine {
             settings.ip_prefix_len = bridge.ip_prefix_len;
             settings.mac_address.clone_from(&bridge.mac_address);
             settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
-            settings.global_ipv6_address.clone_from(&bridge.global_ipv6_address);
+            settings
+                .global_ipv6_address
+                .clone_from(&bridge.global_ipv6_address);
             settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
         }
         settings.networks = Some(networks);

@@ -7,7 +7,7 @@ use shim::{Event, Exit};
 use sys::spawn::Spawned;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Container, Status, lock};
+use super::{Container, Status};
 use crate::engine::Engine;
 use crate::shim_link::Link;
 use crate::warm::reap;

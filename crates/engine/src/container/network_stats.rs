@@ -69,7 +69,10 @@ fn inside(pid: i32, name: &str) -> Option<Counters> {
         let (link, figures) = line.split_once(':')?;
         (link.trim() == name).then_some(figures)
     })?;
-    let figures: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let figures: Vec<u64> = line
+        .split_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
     let figure = |index: usize| figures.get(index).copied().unwrap_or_default();
     Some(Counters {
         rx_bytes: figure(0),

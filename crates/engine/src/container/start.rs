@@ -11,7 +11,7 @@ use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
-use super::{Container, Record, State, Status, files, lock, log_sink};
+use super::{Container, Record, State, Status, lock, log_sink};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};

@@ -1,7 +1,5 @@
 //! What a container uses right now.
 
-use std::collections::BTreeMap;
-
 use api::stats::{
     BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, Throttling,
 };
@@ -9,9 +7,9 @@ use jiff::Timestamp;
 use runtime::cgroup::Stats as Figures;
 use shim::{Reply, Request};
 
-use super::{inspect::ZERO_TIME, lock};
+use super::inspect::ZERO_TIME;
 use crate::engine::Engine;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::shim_link::ask;
 
 impl Engine {

@@ -48,7 +48,9 @@ impl Networks {
         for (net, settings) in self.wanted(record)? {
             places.push(self.place(record, net, settings)?);
         }
-        let on_default = places.first().is_some_and(|(e, _)| e.net().name() == "bridge");
+        let on_default = places
+            .first()
+            .is_some_and(|(e, _)| e.net().name() == "bridge");
         let sandbox = if on_default {
             self.sandbox(Pool::take)?
         } else {
@@ -75,8 +77,17 @@ impl Networks {
         for (index, (mut endpoint, wishes)) in places.into_iter().enumerate() {
             endpoint.attached.interface = interface_name(&endpoint, &wishes, index);
             connection.endpoints.push(endpoint);
-            let routes = if alone { gateways(connection) } else { Gateways::default() };
-            let Connection { netns: Netns::Sandbox(sandbox), endpoints, .. } = connection else {
+            let routes = if alone {
+                gateways(connection)
+            } else {
+                Gateways::default()
+            };
+            let Connection {
+                netns: Netns::Sandbox(sandbox),
+                endpoints,
+                ..
+            } = connection
+            else {
                 return Err(Error::internal("a container's namespace is not its own"));
             };
             let pooled = on_default && index == 0;
@@ -96,6 +107,7 @@ impl Networks {
         self.firewall
             .add(&connection.attachments().rules())
             .step(|| format!("let container {} into the firewall", record.name))?;
+        publish::serve(self, connection);
         let limits = bandwidth::of(record)?;
         for endpoint in &mut connection.endpoints {
             bandwidth::apply(endpoint, &limits)?;
@@ -134,7 +146,9 @@ impl Networks {
         let mut wishes = check_endpoint(&net.record, settings)?;
         if wishes.mac.is_none() && !record.config.mac_address.is_empty() {
             let own = self.find(&record.host.network_mode)?.id() == net.id();
-            wishes.mac = own.then(|| parse_mac(&record.config.mac_address)).transpose()?;
+            wishes.mac = own
+                .then(|| parse_mac(&record.config.mac_address))
+                .transpose()?;
         }
         let hold = net.hold()?;
         let addresses: Vec<Address> = [
@@ -162,7 +176,7 @@ impl Networks {
         let endpoint = Endpoint {
             hold,
             attached,
-            addresses,
+            _addresses: addresses,
         };
         Ok((endpoint, wishes))
     }
@@ -197,7 +211,7 @@ impl Networks {
             connection.endpoints.push(Endpoint {
                 hold,
                 attached,
-                addresses,
+                _addresses: addresses,
             });
         }
         connection.open = attachments.open;
@@ -209,7 +223,9 @@ impl Networks {
                     tracing::error!(id = %record.id, %error, "a living container has no resolver");
                 }
             }
-            Err(error) => tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered"),
+            Err(error) => {
+                tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered")
+            }
         }
         connection
     }
@@ -254,7 +270,7 @@ impl Networks {
 
 /// The name of an endpoint's link inside: the wanted one, or a number behind the network's prefix.
 pub(super) fn interface_name(endpoint: &Endpoint, wishes: &Wishes, index: usize) -> String {
-    let prefix = &endpoint.net().record.settings.interface_prefix;
+    let prefix = &endpoint.net().record.settings.prefix;
     let numbered = || format!("{prefix}{index}");
     wishes.ifname.clone().unwrap_or_else(numbered)
 }
@@ -280,7 +296,7 @@ pub(super) fn link(
         name: name.clone(),
         mac,
         addresses,
-        mtu: net.record.settings.mtu,
+        mtu: net.mtu,
         sysctls: wishes.sysctls.clone(),
     };
     let step = || format!("connect to network {} as {name}", net.name());
@@ -288,16 +304,19 @@ pub(super) fn link(
         sandbox.connect_and_route(&interface, routes).step(step)?;
         sandbox.host_interface().cloned()
     } else {
-        let bridge = net.bridge();
-        let attachment = attachment(&net, bridge.as_ref())?;
+        let (bridge, parent) = (net.bridge(), net.parent().unwrap_or_default());
+        let attachment = attachment(&net, bridge.as_ref(), &parent)?;
         sandbox.attach(attachment, &interface).step(step)?
     };
     Ok(())
 }
 
-fn attachment<'a>(net: &'a Net, bridge: Option<&'a network::Bridge>) -> Result<Attachment<'a>> {
+fn attachment<'a>(
+    net: &Net,
+    bridge: Option<&'a network::Bridge>,
+    parent: &'a str,
+) -> Result<Attachment<'a>> {
     let settings = &net.record.settings;
-    let parent = settings.parent.as_deref().unwrap_or_default();
     match net.record.driver {
         Driver::Macvlan => Ok(Attachment::Macvlan {
             parent,
@@ -308,9 +327,8 @@ fn attachment<'a>(net: &'a Net, bridge: Option<&'a network::Bridge>) -> Result<A
             mode: settings.ipvlan_mode,
         }),
         Driver::Bridge => Ok(Attachment::Bridge {
-            bridge: bridge.ok_or_else(|| {
-                Error::internal(format!("network {} has no bridge", net.name()))
-            })?,
+            bridge: bridge
+                .ok_or_else(|| Error::internal(format!("network {} has no bridge", net.name())))?,
             isolated: !settings.icc,
         }),
         Driver::Host | Driver::Null => Err(Error::invalid(format!(

@@ -32,7 +32,7 @@ impl Engine {
             let live = lock(&container.live);
             let record = container.record().clone();
             if let Some(connection) = &live.connection {
-                ports.extend(self.ports_audited(&record, connection));
+                ports.extend(self.ports_audited(&record, connection, &obstacles));
             }
         }
         Ok(Audit {
@@ -46,14 +46,40 @@ impl Engine {
         })
     }
 
-    fn ports_audited(&self, record: &Record, connection: &Connection) -> Vec<AuditPort> {
-        let published = connection.ports.iter().map(|port| self.published(record, connection, port));
-        let open = connection.open.iter().map(|port| open(record, connection, port));
+    fn ports_audited(
+        &self,
+        record: &Record,
+        connection: &Connection,
+        obstacles: &[Obstacle],
+    ) -> Vec<AuditPort> {
+        let ports = connection.ports.iter();
+        let published = ports.map(|port| self.published(record, connection, port, obstacles));
+        let open = connection
+            .open
+            .iter()
+            .map(|port| open(record, connection, port));
         published.chain(open).collect()
     }
 
-    fn published(&self, record: &Record, connection: &Connection, port: &PortMapping) -> AuditPort {
-        let from = self.networks.firewall.audit(port).into_iter();
+    /// The name of the network of a bridge.
+    fn named(&self, bridge: &str) -> String {
+        let all = self.networks.all();
+        let net = all.iter().find(|net| net.record.settings.bridge == bridge);
+        net.map_or_else(|| bridge.to_owned(), |net| net.name().to_owned())
+    }
+
+    fn published(
+        &self,
+        record: &Record,
+        connection: &Connection,
+        port: &PortMapping,
+        obstacles: &[Obstacle],
+    ) -> AuditPort {
+        let from = self
+            .networks
+            .firewall
+            .audit(port, obstacles, &|bridge| self.named(bridge))
+            .into_iter();
         AuditPort {
             container: record.name.clone(),
             container_id: record.id.to_string(),
@@ -93,7 +119,10 @@ fn open(record: &Record, connection: &Connection, port: &Opened) -> AuditPort {
 }
 
 fn network_of(connection: &Connection, ip: std::net::IpAddr) -> String {
-    let of = connection.endpoints.iter().find(|e| e.attached.addresses.contains(&ip));
+    let of = connection
+        .endpoints
+        .iter()
+        .find(|e| e.attached.addresses.contains(&ip));
     of.map(|e| e.net().name().to_owned()).unwrap_or_default()
 }
 

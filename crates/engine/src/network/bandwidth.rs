@@ -46,7 +46,7 @@ pub(crate) fn apply(endpoint: &mut Endpoint, limits: &Bandwidth) -> Result<()> {
     let Some(host) = &endpoint.attached.host else {
         return Err(Error::invalid(format!(
             "network {name} of driver {} cannot limit bandwidth: its links do not pass the host",
-            endpoint.net().record.driver.word()
+            endpoint.net().record.driver
         )));
     };
     bandwidth::limit(host, limits)
@@ -59,6 +59,10 @@ pub(crate) fn apply(endpoint: &mut Endpoint, limits: &Bandwidth) -> Result<()> {
 pub(super) fn forget(attached: &Attached) {
     let Some(host) = &attached.host else { return };
     if let Err(error) = bandwidth::limit(host, &UNLIMITED) {
-        tracing::debug!(link = host.name, error = crate::error::chain(&error), "bandwidth limits stay");
+        tracing::debug!(
+            link = host.name,
+            error = crate::error::chain(&error),
+            "bandwidth limits stay"
+        );
     }
 }

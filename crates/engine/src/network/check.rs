@@ -25,7 +25,9 @@ impl Engine {
         findings.extend(self.blocking(move || engine.check_rules(repair)).await?);
         for net in self.networks.all() {
             let engine = Arc::clone(self);
-            let found = self.blocking(move || Ok(engine.check_bridge(&net, repair))).await?;
+            let found = self
+                .blocking(move || Ok(engine.check_bridge(&net, repair)))
+                .await?;
             findings.extend(found);
         }
         for container in self.containers.all() {
@@ -35,7 +37,9 @@ impl Engine {
             }
             let engine = Arc::clone(self);
             let container = Arc::clone(&container);
-            let found = self.blocking(move || Ok(engine.check_container(&container, repair))).await?;
+            let found = self
+                .blocking(move || Ok(engine.check_container(&container, repair)))
+                .await?;
             findings.extend(found);
         }
         Ok(Report { findings })
@@ -59,12 +63,20 @@ impl Engine {
         let bridge = &net.record.settings.bridge;
         let zone = net.zone()?;
         let links = network::host_links().unwrap_or_default();
-        if links.iter().any(|link| link.name == zone.bridge && link.kind == "bridge") {
+        if links
+            .iter()
+            .any(|link| link.name == zone.bridge && link.kind == "bridge")
+        {
             return None;
         }
         let problem = format!("network {} has no bridge", net.name());
         let action = || self.restore_bridge(net);
-        Some(finding(("bridge", bridge), &problem, "make it again", repair.then_some(action)))
+        Some(finding(
+            ("bridge", bridge),
+            &problem,
+            "make it again",
+            repair.then_some(action),
+        ))
     }
 
     /// Compares a running container's links with its endpoints.
@@ -82,7 +94,12 @@ impl Engine {
             Err(error) => {
                 let none = None::<fn() -> Result<()>>;
                 let object = ("endpoint", record.name.as_str());
-                return vec![finding(object, &error.to_string(), "restart the container", none)];
+                return vec![finding(
+                    object,
+                    &error.to_string(),
+                    "restart the container",
+                    none,
+                )];
             }
         };
         for at in 0..connection.endpoints.len() {
@@ -107,7 +124,12 @@ impl Engine {
         let problem = difference(endpoint, &found, &network::host_links().unwrap_or_default())?;
         let object = format!("{} in {}", record.name, endpoint.net().name());
         let action = || self.relink(record, connection, at, sandbox);
-        Some(finding(("endpoint", &object), &problem, "make the link again", repair.then_some(action)))
+        Some(finding(
+            ("endpoint", &object),
+            &problem,
+            "make the link again",
+            repair.then_some(action),
+        ))
     }
 
     /// Makes a link of a running container again, with the same addresses.
@@ -159,7 +181,9 @@ fn difference(endpoint: &Endpoint, found: &[Found], host_links: &[HostLink]) -> 
     }
     let host = attached.host.as_ref()?;
     let bridge = &endpoint.net().record.settings.bridge;
-    let on = host_links.iter().any(|l| l.name == host.name && l.master.as_ref() == Some(bridge));
+    let on = host_links
+        .iter()
+        .any(|l| l.name == host.name && l.master.as_ref() == Some(bridge));
     (!on).then(|| format!("{} is not on the bridge {bridge}", host.name))
 }
 

@@ -43,7 +43,8 @@ impl Engine {
             Status::Running | Status::Paused => {
                 let (engine, container) = (Arc::clone(self), Arc::clone(&container));
                 let (net, settings) = (Arc::clone(&net), settings.clone());
-                self.blocking(move || engine.join(&container, &net, &settings)).await?;
+                self.blocking(move || engine.join(&container, &net, &settings))
+                    .await?;
             }
             Status::Created | Status::Exited | Status::Restarting => {
                 if self.networks.is_on(&record, &net) {
@@ -53,7 +54,9 @@ impl Engine {
         }
         let record = {
             let mut record = container.record();
-            record.endpoints.insert(net.name().to_owned(), Some(settings));
+            record
+                .endpoints
+                .insert(net.name().to_owned(), Some(settings));
             record.clone()
         };
         self.db
@@ -73,10 +76,11 @@ impl Engine {
     ) -> Result<()> {
         let mut record = container.record().clone();
         let connection = lock(&container.live).connection.take();
-        let mut connection = connection.ok_or_else(|| {
-            Error::conflict(format!("container {} is not running", container.id))
-        })?;
-        record.endpoints.insert(net.name().to_owned(), Some(settings.clone()));
+        let mut connection = connection
+            .ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
+        record
+            .endpoints
+            .insert(net.name().to_owned(), Some(settings.clone()));
         let joined = if connection.endpoint(net.id()).is_some() {
             Err(already(&record, net))
         } else {
@@ -120,7 +124,10 @@ impl Engine {
         connection.endpoints.push(endpoint);
         let finished = self.finish_join(record, connection, &mut sandbox);
         if finished.is_err()
-            && let Some(at) = connection.endpoints.iter().position(|e| e.attached.id == id)
+            && let Some(at) = connection
+                .endpoints
+                .iter()
+                .position(|e| e.attached.id == id)
         {
             let endpoint = connection.endpoints.remove(at);
             self.leave_with(record, connection, &mut sandbox, endpoint)?;
@@ -144,7 +151,12 @@ impl Engine {
             bandwidth::apply(endpoint, &limits)?;
         }
         let fresh = Attachments {
-            endpoints: connection.attachments().endpoints.pop().into_iter().collect(),
+            endpoints: connection
+                .attachments()
+                .endpoints
+                .pop()
+                .into_iter()
+                .collect(),
             ..Attachments::default()
         };
         networks
@@ -158,10 +170,13 @@ impl Engine {
 
 /// The lowest number of a link that the container has not.
 fn free_index(connection: &Connection, net: &Net) -> usize {
-    let prefix = &net.record.settings.interface_prefix;
+    let prefix = &net.record.settings.prefix;
     let taken = |index: &usize| {
         let name = format!("{prefix}{index}");
-        connection.endpoints.iter().any(|e| e.attached.interface == name)
+        connection
+            .endpoints
+            .iter()
+            .any(|e| e.attached.interface == name)
     };
     (0..).find(|index| !taken(index)).unwrap_or_default()
 }
@@ -176,7 +191,8 @@ pub(super) fn check(record: &Record, net: &Net) -> Result<()> {
     }
     if mode == "host" || net.name() == "host" {
         return Err(Error::forbidden(
-            "container cannot be connected to host network and also attached to other networks".to_owned(),
+            "container cannot be connected to host network and also attached to other networks"
+                .to_owned(),
         ));
     }
     if mode == "none" || net.name() == "none" {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use api::container::Port;
 use api::host_config::{PortBinding, PortMap};
-use network::{DnsGuard, HostInterface, Member, OpenPort, PortLease, PortMapping, Protocol, Rules, Sandbox, Scope};
+use network::{
+    DnsGuard, HostInterface, Member, OpenPort, PortLease, PortMapping, Protocol, Rules, Sandbox,
+    Scope,
+};
 use serde::{Deserialize, Serialize};
 
 use super::net::{Address, Hold, Net};
@@ -68,8 +71,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Resolver {
     pub(crate) scope: Arc<Scope>,
-    /// None when the sockets could not be opened, as for a container that is about to end.
-    pub(crate) _guard: Option<DnsGuard>,
+    pub(crate) _guard: DnsGuard,
 }
 
 /// A running container's place in one network.
@@ -78,7 +80,7 @@ pub(crate) struct Endpoint {
     pub(crate) hold: Hold,
     pub(crate) attached: Attached,
     /// Given back with the endpoint.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) _addresses: Vec<Address>,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,12 @@ impl Attachments {
         Rules {
             zones: Vec::new(),
             members: self.endpoints.iter().filter_map(Attached::member).collect(),
-            published: self.ports.clone(),
+            published: self
+                .ports
+                .iter()
+                .filter(|port| !port.relayed())
+                .cloned()
+                .collect(),
             open: self.open.iter().map(Opened::rule).collect(),
         }
     }
@@ -209,8 +216,12 @@ impl Connection {
             })
             .collect();
         ports.sort_by(|a, b| {
-            (a.private_port, &a.kind, a.public_port, &a.ip)
-                .cmp(&(b.private_port, &b.kind, b.public_port, &b.ip))
+            (a.private_port, &a.kind, a.public_port, &a.ip).cmp(&(
+                b.private_port,
+                &b.kind,
+                b.public_port,
+                &b.ip,
+            ))
         });
         ports
     }

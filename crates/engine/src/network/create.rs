@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::network::{CreateRequest, CreateResponse};
 
 use super::net::Net;
-use super::plan::{self, Driver, NetworkRecord, Taken};
+use super::plan::{self, NetworkRecord, Taken};
 use crate::container::lock;
 use crate::db::Table;
 use crate::engine::Engine;
@@ -24,7 +24,7 @@ impl Engine {
         let _turn = self.networks.shaping.lock().await;
         let engine = Arc::clone(self);
         let net = self.blocking(move || engine.make_network(&request)).await?;
-        let record = &net.record;
+        let record = &net.stored();
         if let Err(error) = self.db.put(Table::Networks, &record.id, record).await {
             let engine = Arc::clone(self);
             let net = Arc::clone(&net);
@@ -51,10 +51,9 @@ impl Engine {
                 host: &host,
                 pools: &networks.pools,
                 ula: networks.ula,
-                mtu: networks.mtu,
             },
         )?;
-        let net = Arc::new(Net::new(record)?);
+        let net = Arc::new(Net::new(record, networks.mtu)?);
         let built = self.build_network(&net);
         if built.is_err() {
             self.unmake_network(&net)?;
@@ -63,13 +62,7 @@ impl Engine {
     }
 
     fn build_network(&self, net: &Net) -> Result<()> {
-        let settings = &net.record.settings;
-        if matches!(net.record.driver, Driver::Macvlan | Driver::Ipvlan)
-            && let Some(parent) = &settings.parent
-        {
-            network::macvlan::ensure_parent(parent)
-                .step(|| format!("set up the parent {parent} of network {}", net.name()))?;
-        }
+        net.ensure_parent()?;
         if let Some(bridge) = net.ensure_bridge()? {
             lock(&self.networks.bridges).insert(bridge.config().name.clone());
         }
@@ -91,18 +84,20 @@ impl Engine {
             network::Bridge::remove(&settings.bridge)
                 .step(|| format!("delete the bridge {}", settings.bridge))?;
         }
-        if let Some(parent) = &settings.parent
-            && !self.is_parent_of_another(net, parent)
+        if let Some(parent) = net.own_parent()
+            && !self.is_parent_of_another(net, &parent)
         {
-            network::macvlan::remove_parent(parent)
+            network::macvlan::remove_parent(&parent)
                 .step(|| format!("delete the parent {parent}"))?;
         }
         Ok(())
     }
 
     fn is_parent_of_another(&self, net: &Net, parent: &str) -> bool {
-        self.networks.all().iter().any(|other| {
-            other.id() != net.id() && other.record.settings.parent.as_deref() == Some(parent)
-        })
+        let all = self.networks.all();
+        let others = all.iter().filter(|other| other.id() != net.id());
+        others
+            .filter_map(|other| other.parent())
+            .any(|other| other == parent)
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use network::{AddressPool, GatewayMode, Subnet};
+use network::{AddressPool, Subnet};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Driver, IpamRecord, NetworkRecord, Settings};
+use super::plan::{DefaultBridge, Driver, IpamRecord, NetworkRecord};
 use crate::config::Config;
 use crate::db::{Db, Table};
 use crate::error::{Error, Result, Step};
@@ -77,25 +77,11 @@ pub(super) async fn choose(config: &Config, db: &Db) -> Result<Chosen> {
 
 /// The records of the three networks.
 pub(super) fn predefined(config: &Config, chosen: &Chosen) -> Result<Vec<NetworkRecord>> {
-    let plain = |id: &str, name: &str, driver| NetworkRecord {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        created: chosen.created,
-        driver,
-        ..NetworkRecord::default()
-    };
-    Ok(vec![
-        bridge(config, chosen, plain(&chosen.bridge_id, "bridge", Driver::Bridge))?,
-        plain(&chosen.host_id, "host", Driver::Host),
-        plain(&chosen.none_id, "none", Driver::Null),
-    ])
-}
-
-fn bridge(config: &Config, chosen: &Chosen, plain: NetworkRecord) -> Result<NetworkRecord> {
     let side = |subnet: Subnet, gateway| IpamRecord {
         subnet,
+        range: None,
         gateway: Some(gateway),
-        ..IpamRecord::of(subnet)
+        aux: BTreeMap::new(),
     };
     let v6 = match (config.ipv6, config.fixed_cidr_v6) {
         (false, _) => None,
@@ -107,29 +93,20 @@ fn bridge(config: &Config, chosen: &Chosen, plain: NetworkRecord) -> Result<Netw
         }
         (true, None) => Some(first_of(network::ula_pool(chosen.ula))?),
     };
-    let settings = Settings {
+    let bridge = DefaultBridge {
         bridge: config.bridge.clone(),
-        mtu: config.mtu,
-        icc: config.icc,
-        mode4: GatewayMode::Nat,
-        mode6: GatewayMode::Nat,
-        ..Settings::default()
-    };
-    let options = [
-        ("com.docker.network.bridge.default_bridge", "true".to_owned()),
-        ("com.docker.network.bridge.enable_icc", config.icc.to_string()),
-        ("com.docker.network.bridge.enable_ip_masquerade", "true".to_owned()),
-        ("com.docker.network.bridge.host_binding_ipv4", config.publish_address.to_string()),
-        ("com.docker.network.bridge.name", config.bridge.clone()),
-        ("com.docker.network.driver.mtu", config.mtu.to_string()),
-    ];
-    Ok(NetworkRecord {
         v4: Some(side(chosen.subnet, chosen.gateway)),
         v6: v6.map(|subnet| side(subnet, subnet.first_host())),
-        options: options.map(|(k, v)| (k.to_owned(), v)).into_iter().collect::<BTreeMap<_, _>>(),
-        settings,
-        ..plain
-    })
+        mtu: config.mtu,
+        icc: config.icc,
+        publish: config.publish_address,
+    };
+    let (bridge_id, host_id) = (chosen.bridge_id.clone(), chosen.host_id.clone());
+    Ok(vec![
+        NetworkRecord::default_bridge(bridge, bridge_id, chosen.created),
+        NetworkRecord::builtin(Driver::Host, host_id, chosen.created),
+        NetworkRecord::builtin(Driver::Null, chosen.none_id.clone(), chosen.created),
+    ])
 }
 
 /// The first network of a pool is the default bridge's.

@@ -48,8 +48,10 @@ impl Engine {
             )));
         }
         if is_running {
-            let (engine, container, net) = (Arc::clone(self), Arc::clone(&container), Arc::clone(&net));
-            self.blocking(move || engine.leave(&container, &net)).await?;
+            let (engine, container, net) =
+                (Arc::clone(self), Arc::clone(&container), Arc::clone(&net));
+            self.blocking(move || engine.leave(&container, &net))
+                .await?;
         }
         let record = {
             let mut record = container.record();
@@ -75,9 +77,8 @@ impl Engine {
         let mut record = container.record().clone();
         record.endpoints.remove(net.name());
         let connection = lock(&container.live).connection.take();
-        let mut connection = connection.ok_or_else(|| {
-            Error::conflict(format!("container {} is not running", container.id))
-        })?;
+        let mut connection = connection
+            .ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
         let left = self.leave_network(&record, &mut connection, net);
         self.give_back(container, connection);
         if left.is_ok() {
@@ -86,13 +87,11 @@ impl Engine {
         left
     }
 
-    fn leave_network(
-        &self,
-        record: &Record,
-        connection: &mut Connection,
-        net: &Net,
-    ) -> Result<()> {
-        let at = connection.endpoints.iter().position(|e| e.net().id() == net.id());
+    fn leave_network(&self, record: &Record, connection: &mut Connection, net: &Net) -> Result<()> {
+        let at = connection
+            .endpoints
+            .iter()
+            .position(|e| e.net().id() == net.id());
         let at = at.ok_or_else(|| {
             Error::forbidden(format!(
                 "container {} is not connected to network {}",

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use api::network::{EndpointResource, Network};
 
 use super::connection::Endpoint;
-use super::plan;
 use crate::container::lock;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -17,7 +16,7 @@ impl Engine {
     /// When there is no such network.
     pub fn network_inspect(&self, name: &str) -> Result<Network> {
         let net = self.networks.find(name)?;
-        let mut network = plan::shown(&net.record);
+        let mut network = net.record.shown();
         let mut members = BTreeMap::new();
         for container in self.containers.all() {
             let live = lock(&container.live);

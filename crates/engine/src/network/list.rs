@@ -4,7 +4,6 @@ use api::Filters;
 use api::network::Network;
 
 use super::net::Net;
-use super::plan;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter;
@@ -25,7 +24,7 @@ impl Engine {
         let meant = all.iter().filter(|net| matches(filters, net));
         Ok(meant
             .filter(|net| dangling.is_none_or(|wanted| wanted == self.is_dangling(net)))
-            .map(|net| plan::shown(&net.record))
+            .map(|net| net.record.shown())
             .collect())
     }
 
@@ -35,8 +34,12 @@ impl Engine {
 }
 
 fn matches(filters: &Filters, net: &Net) -> bool {
-    let kind = if net.is_predefined() { "builtin" } else { "custom" };
-    filters.exact("driver", net.record.driver.word())
+    let kind = if net.is_predefined() {
+        "builtin"
+    } else {
+        "custom"
+    };
+    filters.exact("driver", &net.record.driver.to_string())
         && filters.prefix("id", net.id())
         && filters.exact("scope", "local")
         && (!filters.contains("name") || filters.get("name").any(|name| net.name().contains(name)))

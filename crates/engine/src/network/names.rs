@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use network::files::{HostResolver, ResolvOptions, embedded_resolv_conf};
 use network::{Entry, Scope, ScopeState, Upstream};
 
 use super::Networks;
@@ -89,7 +90,10 @@ pub(crate) fn settings_of<'a>(
     network: &str,
     id: &str,
 ) -> Option<&'a api::network::EndpointSettings> {
-    let named = record.endpoints.get(network).or_else(|| record.endpoints.get(id));
+    let named = record
+        .endpoints
+        .get(network)
+        .or_else(|| record.endpoints.get(id));
     named.and_then(Option::as_ref)
 }
 
@@ -100,12 +104,26 @@ fn scope(record: &Record, connection: &Connection) -> Result<ScopeState> {
     Ok(ScopeState {
         networks: named().map(|e| Arc::clone(&e.net().names)).collect(),
         links: named().flat_map(|e| links(record, e)).collect(),
+        keep_single_labels: sets_ndots(record)?,
         upstream: match (servers.is_empty(), internal) {
             (false, _) => Upstream::Given(servers),
             (true, true) => Upstream::None,
             (true, false) => Upstream::Host,
         },
     })
+}
+
+/// Whether the user or the host set `ndots`, as the container's resolver file says.
+fn sets_ndots(record: &Record) -> Result<bool> {
+    let host = HostResolver::read().step(|| "read the host's resolv.conf")?;
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let options = ResolvOptions {
+        nameservers: &[],
+        search: &list(&record.host.dns_search),
+        options: &list(&record.host.dns_options),
+        ipv6: true,
+    };
+    Ok(embedded_resolv_conf(&host, &options).ndots_set)
 }
 
 /// The name servers that the user gave.

@@ -1,15 +1,16 @@
 //! A network that exists: its record, its addresses, its names, its bridge.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use network::{
-    Bridge, BridgeConfig, GatewayMode, HostSide, Ipam, IpamConfig, NetworkNames, Rules, Zone, ZoneSide,
+    Bridge, BridgeConfig, GatewayMode, HostSide, Ipam, NetworkNames, Rules, Zone, ZoneSide,
 };
 
-use super::plan::{Driver, IpamRecord, NetworkRecord};
+use super::plan::{Driver, IpamRecord, NetworkRecord, address_refused};
 use crate::container::lock;
-use crate::error::{Error, Kind, Result, Step};
+use crate::error::{Error, Result, Step};
 
 /// A network, as long as anybody knows it.
 #[derive(Debug)]
@@ -17,9 +18,12 @@ pub(crate) struct Net {
     pub(crate) record: NetworkRecord,
     /// What its members are called, for the resolver.
     pub(crate) names: Arc<NetworkNames>,
+    /// The largest packet in bytes.
+    pub(crate) mtu: u32,
     v4: Option<Ipam>,
     v6: Option<Ipam>,
     bridge: Mutex<Option<Bridge>>,
+    parent_is_ours: AtomicBool,
     users: Mutex<Users>,
 }
 
@@ -42,9 +46,15 @@ pub(crate) struct Address {
 }
 
 impl Net {
-    pub(crate) fn new(record: NetworkRecord) -> Result<Self> {
-        let ipam = |side: &Option<IpamRecord>| side.as_ref().map(pool).transpose();
+    /// Makes a network of its record; `mtu` is for networks that name none.
+    pub(crate) fn new(record: NetworkRecord, mtu: u32) -> Result<Self> {
+        let ipam = |side: &Option<IpamRecord>| {
+            let pool = side.as_ref().map(IpamRecord::pool).transpose();
+            pool.map_err(|e| Error::invalid(e.to_string()))
+        };
         Ok(Self {
+            mtu: record.settings.mtu.unwrap_or(mtu),
+            parent_is_ours: record.parent_is_ours.into(),
             v4: ipam(&record.v4)?,
             v6: ipam(&record.v6)?,
             record,
@@ -72,12 +82,44 @@ impl Net {
         !self.is_predefined()
     }
 
+    /// The link of the host that macvlan and ipvlan links share.
+    pub(crate) fn parent(&self) -> Option<String> {
+        let given = self.record.settings.parent.clone();
+        matches!(self.record.driver, Driver::Macvlan | Driver::Ipvlan)
+            .then(|| given.unwrap_or_else(|| network::macvlan::private_parent(self.id())))
+    }
+
+    /// Makes the parent that a network's links need, where it is missing.
+    pub(crate) fn ensure_parent(&self) -> Result<()> {
+        let Some(parent) = self.parent() else {
+            return Ok(());
+        };
+        let made = network::macvlan::ensure_parent(&parent)
+            .step(|| format!("set up the parent {parent} of network {}", self.name()))?;
+        self.parent_is_ours.fetch_or(made, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The parent, where it was made for this network and goes with it.
+    pub(crate) fn own_parent(&self) -> Option<String> {
+        let ours = self.parent_is_ours.load(Ordering::Relaxed);
+        self.parent().filter(|_| ours)
+    }
+
+    /// The record as the database keeps it.
+    pub(crate) fn stored(&self) -> NetworkRecord {
+        NetworkRecord {
+            parent_is_ours: self.parent_is_ours.load(Ordering::Relaxed),
+            ..self.record.clone()
+        }
+    }
+
     /// Makes the bridge, or repairs it; other drivers have none.
     pub(crate) fn ensure_bridge(&self) -> Result<Option<Bridge>> {
         if self.record.driver != Driver::Bridge {
             return Ok(None);
         }
-        let config = bridge_config(&self.record);
+        let config = bridge_config(&self.record, self.mtu);
         let step = || format!("set up bridge {} of network {}", config.name, self.name());
         let bridge = Bridge::ensure(config.clone()).step(step)?;
         *lock(&self.bridge) = Some(bridge.clone());
@@ -140,21 +182,27 @@ impl Net {
 
     /// The addresses of a family.
     pub(crate) fn ipam(&self, v6: bool) -> Option<&Ipam> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+        if v6 {
+            self.v6.as_ref()
+        } else {
+            self.v4.as_ref()
+        }
     }
 
     /// Takes an address of a family, the wanted one or any; none where the network lacks the family.
-    pub(crate) fn take(self: &Arc<Self>, v6: bool, wanted: Option<IpAddr>) -> Result<Option<Address>> {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        v6: bool,
+        wanted: Option<IpAddr>,
+    ) -> Result<Option<Address>> {
         let Some(ipam) = self.ipam(v6) else {
             return Ok(None);
         };
-        let refused = |e: network::IpamError| Error::new(Kind::Forbidden, e.to_string());
         let ip = match wanted {
-            Some(ip) => ipam.allocate_specific(ip).map(|()| ip).map_err(refused)?,
-            None => ipam
-                .allocate()
-                .map_err(|e| Error::new(Kind::System, e.to_string()))?,
-        };
+            Some(ip) => ipam.allocate_specific(ip).map(|()| ip),
+            None => ipam.allocate(),
+        }
+        .map_err(|e| address_refused(&self.record, &e))?;
         Ok(Some(Address {
             net: Arc::clone(self),
             ip,
@@ -176,16 +224,11 @@ impl Net {
 
     /// The default route's next hop that it offers in a family.
     pub(crate) fn gateway(&self, v6: bool) -> Option<IpAddr> {
-        let record = &self.record;
-        let (side, mode) = if v6 {
-            (record.v6.as_ref(), record.settings.mode6)
-        } else {
-            (record.v4.as_ref(), record.settings.mode4)
-        };
-        if record.internal || mode == GatewayMode::Isolated {
-            return None;
-        }
-        side.and_then(|side| side.gateway)
+        let side = if v6 { &self.record.v6 } else { &self.record.v4 };
+        let side = side
+            .as_ref()
+            .filter(|_| self.mode(v6) != GatewayMode::Isolated)?;
+        self.record.default_gateway(side)
     }
 
     /// The prefix length of a family's subnet.
@@ -223,36 +266,15 @@ impl Drop for Address {
     }
 }
 
-/// The addresses that may be given out: not the gateway's, not those that the user keeps.
-fn pool(side: &IpamRecord) -> Result<Ipam> {
-    Ipam::new(IpamConfig {
+fn bridge_config(record: &NetworkRecord, mtu: u32) -> BridgeConfig {
+    let side = |side: &IpamRecord| HostSide {
         subnet: side.subnet,
-        range: side.range,
-        gateway: side.gateway,
-        reserved: side.aux.values().copied().collect(),
-    })
-    .map_err(|e| Error::invalid(e.to_string()))
-}
-
-fn bridge_config(record: &NetworkRecord) -> BridgeConfig {
-    let settings = &record.settings;
-    let side = |side: &Option<IpamRecord>, mode: GatewayMode| {
-        side.as_ref().map(|side| HostSide {
-            subnet: side.subnet,
-            gateway: side.gateway.filter(|_| mode != GatewayMode::Isolated),
-        })
+        gateway: record.host_address(side),
     };
-    let v4 = side(&record.v4, settings.mode4).map(|side| HostSide {
-        gateway: side.gateway.filter(|_| !settings.inhibit_v4),
-        ..side
-    });
     BridgeConfig {
-        name: settings.bridge.clone(),
-        sides: v4
-            .into_iter()
-            .chain(side(&record.v6, settings.mode6))
-            .collect(),
-        mtu: settings.mtu,
+        name: record.settings.bridge.clone(),
+        sides: record.v4.iter().chain(&record.v6).map(side).collect(),
+        mtu,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use network::GatewayMode;
+use network::{GatewayMode, IpvlanMode, MacvlanMode};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Driver;
@@ -37,34 +37,6 @@ const MTU_RANGE: std::ops::RangeInclusive<i64> = 68..=65535;
 const MTU_V6: i64 = 1280;
 /// `IFNAMSIZ` without the closing zero.
 const LINK_NAME: usize = 15;
-
-/// Whom a macvlan link reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum MacvlanMode {
-    /// Its siblings and the world.
-    #[default]
-    Bridge,
-    /// The world, but no sibling.
-    Private,
-    /// The world, and siblings by way of a switch that sends frames back.
-    Vepa,
-    /// The world, as the parent's only link.
-    Passthru,
-}
-
-/// Whom an ipvlan link reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum IpvlanMode {
-    /// Its siblings and the world, with neighbours of its own.
-    #[default]
-    L2,
-    /// Networks that the host routes, without neighbours.
-    L3,
-    /// The same, through the host's connection tracking.
-    L3s,
-}
 
 /// What the options of a network come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,10 +101,7 @@ pub(crate) struct Context<'a> {
 }
 
 /// Reads the options of a network.
-pub(crate) fn parse(
-    options: &BTreeMap<String, String>,
-    context: Context<'_>,
-) -> Result<Settings> {
+pub(crate) fn parse(options: &BTreeMap<String, String>, context: Context<'_>) -> Result<Settings> {
     let mut settings = Settings::default();
     for (key, value) in options {
         match key.as_str() {
@@ -223,10 +192,7 @@ fn go_bool(text: &str) -> Option<bool> {
 }
 
 /// Reads one of the options that turn a family on or off.
-pub(crate) fn family_switch(
-    options: &BTreeMap<String, String>,
-    key: &str,
-) -> Result<Option<bool>> {
+pub(crate) fn family_switch(options: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>> {
     let invalid = || Error::invalid(format!("driver-opt {key:?} is not a valid bool"));
     options
         .get(key)
@@ -247,7 +213,11 @@ fn mtu(value: &str, ipv6: bool) -> Result<Option<u32>> {
             NegOverflow | PosOverflow => "value out of range",
             _ => "invalid syntax",
         };
-        malformed(MTU, value, format!("strconv.Atoi: parsing {value:?}: {why}"))
+        malformed(
+            MTU,
+            value,
+            format!("strconv.Atoi: parsing {value:?}: {why}"),
+        )
     })?;
     let refused = |why| Error::invalid(format!("invalid MTU number: {number}{why}"));
     match number {
@@ -276,7 +246,11 @@ fn gateway_mode(key: &str, value: &str) -> Result<GatewayMode> {
         "nat-unprotected" => Ok(GatewayMode::NatUnprotected),
         "routed" => Ok(GatewayMode::Routed),
         "isolated" => Ok(GatewayMode::Isolated),
-        _ => Err(malformed(key, value, format!("unknown gateway mode {value}"))),
+        _ => Err(malformed(
+            key,
+            value,
+            format!("unknown gateway mode {value}"),
+        )),
     }
 }
 
@@ -331,7 +305,10 @@ fn prefix(value: &str) -> Result<String> {
 /// Whether the kernel takes this as a link's name, and as it is written.
 pub(crate) fn is_link_name(text: &str) -> bool {
     let refused = |c: char| c.is_whitespace() || c.is_control() || "/:%".contains(c);
-    !text.is_empty() && text.len() <= LINK_NAME && !matches!(text, "." | "..") && !text.contains(refused)
+    !text.is_empty()
+        && text.len() <= LINK_NAME
+        && !matches!(text, "." | "..")
+        && !text.contains(refused)
 }
 
 fn link_name<'a>(what: &str, text: &'a str) -> Result<&'a str> {
@@ -344,11 +321,7 @@ fn link_name<'a>(what: &str, text: &'a str) -> Result<&'a str> {
 }
 
 /// Checks a parent link: it is there, or it is a VLAN of one that is, such as `eth0.10`.
-fn parent(
-    value: &str,
-    driver: &str,
-    exists: impl Fn(&str) -> bool,
-) -> Result<Option<String>> {
+fn parent(value: &str, driver: &str, exists: impl Fn(&str) -> bool) -> Result<Option<String>> {
     if value.is_empty() {
         return Ok(None);
     }
@@ -413,36 +386,149 @@ mod tests {
     fn refused_values() {
         use Kind::{InvalidParameter as Invalid, System};
         for (key, value, kind, message) in [
-            (MTU, "foo", Invalid, "failed to parse com.docker.network.driver.mtu value: foo (strconv.Atoi: parsing \"foo\": invalid syntax)"),
-            (MTU, "", Invalid, "failed to parse com.docker.network.driver.mtu value:  (strconv.Atoi: parsing \"\": invalid syntax)"),
-            (MTU, " 1500", Invalid, "failed to parse com.docker.network.driver.mtu value:  1500 (strconv.Atoi: parsing \" 1500\": invalid syntax)"),
+            (
+                MTU,
+                "foo",
+                Invalid,
+                "failed to parse com.docker.network.driver.mtu value: foo (strconv.Atoi: parsing \"foo\": invalid syntax)",
+            ),
+            (
+                MTU,
+                "",
+                Invalid,
+                "failed to parse com.docker.network.driver.mtu value:  (strconv.Atoi: parsing \"\": invalid syntax)",
+            ),
+            (
+                MTU,
+                " 1500",
+                Invalid,
+                "failed to parse com.docker.network.driver.mtu value:  1500 (strconv.Atoi: parsing \" 1500\": invalid syntax)",
+            ),
             (MTU, "-1", Invalid, "invalid MTU number: -1"),
-            (MTU, "67", Invalid, "invalid MTU number: 67: must be between 68 and 65535"),
-            (MTU, "65536", Invalid, "invalid MTU number: 65536: must be between 68 and 65535"),
-            (ENABLE_ICC, "yes", Invalid, "failed to parse com.docker.network.bridge.enable_icc value: yes (strconv.ParseBool: parsing \"yes\": invalid syntax)"),
-            (ENABLE_ICC, "tRUE", Invalid, "failed to parse com.docker.network.bridge.enable_icc value: tRUE (strconv.ParseBool: parsing \"tRUE\": invalid syntax)"),
-            (ENABLE_MASQUERADE, "", Invalid, "failed to parse com.docker.network.bridge.enable_ip_masquerade value:  (strconv.ParseBool: parsing \"\": invalid syntax)"),
-            (INHIBIT_4, "x", Invalid, "failed to parse com.docker.network.bridge.inhibit_ipv4 value: x (strconv.ParseBool: parsing \"x\": invalid syntax)"),
-            (DEFAULT_BRIDGE, "x", Invalid, "failed to parse com.docker.network.bridge.default_bridge value: x (strconv.ParseBool: parsing \"x\": invalid syntax)"),
-            (HOST_BINDING, "10.0.0.0/8", Invalid, "failed to parse com.docker.network.bridge.host_binding_ipv4 value: 10.0.0.0/8 (nil ip)"),
-            (HOST_4, "foo", Invalid, "failed to parse com.docker.network.host_ipv4 value: foo (nil ip)"),
-            (HOST_4, "::1", Invalid, "failed to parse com.docker.network.host_ipv4 value: ::1 (not an IPv4 address)"),
-            (HOST_6, "10.0.0.1", Invalid, "failed to parse com.docker.network.host_ipv6 value: 10.0.0.1 (not an IPv6 address)"),
-            (GATEWAY_MODE_4, "NAT", Invalid, "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: NAT (unknown gateway mode NAT)"),
-            (GATEWAY_MODE_6, "", Invalid, "failed to parse com.docker.network.bridge.gateway_mode_ipv6 value:  (unknown gateway mode )"),
-            (GATEWAY_MODE_4, "isolated", System, "gateway mode 'isolated' can only be used for an internal network"),
-            (BRIDGE_NAME, "a/b", Invalid, "invalid bridge interface name \"a/b\": must be 1 to 15 characters without '/', ':', '%' and white space"),
-            (PREFIX, "a b", Invalid, "invalid container interface prefix \"a b\": must be 1 to 12 characters that a link's name may have"),
+            (
+                MTU,
+                "67",
+                Invalid,
+                "invalid MTU number: 67: must be between 68 and 65535",
+            ),
+            (
+                MTU,
+                "65536",
+                Invalid,
+                "invalid MTU number: 65536: must be between 68 and 65535",
+            ),
+            (
+                ENABLE_ICC,
+                "yes",
+                Invalid,
+                "failed to parse com.docker.network.bridge.enable_icc value: yes (strconv.ParseBool: parsing \"yes\": invalid syntax)",
+            ),
+            (
+                ENABLE_ICC,
+                "tRUE",
+                Invalid,
+                "failed to parse com.docker.network.bridge.enable_icc value: tRUE (strconv.ParseBool: parsing \"tRUE\": invalid syntax)",
+            ),
+            (
+                ENABLE_MASQUERADE,
+                "",
+                Invalid,
+                "failed to parse com.docker.network.bridge.enable_ip_masquerade value:  (strconv.ParseBool: parsing \"\": invalid syntax)",
+            ),
+            (
+                INHIBIT_4,
+                "x",
+                Invalid,
+                "failed to parse com.docker.network.bridge.inhibit_ipv4 value: x (strconv.ParseBool: parsing \"x\": invalid syntax)",
+            ),
+            (
+                DEFAULT_BRIDGE,
+                "x",
+                Invalid,
+                "failed to parse com.docker.network.bridge.default_bridge value: x (strconv.ParseBool: parsing \"x\": invalid syntax)",
+            ),
+            (
+                HOST_BINDING,
+                "10.0.0.0/8",
+                Invalid,
+                "failed to parse com.docker.network.bridge.host_binding_ipv4 value: 10.0.0.0/8 (nil ip)",
+            ),
+            (
+                HOST_4,
+                "foo",
+                Invalid,
+                "failed to parse com.docker.network.host_ipv4 value: foo (nil ip)",
+            ),
+            (
+                HOST_4,
+                "::1",
+                Invalid,
+                "failed to parse com.docker.network.host_ipv4 value: ::1 (not an IPv4 address)",
+            ),
+            (
+                HOST_6,
+                "10.0.0.1",
+                Invalid,
+                "failed to parse com.docker.network.host_ipv6 value: 10.0.0.1 (not an IPv6 address)",
+            ),
+            (
+                GATEWAY_MODE_4,
+                "NAT",
+                Invalid,
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: NAT (unknown gateway mode NAT)",
+            ),
+            (
+                GATEWAY_MODE_6,
+                "",
+                Invalid,
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv6 value:  (unknown gateway mode )",
+            ),
+            (
+                GATEWAY_MODE_4,
+                "isolated",
+                System,
+                "gateway mode 'isolated' can only be used for an internal network",
+            ),
+            (
+                BRIDGE_NAME,
+                "a/b",
+                Invalid,
+                "invalid bridge interface name \"a/b\": must be 1 to 15 characters without '/', ':', '%' and white space",
+            ),
+            (
+                PREFIX,
+                "a b",
+                Invalid,
+                "invalid container interface prefix \"a b\": must be 1 to 12 characters that a link's name may have",
+            ),
         ] {
             let error = one(key, value, BRIDGE).unwrap_err();
-            assert_eq!((error.kind(), error.message()), (kind, message), "{key}={value}");
+            assert_eq!(
+                (error.kind(), error.message()),
+                (kind, message),
+                "{key}={value}"
+            );
         }
-        for bad in ["aaaaaaaaaaaaaaaa", ".", "..", "a b", "a:b", "eth%d", "\u{7}"] {
+        for bad in [
+            "aaaaaaaaaaaaaaaa",
+            ".",
+            "..",
+            "a b",
+            "a:b",
+            "eth%d",
+            "\u{7}",
+        ] {
             assert!(one(BRIDGE_NAME, bad, BRIDGE).is_err(), "{bad:?}");
         }
-        let six = Context { ipv6: true, ..BRIDGE };
+        let six = Context {
+            ipv6: true,
+            ..BRIDGE
+        };
         let error = one(MTU, "1279", six).unwrap_err();
-        assert_eq!(error.message(), "invalid MTU number: 1279: IPv6 needs at least 1280");
+        assert_eq!(
+            error.message(),
+            "invalid MTU number: 1279: IPv6 needs at least 1280"
+        );
         assert_eq!(one(MTU, "1280", six).unwrap().mtu, Some(1280));
     }
 
@@ -463,23 +549,63 @@ mod tests {
         assert_eq!(set(PREFIX, "lan").prefix, "lan");
         assert_eq!(set(PREFIX, "").prefix, "eth");
         // what Docker does not know, or another driver's, is not looked at
-        for (key, value) in [("foo", "bar"), ("", "x"), ("mtu", "foo"), (PARENT, "nope"), (MACVLAN_MODE, "foo"), ("internal", "x")] {
+        for (key, value) in [
+            ("foo", "bar"),
+            ("", "x"),
+            ("mtu", "foo"),
+            (PARENT, "nope"),
+            (MACVLAN_MODE, "foo"),
+            ("internal", "x"),
+        ] {
             assert!(one(key, value, BRIDGE).is_ok(), "{key}");
         }
-        let internal = Context { internal: true, ..BRIDGE };
-        assert_eq!(one(GATEWAY_MODE_4, "isolated", internal).unwrap().mode4, GatewayMode::Isolated);
+        let internal = Context {
+            internal: true,
+            ..BRIDGE
+        };
+        assert_eq!(
+            one(GATEWAY_MODE_4, "isolated", internal).unwrap().mode4,
+            GatewayMode::Isolated
+        );
     }
 
     #[test]
     fn modes_of_shared_links() {
-        let macvlan = Context { driver: Driver::Macvlan, ..BRIDGE };
-        let ipvlan = Context { driver: Driver::Ipvlan, ..BRIDGE };
-        assert_eq!(one(MACVLAN_MODE, "vepa", macvlan).unwrap().macvlan_mode, MacvlanMode::Vepa);
-        assert_eq!(one(IPVLAN_MODE, "l3s", ipvlan).unwrap().ipvlan_mode, IpvlanMode::L3s);
+        let macvlan = Context {
+            driver: Driver::Macvlan,
+            ..BRIDGE
+        };
+        let ipvlan = Context {
+            driver: Driver::Ipvlan,
+            ..BRIDGE
+        };
+        assert_eq!(
+            one(MACVLAN_MODE, "vepa", macvlan).unwrap().macvlan_mode,
+            MacvlanMode::Vepa
+        );
+        assert_eq!(
+            one(IPVLAN_MODE, "l3s", ipvlan).unwrap().ipvlan_mode,
+            IpvlanMode::L3s
+        );
         for (key, value, context, message) in [
-            (MACVLAN_MODE, "Bridge", macvlan, "requested macvlan mode 'Bridge' is not valid, 'bridge' mode is the macvlan driver default"),
-            (IPVLAN_MODE, "L2", ipvlan, "requested ipvlan mode 'L2' is not valid, 'l2' mode is the ipvlan driver default"),
-            (IPVLAN_FLAG, "foo", ipvlan, "requested ipvlan flag 'foo' is not valid, 'bridge' is the ipvlan driver default"),
+            (
+                MACVLAN_MODE,
+                "Bridge",
+                macvlan,
+                "requested macvlan mode 'Bridge' is not valid, 'bridge' mode is the macvlan driver default",
+            ),
+            (
+                IPVLAN_MODE,
+                "L2",
+                ipvlan,
+                "requested ipvlan mode 'L2' is not valid, 'l2' mode is the ipvlan driver default",
+            ),
+            (
+                IPVLAN_FLAG,
+                "foo",
+                ipvlan,
+                "requested ipvlan flag 'foo' is not valid, 'bridge' is the ipvlan driver default",
+            ),
         ] {
             let error = one(key, value, context).unwrap_err();
             assert_eq!((error.kind(), error.message()), (Kind::System, message));
@@ -488,18 +614,37 @@ mod tests {
 
     #[test]
     fn parents() {
-        let check = |value| parent(value, "macvlan", |name| ["lo", "docker0", "eth0.7"].contains(&name));
+        let check = |value| {
+            parent(value, "macvlan", |name| {
+                ["lo", "docker0", "eth0.7"].contains(&name)
+            })
+        };
         for good in ["docker0", "docker0.10", "eth0.7", "docker0.4094"] {
             assert_eq!(check(good).unwrap().as_deref(), Some(good));
         }
         assert_eq!(check("").unwrap(), None);
         for (value, message) in [
-            ("lo", "loopback interface is not a valid macvlan parent link"),
-            ("nope0", "invalid subinterface vlan name nope0, example formatting is eth0.10"),
-            ("nope0.10", "-o parent interface was not found on the host: nope0"),
-            ("docker0.foo", "unable to parse a valid vlan id from: foo (ex. eth0.10 for vlan 10)"),
+            (
+                "lo",
+                "loopback interface is not a valid macvlan parent link",
+            ),
+            (
+                "nope0",
+                "invalid subinterface vlan name nope0, example formatting is eth0.10",
+            ),
+            (
+                "nope0.10",
+                "-o parent interface was not found on the host: nope0",
+            ),
+            (
+                "docker0.foo",
+                "unable to parse a valid vlan id from: foo (ex. eth0.10 for vlan 10)",
+            ),
             ("docker0.0", "vlan id must be between 1-4094, received: 0"),
-            ("docker0.4095", "vlan id must be between 1-4094, received: 4095"),
+            (
+                "docker0.4095",
+                "vlan id must be between 1-4094, received: 4095",
+            ),
         ] {
             let error = check(value).unwrap_err();
             assert_eq!((error.kind(), error.message()), (Kind::System, message));

@@ -46,7 +46,6 @@ pub(super) fn reserve(
         .map_err(|e| driver_failed(record, connection, &e))?;
     connection.ports = lease.mappings().to_vec();
     connection.lease = Some(lease);
-    serve(networks, connection);
     Ok(())
 }
 
@@ -81,13 +80,17 @@ pub(super) fn follow(
     reserve(networks, &record, connection)?;
     networks
         .firewall
-        .add(&Attachments {
-            endpoints: Vec::new(),
-            ports: connection.ports.clone(),
-            open: connection.open.clone(),
-        }
-        .rules())
-        .step(|| format!("publish the ports of container {}", record.name))
+        .add(
+            &Attachments {
+                endpoints: Vec::new(),
+                ports: connection.ports.clone(),
+                open: connection.open.clone(),
+            }
+            .rules(),
+        )
+        .step(|| format!("publish the ports of container {}", record.name))?;
+    serve(networks, connection);
+    Ok(())
 }
 
 /// The record with the host's ports that were chosen in place of those to choose.
@@ -129,8 +132,8 @@ pub(super) fn adopt(
     connection.ports = ports;
 }
 
-/// Lets the ports that the kernel cannot redirect be relayed.
-fn serve(networks: &Networks, connection: &mut Connection) {
+/// Lets the ports that the kernel cannot redirect be relayed; the rules for the others come first.
+pub(super) fn serve(networks: &Networks, connection: &mut Connection) {
     if let Some(lease) = &mut connection.lease
         && let Err(error) = lease.serve(&networks.handle)
     {
@@ -299,7 +302,9 @@ fn host_port(text: &str) -> Result<HostPort> {
 
 /// Docker's frame around a network that could not be set up.
 fn driver_failed(record: &Record, connection: &Connection, error: &network::PortError) -> Error {
-    let endpoint = connection.way_out(false).or_else(|| connection.way_out(true));
+    let endpoint = connection
+        .way_out(false)
+        .or_else(|| connection.way_out(true));
     Error::internal(format!(
         "driver failed programming external connectivity on endpoint {} ({}): {error}",
         record.name,

@@ -51,7 +51,10 @@ impl Engine {
         let mut members = Vec::new();
         for container in self.containers.all() {
             let live = lock(&container.live);
-            let on = live.connection.as_ref().is_some_and(|c| c.endpoint(net.id()).is_some());
+            let on = live
+                .connection
+                .as_ref()
+                .is_some_and(|c| c.endpoint(net.id()).is_some());
             if on {
                 let short = container.id.short();
                 members.push(format!("name:{:?} id:{short:?}", container.name()));

@@ -43,8 +43,15 @@ impl Networks {
         &self,
         endpoints: BTreeMap<String, Option<EndpointSettings>>,
     ) -> BTreeMap<String, Option<EndpointSettings>> {
-        let name = |key: String| self.find(&key).map_or(key, |net| net.name().to_owned());
-        endpoints.into_iter().map(|(key, settings)| (name(key), settings)).collect()
+        let name = |key: String| match key.as_str() {
+            // Docker's command line names the network of its mode so
+            "default" => "bridge".to_owned(),
+            _ => self.find(&key).map_or(key, |net| net.name().to_owned()),
+        };
+        endpoints
+            .into_iter()
+            .map(|(key, settings)| (name(key), settings))
+            .collect()
     }
 
     /// Whether a container refers to a network.
@@ -62,7 +69,9 @@ impl Networks {
 }
 
 fn settings(record: &Record, net: &Net, endpoint: Option<&Endpoint>) -> EndpointSettings {
-    let mut settings = settings_of(record, net.name(), net.id()).cloned().unwrap_or_default();
+    let mut settings = settings_of(record, net.name(), net.id())
+        .cloned()
+        .unwrap_or_default();
     net.id().clone_into(&mut settings.network_id);
     if net.has_names() {
         settings.dns_names = Some(dns_names(record, net.name(), net.id()));
@@ -74,12 +83,22 @@ fn settings(record: &Record, net: &Net, endpoint: Option<&Endpoint>) -> Endpoint
     let text = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     settings.endpoint_id.clone_from(&attached.id);
     settings.mac_address.clone_from(&attached.mac);
-    settings.gateway = text(net.gateway(false).filter(|_| attached.address(false).is_some()));
+    settings.gateway = text(
+        net.gateway(false)
+            .filter(|_| attached.address(false).is_some()),
+    );
     settings.ip_address = text(attached.address(false));
-    settings.ip_prefix_len = attached.address(false).map_or(0, |_| net.prefix(false).into());
-    settings.ipv6_gateway = text(net.gateway(true).filter(|_| attached.address(true).is_some()));
+    settings.ip_prefix_len = attached
+        .address(false)
+        .map_or(0, |_| net.prefix(false).into());
+    settings.ipv6_gateway = text(
+        net.gateway(true)
+            .filter(|_| attached.address(true).is_some()),
+    );
     settings.global_ipv6_address = text(attached.address(true));
-    settings.global_ipv6_prefix_len = attached.address(true).map_or(0, |_| net.prefix(true).into());
+    settings.global_ipv6_prefix_len = attached
+        .address(true)
+        .map_or(0, |_| net.prefix(true).into());
     settings.gw_priority = attached.priority;
     settings
 }

@@ -14,9 +14,10 @@ const BURST_MILLISECONDS: u64 = 10;
 const LEAST_PACKETS: u64 = 2;
 /// The queue holds what flows in so many milliseconds.
 const QUEUE_MILLISECONDS: u64 = 50;
-/// A queue takes two of the packets that the kernel cuts into pieces only at the end (GSO); with less
-/// room every one of them would lose its tail.
-const LEAST_QUEUE: u64 = 2 * 65_536;
+/// The least that a queue takes: the ten packets that a TCP connection begins with (RFC 6928), and as
+/// many again. With much more, a connection over a slow link learns of a loss only after a second,
+/// and by then has lost so much that it starts anew.
+const LEAST_QUEUE: u64 = 32_768;
 const MOST_QUEUE: u64 = 64 << 20;
 
 /// Computes the bucket that gives programs the rate over a link with packets of this size.

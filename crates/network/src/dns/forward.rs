@@ -61,7 +61,6 @@ pub(super) trait Deliver {
 }
 
 /// The questions of one container.
-#[derive(Debug)]
 pub(super) struct Forwarder {
     service: Arc<Service>,
     from: Servers,
@@ -272,13 +271,7 @@ impl Forwarder {
         }
     }
 
-    fn server_failed(
-        &mut self,
-        server: usize,
-        flight: Flight,
-        dice: &mut Dice,
-        to: &impl Deliver,
-    ) {
+    fn server_failed(&mut self, server: usize, flight: Flight, dice: &mut Dice, to: &impl Deliver) {
         if let Some(question) = self.flights.get_mut(&flight) {
             question.failed |= 1 << server;
             let servers = &mut self.servers;

@@ -192,7 +192,10 @@ mod tests {
         let lo = link_index("lo").unwrap();
         let zoned = SocketAddrV6::new("fe80::1".parse().unwrap(), 53, 0, lo);
         assert_eq!(address("fe80::1%lo"), Some(zoned.into()));
-        assert_eq!(address("127.0.0.53"), Some("127.0.0.53:53".parse().unwrap()));
+        assert_eq!(
+            address("127.0.0.53"),
+            Some("127.0.0.53:53".parse().unwrap())
+        );
         for bad in ["", "x", "fe80::1%nosuchlink0", "fe80::1%../lo", "%1"] {
             assert_eq!(address(bad), None, "{bad}");
         }

@@ -121,7 +121,11 @@ impl Index {
         }
         for address in addresses {
             // the address may have gone to another endpoint before this one was taken out
-            if self.reverse.get(&address).is_some_and(|(owner, _)| **owner == *endpoint) {
+            if self
+                .reverse
+                .get(&address)
+                .is_some_and(|(owner, _)| **owner == *endpoint)
+            {
                 self.reverse.remove(&address);
             }
         }
@@ -229,12 +233,7 @@ impl View {
     }
 
     /// Looks up a name in lower case without its last dot; `found` receives the addresses.
-    pub(super) fn resolve(
-        &self,
-        name: &str,
-        family: Family,
-        found: &mut Vec<IpAddr>,
-    ) -> Knowledge {
+    pub(super) fn resolve(&self, name: &str, family: Family, found: &mut Vec<IpAddr>) -> Knowledge {
         if !self.links.is_empty()
             && let Some(target) = self.links.get(name)
         {
@@ -282,14 +281,21 @@ mod tests {
     fn view(networks: Vec<Arc<NetworkNames>>, links: &[(&str, &str)]) -> View {
         View::new(ScopeState {
             networks,
-            links: links.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect(),
+            links: links
+                .iter()
+                .map(|(a, b)| ((*a).into(), (*b).into()))
+                .collect(),
             ..ScopeState::default()
         })
     }
 
     fn check(view: &View, name: &str, expect: &[[u8; 4]], knowledge: Knowledge) {
         let mut found = Vec::new();
-        assert_eq!(view.resolve(name, Family::V4, &mut found), knowledge, "{name}");
+        assert_eq!(
+            view.resolve(name, Family::V4, &mut found),
+            knowledge,
+            "{name}"
+        );
         let expect: Vec<IpAddr> = expect.iter().map(|a| IpAddr::from(*a)).collect();
         assert_eq!(found, expect, "{name}");
     }
@@ -297,20 +303,31 @@ mod tests {
     #[test]
     fn names_aliases_and_the_networks_name_behind() {
         let names = Arc::new(NetworkNames::default());
-        names.insert("e1", entry(&["Web", "w.b", "abc"], [10, 0, 0, 2], "Web.net1"));
+        names.insert(
+            "e1",
+            entry(&["Web", "w.b", "abc"], [10, 0, 0, 2], "Web.net1"),
+        );
         names.insert("e2", entry(&["other", "abc"], [10, 0, 0, 3], "other.net1"));
         let view = view(vec![Arc::clone(&names)], &[("db", "Other")]);
         for name in ["web", "w.b", "web.net1", "w.b.net1"] {
             check(&view, name, &[[10, 0, 0, 2]], Knowledge::Addresses);
         }
-        check(&view, "abc", &[[10, 0, 0, 2], [10, 0, 0, 3]], Knowledge::Addresses);
+        check(
+            &view,
+            "abc",
+            &[[10, 0, 0, 2], [10, 0, 0, 3]],
+            Knowledge::Addresses,
+        );
         check(&view, "db", &[[10, 0, 0, 3]], Knowledge::Addresses);
         check(&view, "web.net2", &[], Knowledge::Unknown);
         names.insert("e1", entry(&["new"], [10, 0, 0, 4], "new.net1"));
         check(&view, "web", &[], Knowledge::Unknown);
         check(&view, "abc", &[[10, 0, 0, 3]], Knowledge::Addresses);
         assert!(view.reverse([10, 0, 0, 2].into()).is_none());
-        assert_eq!(view.reverse([10, 0, 0, 4].into()).as_deref(), Some(&b"\x03new\x04net1\0"[..]));
+        assert_eq!(
+            view.reverse([10, 0, 0, 4].into()).as_deref(),
+            Some(&b"\x03new\x04net1\0"[..])
+        );
         names.remove("e1");
         names.remove("e2");
         check(&view, "abc", &[], Knowledge::Unknown);
@@ -318,8 +335,14 @@ mod tests {
 
     #[test]
     fn the_first_network_with_an_address_answers() {
-        let (one, two) = (Arc::new(NetworkNames::default()), Arc::new(NetworkNames::default()));
-        let six = Entry { addresses: vec!["fd00::2".parse().unwrap()], ..entry(&["a"], [0; 4], "a.one") };
+        let (one, two) = (
+            Arc::new(NetworkNames::default()),
+            Arc::new(NetworkNames::default()),
+        );
+        let six = Entry {
+            addresses: vec!["fd00::2".parse().unwrap()],
+            ..entry(&["a"], [0; 4], "a.one")
+        };
         one.insert("e", six);
         two.insert("e", entry(&["a"], [10, 0, 0, 2], "a.two"));
         let both = view(vec![Arc::clone(&one), two], &[]);
@@ -334,6 +357,9 @@ mod tests {
         names.insert("new", entry(&["new"], [10, 0, 0, 2], "new.net"));
         names.remove("old");
         let view = view(vec![names], &[]);
-        assert_eq!(view.reverse([10, 0, 0, 2].into()).as_deref(), Some(&b"\x03new\x03net\0"[..]));
+        assert_eq!(
+            view.reverse([10, 0, 0, 2].into()).as_deref(),
+            Some(&b"\x03new\x03net\0"[..])
+        );
     }
 }

@@ -6,14 +6,18 @@
 //! that nobody can guess.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_error;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
 
 use super::dice::Dice;
@@ -83,7 +87,6 @@ pub(super) struct Sent {
 }
 
 /// One name server and the sockets to it.
-#[derive(Debug)]
 pub(super) struct Server {
     address: SocketAddr,
     ports: Vec<Port>,
@@ -91,11 +94,14 @@ pub(super) struct Server {
     pub(super) slow: bool,
 }
 
-#[derive(Debug)]
 struct Port {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
+    /// Wakes for errors alone, which do not make a socket readable for tokio.
+    trouble: Pin<Box<dyn Future<Output = io::Result<Ready>> + Send>>,
     pending: HashMap<u16, Flight>,
     uses: u32,
+    /// The server's machine said that nobody listens there.
+    refused: bool,
 }
 
 /// Something that a server's sockets brought.
@@ -163,10 +169,13 @@ impl Server {
         };
         for fd in sockets(place, namespace, self.address, SocketType::DGRAM, count)? {
             rustix::net::connect(&fd, &self.address)?;
+            let socket = Arc::new(UdpSocket::from_std(fd.into())?);
             self.ports.push(Port {
-                socket: UdpSocket::from_std(fd.into())?,
+                trouble: trouble(&socket),
+                socket,
                 pending: HashMap::new(),
                 uses: 0,
+                refused: false,
             });
         }
         Ok(())
@@ -202,6 +211,12 @@ impl Server {
     }
 }
 
+/// Waits for an error of a socket.
+fn trouble(socket: &Arc<UdpSocket>) -> Pin<Box<dyn Future<Output = io::Result<Ready>> + Send>> {
+    let socket = Arc::clone(socket);
+    Box::pin(async move { socket.ready(Interest::ERROR).await })
+}
+
 impl Port {
     fn worn_out(&self) -> bool {
         self.uses >= USES && !self.pending.is_empty()
@@ -225,17 +240,28 @@ impl Port {
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    fn send(&self, datagram: &[u8]) -> io::Result<()> {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
         let send = || rustix::net::send(self.socket.as_fd(), datagram, SendFlags::NOSIGNAL);
         match send() {
             // what comes back here is the refusal of an earlier one (udp(7))
-            Err(Errno::CONNREFUSED) => send()?,
+            Err(Errno::CONNREFUSED) => {
+                self.refused = true;
+                send()?
+            }
             other => other?,
         };
         Ok(())
     }
 
     fn poll(&mut self, context: &mut Context<'_>, room: &mut [u8]) -> Poll<Word> {
+        if self.trouble.as_mut().poll(context).is_ready() {
+            self.note_trouble();
+            // the new future must be polled to be woken again
+            context.waker().wake_by_ref();
+        }
+        if std::mem::take(&mut self.refused) {
+            return Poll::Ready(self.give_up());
+        }
         loop {
             match self.socket.poll_recv_ready(context) {
                 Poll::Pending => return Poll::Pending,
@@ -244,17 +270,34 @@ impl Port {
             }
             match self.socket.try_recv(room) {
                 Ok(length) => {
-                    let id = room.get(..2).filter(|_| length >= 2);
-                    let id = id.map(|id| u16::from_be_bytes([id[0], id[1]]));
-                    let flight = id.and_then(|id| self.pending.get(&id));
-                    if let Some(flight) = flight {
-                        return Poll::Ready(Word::Datagram(*flight, length));
+                    if let Some(flight) = self.asked_for(room, length) {
+                        return Poll::Ready(Word::Datagram(flight, length));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(self.give_up()),
             }
         }
+    }
+
+    /// Finds the question that waits for a datagram with this id.
+    fn asked_for(&self, datagram: &[u8], length: usize) -> Option<Flight> {
+        let id = datagram.get(..2).filter(|_| length >= 2)?;
+        self.pending
+            .get(&u16::from_be_bytes([id[0], id[1]]))
+            .copied()
+    }
+
+    fn note_trouble(&mut self) {
+        if let Ok(Err(_)) = socket_error(&self.socket) {
+            self.refused = true;
+        }
+        // tokio keeps the readiness until an attempt says that there is nothing left
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        if let Err(error) = self.socket.try_io(Interest::ERROR, nothing) {
+            tracing::trace!(?error, "the error of a name server's socket is noted");
+        }
+        self.trouble = trouble(&self.socket);
     }
 
     fn give_up(&mut self) -> Word {

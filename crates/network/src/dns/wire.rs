@@ -74,10 +74,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
         return Parsed::Bad(Code::NotImplemented);
     }
     let counts = header.counts;
-    if counts.queries != 1
-        || counts.answers > 1
-        || counts.authorities > 1
-        || counts.additionals > 2
+    if counts.queries != 1 || counts.answers > 1 || counts.authorities > 1 || counts.additionals > 2
     {
         return Parsed::Bad(Code::Malformed);
     }
@@ -324,10 +321,15 @@ pub(super) fn failure(id: u16, tail: &[u8], end: usize, code: Code, out: &mut Ve
 pub(super) fn wire_name(name: &str) -> Option<Box<[u8]>> {
     let mut wire = Vec::with_capacity(name.len() + 2);
     for label in name.trim_end_matches('.').split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|l| (1..64).contains(l))?;
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|l| (1..64).contains(l))?;
         wire.push(length);
         wire.extend_from_slice(label.as_bytes());
     }
     wire.push(0);
     (wire.len() <= Name::MAX_LENGTH).then(|| wire.into_boxed_slice())
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,7 +163,9 @@ pub fn embedded_resolv_conf(
 fn behind(host: &str, given: &[IpAddr]) -> String {
     let servers: Vec<String> = if given.is_empty() {
         let host = name_servers(host);
-        host.iter().map(|server| format!("host({server})")).collect()
+        host.iter()
+            .map(|server| format!("host({server})"))
+            .collect()
     } else {
         given.iter().map(ToString::to_string).collect()
     };
@@ -367,15 +369,25 @@ mod tests {
         );
         check_embedded("search a.example\n", &none, &expect, false);
         let dot = [".".to_owned()];
-        let without = ResolvOptions { search: &dot, ..none.clone() };
+        let without = ResolvOptions {
+            search: &dot,
+            ..none.clone()
+        };
         let main = "nameserver fe80::1%eth0\ndomain foo\noptions ndots:x\n";
         let expect = format!(
             "options ndots:0\n\n{BASED}# ExtServers: [host(fe80::1%eth0)]\n\
              # Overrides: [search]\n# Option ndots from: internal\n"
         );
         check_embedded(main, &without, &expect, false);
-        let (servers, options) = ([IpAddr::from([1, 1, 1, 1])], ["ndots:1".into(), "foo".into()]);
-        let given = ResolvOptions { nameservers: &servers, options: &options, ..none };
+        let (servers, options) = (
+            [IpAddr::from([1, 1, 1, 1])],
+            ["ndots:1".into(), "foo".into()],
+        );
+        let given = ResolvOptions {
+            nameservers: &servers,
+            options: &options,
+            ..none
+        };
         let expect = format!(
             "search .\noptions ndots:1 foo\n\n{BASED}# ExtServers: [1.1.1.1]\n\
              # Overrides: [nameservers options]\n# Option ndots from: override\n"

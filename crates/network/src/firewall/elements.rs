@@ -58,6 +58,11 @@ fn of_zone(zone: &Zone, list: &mut Vec<(Which, Element)>) {
     }
 }
 
+/// Returns the key of a bridge in sets that tell the versions of IP apart.
+pub(super) fn of_bridge(version: Version, bridge: &str) -> Vec<u8> {
+    element(&[&[version.number()], &interface_name(bridge)]).key
+}
+
 fn network(version: Version, bridge: &[u8], side: &ZoneSide) -> (Which, Element) {
     let (first, last) = bounds(side.subnet.address(), side.subnet.prefix());
     let mut element = element(&[bridge, &first]);
@@ -122,7 +127,7 @@ fn link_local(mac: MacAddress) -> IpAddr {
 }
 
 /// Returns nothing for a mapping between the versions of IP, which no rewriting can bridge.
-fn of_mapping(port: &PortMapping) -> Option<(Which, Element)> {
+pub(super) fn of_mapping(port: &PortMapping) -> Option<(Which, Element)> {
     let version = version_of(port.host_ip);
     if version != version_of(port.container.ip()) {
         return None;

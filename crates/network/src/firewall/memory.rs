@@ -1,9 +1,16 @@
 //! What should be in the sets and maps.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use super::elements::version_of;
 use super::ruleset::Which;
+use crate::netlink::text;
 use crate::nft::{Element, Family, Transaction};
+use crate::route::octets;
+
+/// How long a link's name is in a key.
+const NAME: usize = 16;
 
 /// The elements of each set, by key.
 #[derive(Debug, Default)]
@@ -72,8 +79,29 @@ impl Memory {
         self.sets.get(&which).into_iter().flat_map(BTreeMap::values)
     }
 
-    fn get(&self, which: Which, key: &[u8]) -> Option<&Element> {
+    pub(super) fn get(&self, which: Which, key: &[u8]) -> Option<&Element> {
         self.sets.get(&which)?.get(key)
+    }
+
+    pub(super) fn holds(&self, which: Which, key: &[u8]) -> bool {
+        self.get(which, key).is_some()
+    }
+
+    /// Names our bridges.
+    pub(super) fn bridges(&self) -> Vec<String> {
+        let elements = self.of(Which::Bridges);
+        elements.map(|element| text(&element.key)).collect()
+    }
+
+    /// Names the bridge behind whose network an address is.
+    pub(super) fn network_of(&self, address: IpAddr) -> Option<String> {
+        let octets = octets(address);
+        self.of(Which::Networks(version_of(address)))
+            .find(|network| {
+                let bounds = network.key.get(NAME..).zip(network.end.get(NAME..));
+                bounds.is_some_and(|(first, last)| *first <= *octets && *octets <= *last)
+            })
+            .map(|network| text(&network.key[..NAME]))
     }
 }
 

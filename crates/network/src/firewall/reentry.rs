@@ -181,27 +181,35 @@ fn make(socket: &mut Socket, outer: &str, inner: &str) -> Result<(Link, Link), N
     let mut batch = Batch::default();
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
     let step = format!("make the veth pair {outer}");
-    batch.message(RTM_NEWLINK, flags, &link_header(), step, |link| {
+    batch.message(RTM_NEWLINK, flags, &link_header(IFF_NOARP), step, |link| {
         end(link, outer);
         link.nest(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth");
             info.nest(IFLA_INFO_DATA, |data| {
                 data.nest(VETH_INFO_PEER, |peer| {
-                    peer.raw(&link_header());
+                    peer.raw(&link_header(IFF_NOARP));
                     end(peer, inner);
                 });
             });
         });
     });
+    // neither comes up before both are there
+    for name in [inner, outer] {
+        let step = format!("take up the link {name}");
+        let header = link_header(IFF_UP);
+        batch.message(RTM_NEWLINK, NLM_F_ACK, &header, step, |link| {
+            link.text(IFLA_IFNAME, name);
+        });
+    }
     socket.transact(&mut batch)?;
     pair(socket, outer, inner)?.ok_or_else(|| NetlinkError::Malformed {
         step: format!("look up the link {outer}"),
     })
 }
 
-/// `struct ifinfomsg` of a link that is up and has no ARP.
-fn link_header() -> [u8; 16] {
-    let flags = (IFF_UP | IFF_NOARP).to_ne_bytes();
+/// `struct ifinfomsg` that sets these flags.
+fn link_header(flags: u32) -> [u8; 16] {
+    let flags = flags.to_ne_bytes();
     let mut bytes = [0; 16];
     bytes[8..12].copy_from_slice(&flags);
     bytes[12..].copy_from_slice(&flags);

@@ -64,9 +64,13 @@ pub(crate) fn remove_default_routes(
         batch.message(RTM_DELROUTE, NLM_F_ACK, &header, step, |_| ());
         match socket.transact(&mut batch) {
             Ok(()) => {}
-            // no such route, or no such family in this kernel
-            Err(error) if error.is(Errno::SRCH) || error.is(Errno::OPNOTSUPP) => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) => {
+                return match error.errno() {
+                    // no such route (of IPv6, the table's end, fib6_null_entry), or family
+                    Some(Errno::SRCH | Errno::NOENT | Errno::OPNOTSUPP) => Ok(()),
+                    _ => Err(error),
+                };
+            }
         }
     }
     Ok(())

@@ -5,11 +5,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
 use super::abi::{
-    AF_BRIDGE, AF_INET6, AF_UNSPEC, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_BRPORT_ISOLATED,
-    IFLA_BRPORT_MODE, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MACVLAN_MODE, IFLA_MASTER,
-    IFLA_MTU, IFLA_NET_NS_FD, IFLA_PROTINFO, IFLA_STATS64, IFLA_VLAN_ID, IN6_ADDR_GEN_MODE_NONE,
-    RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER,
+    AF_BRIDGE, AF_INET6, AF_UNSPEC, IF_OPER_UP, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
+    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA,
+    IFLA_INFO_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
+    IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_OPERSTATE, IFLA_PROTINFO,
+    IFLA_STATS64, IFLA_VLAN_ID, IN6_ADDR_GEN_MODE_NONE, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK,
+    RTM_SETLINK, VETH_INFO_PEER,
 };
 use crate::counters::Counters;
 use crate::mac::MacAddress;
@@ -32,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<MacAddress>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// It is up, has a carrier, and the kernel has taken notice of both: packets pass.
+    pub(crate) operational: bool,
     pub(crate) counters: Counters,
 }
 
@@ -282,6 +285,7 @@ fn parse(message: &Message<'_>) -> Option<Link> {
         mac: find(attributes, IFLA_ADDRESS).and_then(MacAddress::from_bytes),
         mtu: number(find(attributes, IFLA_MTU)).unwrap_or_default(),
         up: number(message.payload.get(8..12))? & IFF_UP != 0,
+        operational: find(attributes, IFLA_OPERSTATE) == Some(&[IF_OPER_UP]),
         counters: find(attributes, IFLA_STATS64)
             .map(Counters::parse)
             .unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! Routes.
 
-use super::abi::{AF_UNSPEC, RT_TABLE_LOCAL, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE};
+use super::abi::{
+    AF_UNSPEC, RT_TABLE_LOCAL, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE, RTM_NEWROUTE,
+};
 use super::ip_address;
 use crate::netlink::abi::NLM_F_DUMP;
 use crate::netlink::{Message, NetlinkError, Socket, find, integer_ne};

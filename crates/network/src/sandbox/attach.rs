@@ -68,7 +68,11 @@ impl Sandbox {
                 };
                 let link = pair.make(&host, self)?;
                 let link_local = pair.mac.map(MacAddress::link_local);
-                self.finish(link, interface, link_local, |link| pair.join(&host, link))
+                self.finish(link, interface, link_local, |link, inside| {
+                    pair.join(&host, link)?;
+                    pair.await_carrier(&host, inside, link);
+                    Ok(())
+                })
             }
             Attachment::Macvlan { parent, mode } => {
                 let mac = interface.mac();
@@ -136,7 +140,7 @@ impl Sandbox {
             ipv6: false,
             host: None,
         };
-        self.finish(link, interface, link_local, |_| Ok(()))
+        self.finish(link, interface, link_local, |_, _| Ok(()))
     }
 
     /// Configures a link that was made, or removes it.
@@ -145,11 +149,11 @@ impl Sandbox {
         mut link: Known,
         interface: &Interface,
         link_local: Option<Ipv6Addr>,
-        join: impl FnOnce(&Known) -> Result<(), SandboxError>,
+        join: impl FnOnce(&Known, &mut Socket) -> Result<(), SandboxError>,
     ) -> Result<Option<HostInterface>, SandboxError> {
         let configured = self
             .configure(&link, interface, link_local)
-            .and_then(|()| join(&link));
+            .and_then(|()| join(&link, &mut self.inside));
         if let Err(error) = configured {
             let mut batch = Batch::default();
             route::delete(&mut batch, link.index, &link.name);

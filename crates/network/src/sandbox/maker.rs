@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use sys::netns::{self, Family};
@@ -11,11 +12,15 @@ use crate::bounds::MINIMUM_MTU_OF_IPV6;
 use crate::bridge::Bridge;
 use crate::mac::MacAddress;
 use crate::netlink::{Batch, NetlinkError, Socket};
-use crate::route::{self, Change, Veth};
+use crate::route::{self, Change, Link, Veth};
 use crate::sysctl;
 
 /// A random name of 28 bits is taken this often before the kernel is not believed any more.
 const NAME_ATTEMPTS: u32 = 8;
+
+/// How often, and how far apart, it is looked whether packets pass.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 
 /// What sandboxes are attached to.
 #[derive(Debug, Clone)]
@@ -89,6 +94,7 @@ impl Maker {
             .transact(&mut batch)
             .map_err(SandboxError::Inside)?;
         pair.join(&self.host, &link)?;
+        pair.await_carrier(&self.host, &mut sandbox.inside, &link);
         sandbox.links.push(link);
         Ok(sandbox)
     }
@@ -184,12 +190,62 @@ impl Pair<'_> {
         };
         route::set_link(&mut batch, *index, name, &port);
         route::set_port(&mut batch, *index, name, self.isolated);
-        if let Some(mac) = self.mac {
-            route::forward_to_port(&mut batch, *index, mac);
-        }
         lock(host)
             .transact(&mut batch)
-            .map_err(|source| self.refused(source))
+            .map_err(|source| self.refused(source))?;
+        Ok(())
+    }
+
+    /// Waits, not for long, until packets pass, and points the bridge to the port.
+    ///
+    /// The kernel takes notice of a carrier on a thread of its own (linkwatch), as a rule at once;
+    /// until then the first packets of a container are lost, the ARP request among them that is
+    /// repeated only after a second.
+    pub(super) fn await_carrier(&self, host: &Mutex<Socket>, inside: &mut Socket, link: &Known) {
+        let Some(port) = &link.host else {
+            return;
+        };
+        for _ in 0..LOOKS {
+            match self.passes(host, inside, link.index, port) {
+                Ok(true) => return,
+                Ok(false) => std::thread::sleep(BETWEEN_LOOKS),
+                // whatever it is, the container need not wait for it
+                Err(error) => {
+                    tracing::debug!(port = port.name, ?error, "cannot announce a container");
+                    return;
+                }
+            }
+        }
+        tracing::debug!(port = port.name, "a container's link has no carrier yet");
+    }
+
+    fn passes(
+        &self,
+        host: &Mutex<Socket>,
+        inside: &mut Socket,
+        inner: u32,
+        port: &HostInterface,
+    ) -> Result<bool, NetlinkError> {
+        let operational = |link: Option<Link>| link.is_some_and(|link| link.operational);
+        if !operational(route::link_by_index(inside, inner)?) {
+            return Ok(false);
+        }
+        let mut host = lock(host);
+        // the bridge has a carrier when its first port forwards
+        if !operational(route::link_by_index(&mut host, self.bridge.index())?) {
+            return Ok(false);
+        }
+        let Some(mac) = self.mac else {
+            return Ok(operational(route::link_by_index(&mut host, port.index)?));
+        };
+        let mut batch = Batch::default();
+        route::forward_to_port(&mut batch, port.index, mac);
+        match host.transact(&mut batch) {
+            Ok(()) => Ok(true),
+            // the port does not forward yet (fdb_add_entry)
+            Err(error) if error.is(Errno::PERM) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn refused(&self, source: NetlinkError) -> SandboxError {

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use network::{
-    Bridge, BridgeConfig, Firewall, Gateway, Gateways, HostSide, Interface, Ipam, Pool, PoolSize,
-    PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide, GatewayMode,
+    Bridge, BridgeConfig, Firewall, Gateway, GatewayMode, Gateways, HostSide, Interface, Ipam,
+    Pool, PoolSize, PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide,
 };
 use sys::netns;
 
@@ -69,7 +69,6 @@ pub(crate) struct Lab {
 
 /// Everything of a host's default network.
 pub(crate) struct Network {
-    pub(crate) bridge: Bridge,
     pub(crate) firewall: Firewall,
     pub(crate) ipam: Ipam,
     pub(crate) pool: Pool,
@@ -90,7 +89,6 @@ impl Network {
             firewall: Firewall::ensure(TABLE, zones, &[]).unwrap(),
             ipam: Ipam::new(subnet, GATEWAY),
             pool: Pool::new(&bridge, size).unwrap(),
-            bridge,
         }
     }
 

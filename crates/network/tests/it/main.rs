@@ -3,11 +3,19 @@
 //! They need root, and `ip` and `nft` as helpers and as second opinion; the crate needs neither.
 
 #[cfg(test)]
+mod bandwidth;
+#[cfg(test)]
 mod bridge;
+#[cfg(test)]
+mod dns;
 #[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod macvlan;
 #[cfg(test)]
 mod ports;
 #[cfg(test)]
@@ -16,3 +24,5 @@ mod reach;
 mod relay;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod watch;
