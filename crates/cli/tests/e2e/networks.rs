@@ -270,8 +270,8 @@ fn addresses_and_macs_that_were_asked_for() {
             checks.complains(&outcome, 125, text);
         };
         check("--network app --ip 10.80.0.77", "Address already in use");
-        // whose it is, which Docker does not say
-        check("--network app --ip 10.80.0.77", "one");
+        // which it is, which Docker does not say
+        check("--network app --ip 10.80.0.77", "10.80.0.77");
         check("--network app --ip 10.80.0.1", "Address already in use");
         check("--network app --ip 10.80.0.9", "Address already in use");
         check(

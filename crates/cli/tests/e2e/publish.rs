@@ -8,7 +8,7 @@ use testkit::engine::Engine;
 use testkit::namespace::Namespace;
 use testkit::serve::{Server, ask_tcp, ask_udp};
 
-use crate::bench::{Checks, engine, options};
+use crate::bench::{Checks, engine, eventually, options};
 
 /// Notes what does not answer as expected.
 struct Reach {
@@ -282,7 +282,7 @@ fn a_default_address_for_ports_that_name_none() {
     let _server = Server::tcp(&web, "0.0.0.0:80", "web").unwrap();
     engine
         .docker("port web")
-        .prints("80/tcp -> 127.0.0.1:8080\n80/tcp -> 0.0.0.0:8081");
+        .prints("80/tcp -> 0.0.0.0:8081\n80/tcp -> 127.0.0.1:8080");
     let mut reach = Reach::new();
     reach.tcp(engine.network(), "127.0.0.1:8080", Some("web"));
     reach.tcp(&world, "10.9.1.1:8080", None);
@@ -315,7 +315,7 @@ fn whose_port_it_is_when_it_is_taken() {
         check(
             "-p 8090:80",
             &[
-                "Bind for 0.0.0.0:8090 failed: port is already allocated",
+                "Bind for 127.0.0.1:8090 failed: port is already allocated",
                 "web",
             ],
         );
@@ -457,5 +457,8 @@ fn a_connection_outlives_the_engine_and_a_stranger_meets_no_relay_of_the_dead() 
     let _server = Server::tcp(&web, "0.0.0.0:80", "web").unwrap();
     let mut reach = Reach::new();
     reach.tcp(engine.network(), "[::1]:8080", Some("web"));
-    reach.tcp(&world, "10.9.1.1:8080", Some("web sees 10.9.1.2"));
+    let back = || world.within(|| ask_tcp("10.9.1.1:8080")).unwrap();
+    eventually("the rules are back", || {
+        back().as_deref() == Some("web sees 10.9.1.2")
+    });
 }

@@ -188,14 +188,14 @@ const POSTROUTING: Chain = Chain {
     hook: Hook::Postrouting,
     priority: 100,
 };
-/// Behind all of the host's own rules, and before connection tracking believes in the connection
-/// (`NF_IP_PRI_CONNTRACK_CONFIRM`, the largest number).
+/// Behind all of the host's own rules, and before connection tracking believes in the connection: that
+/// is at the largest number for IPv4 (`NF_IP_PRI_CONNTRACK_CONFIRM`), and at one less for IPv6.
 const CLAIM: Chain = Chain {
     family: Family::Inet,
     name: "claim",
     kind: "filter",
     hook: Hook::Input,
-    priority: i32::MAX - 2,
+    priority: i32::MAX - 3,
 };
 /// The expression that duplicates is not there in the family `inet`.
 const REENTER4: Chain = Chain {
@@ -203,7 +203,7 @@ const REENTER4: Chain = Chain {
     name: "reenter",
     kind: "filter",
     hook: Hook::Input,
-    priority: i32::MAX - 1,
+    priority: i32::MAX - 2,
 };
 const REENTER6: Chain = Chain {
     family: Family::Ipv6,
