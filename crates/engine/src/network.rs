@@ -28,6 +28,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 use crate::names;
 
+mod options;
+mod plan;
+
 /// Our table; other owners' rules are never touched.
 const TABLE: &str = "gorae";
 const MTU: u32 = 1500;
