@@ -15,4 +15,8 @@ mod reach;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod topology;
+#[cfg(test)]
 mod watch;
+#[cfg(test)]
+mod world;
