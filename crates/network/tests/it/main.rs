@@ -9,11 +9,15 @@ mod firewall;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod lastword;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod spoof;
 #[cfg(test)]
 mod topology;
 #[cfg(test)]

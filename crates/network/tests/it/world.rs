@@ -7,7 +7,7 @@
 //! ```
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,6 +187,13 @@ impl Machine {
             .iter()
             .find(|address| address.is_ipv6())
             .unwrap()
+    }
+
+    /// The address that the kernel gives `eth0` by itself.
+    pub(crate) fn link_local(&self) -> Ipv6Addr {
+        let text = self.inside(|| run("ip", "-6 -o addr show dev eth0 scope link"));
+        let word = text.split_whitespace().find(|word| word.contains('/'));
+        word.unwrap().split('/').next().unwrap().parse().unwrap()
     }
 
     pub(crate) fn mac(&self) -> MacAddress {
