@@ -3,7 +3,7 @@
 //! Read from what should be in the tables, not from packets: other owners' chains are named where
 //! they can say no, but what they would say is not known.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::elements::{of_bridge, of_mapping, version_of};
 use super::memory::Memory;
@@ -54,7 +54,9 @@ impl Audit<'_> {
 
     fn loopback(&self, port: &PortMapping) -> Origin {
         let who = "this host by its loopback address";
-        if port.host_ip.is_loopback() || port.host_ip.is_unspecified() {
+        if port.host_ip == Ipv6Addr::UNSPECIFIED {
+            yes(who, relay(port))
+        } else if port.host_ip.is_loopback() || port.host_ip.is_unspecified() {
             self.locally(who, port)
         } else {
             no(who, format!("published on {} only", port.host_ip))

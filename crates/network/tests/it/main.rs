@@ -12,6 +12,7 @@ mod dns;
 mod firewall;
 #[cfg(test)]
 mod lab;
+mod lastword;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
@@ -25,4 +26,10 @@ mod relay;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod spoof;
+#[cfg(test)]
+mod topology;
+#[cfg(test)]
 mod watch;
+#[cfg(test)]
+mod world;
