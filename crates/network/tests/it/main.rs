@@ -3,6 +3,8 @@
 //! They need root, and `ip` and `nft` as helpers and as second opinion; the crate needs neither.
 
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod bridge;
 #[cfg(test)]
 mod firewall;
