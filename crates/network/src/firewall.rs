@@ -121,7 +121,8 @@ pub struct Rules {
     pub zones: Vec<Zone>,
     /// Containers whose senders' addresses are checked.
     pub members: Vec<Member>,
-    /// Published ports. One whose two sides are of different versions of IP changes nothing here.
+    /// Published ports. One whose two sides are of different versions of IP, or on ::1, changes
+    /// nothing here.
     pub published: Vec<PortMapping>,
     /// Open ports of routed networks.
     pub open: Vec<OpenPort>,

@@ -22,7 +22,7 @@ use crate::route;
 
 // linux/netfilter/nfnetlink.h, nf_tables.h, rtnetlink.h: the bits of groups, and messages
 const GROUP_NFTABLES: u32 = 1 << (7 - 1);
-const GROUP_LINK: u32 = 1 << (1 - 1);
+const GROUP_LINK: u32 = 1;
 const GROUP_IPV4_ADDRESS: u32 = 1 << (5 - 1);
 const GROUP_IPV6_ADDRESS: u32 = 1 << (9 - 1);
 const SUBSYSTEM_NFTABLES: u16 = 10;

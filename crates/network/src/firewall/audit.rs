@@ -3,7 +3,7 @@
 //! Read from what should be in the tables, not from packets: other owners' chains are named where
 //! they can say no, but what they would say is not known.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::elements::{of_bridge, of_mapping, version_of};
 use super::memory::Memory;
@@ -54,7 +54,9 @@ impl Audit<'_> {
 
     fn loopback(&self, port: &PortMapping) -> Origin {
         let who = "this host by its loopback address";
-        if port.host_ip.is_loopback() || port.host_ip.is_unspecified() {
+        if port.host_ip == Ipv6Addr::UNSPECIFIED {
+            yes(who, relay(port))
+        } else if port.host_ip.is_loopback() || port.host_ip.is_unspecified() {
             self.locally(who, port)
         } else {
             no(who, format!("published on {} only", port.host_ip))
@@ -70,7 +72,7 @@ impl Audit<'_> {
     }
 
     fn others(&self, port: &PortMapping) -> Origin {
-        self.from_outside("other hosts", port)
+        self.outside("other hosts", port)
     }
 
     fn containers(&self, port: &PortMapping, bridge: &str, home: Option<&str>) -> Origin {
@@ -86,7 +88,7 @@ impl Audit<'_> {
                 self.rule("forward", "nothing leaves an internal network"),
             );
         }
-        let mut origin = self.from_outside(&who, port);
+        let mut origin = self.outside(&who, port);
         if home == Some(bridge) && origin.reachable && of_mapping(port).is_some() {
             let hairpin = self.rule("postrouting", "a network to its own published ports");
             origin.rule = format!("{}; {hairpin}", origin.rule);
@@ -94,7 +96,7 @@ impl Audit<'_> {
         origin
     }
 
-    fn from_outside(&self, who: &str, port: &PortMapping) -> Origin {
+    fn outside(&self, who: &str, port: &PortMapping) -> Origin {
         if port.host_ip.is_loopback() {
             return no(who, self.rule("guard", "loopback is for this host"));
         }

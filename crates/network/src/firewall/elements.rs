@@ -126,10 +126,11 @@ fn link_local(mac: MacAddress) -> IpAddr {
     Ipv6Addr::from([g, h, i, j, k, l, m, n, a ^ 2, b, c, 0xff, 0xfe, d, e, f]).into()
 }
 
-/// Returns nothing for a mapping between the versions of IP, which no rewriting can bridge.
+/// Returns nothing for a mapping between the versions of IP, which no rewriting can bridge, and for
+/// ::1, to which the kernel takes answers from the link `lo` only (`rt6_need_strict`).
 pub(super) fn of_mapping(port: &PortMapping) -> Option<(Which, Element)> {
     let version = version_of(port.host_ip);
-    if version != version_of(port.container.ip()) {
+    if version != version_of(port.container.ip()) || port.host_ip == Ipv6Addr::LOCALHOST {
         return None;
     }
     let protocol = [port.protocol.number()];
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_between_versions_is_no_element() {
+    fn a_mapping_that_cannot_be_rewritten_is_no_element() {
         let mapping = |host: &str, container: &str| PortMapping {
             protocol: crate::ports::Protocol::Tcp,
             host_ip: host.parse().unwrap(),
@@ -195,6 +196,7 @@ mod tests {
         };
         assert!(of_mapping(&mapping("::", "10.0.0.1:80")).is_none());
         assert!(of_mapping(&mapping("0.0.0.0", "[fd00::1]:80")).is_none());
+        assert!(of_mapping(&mapping("::1", "[fd00::1]:80")).is_none());
         assert!(of_mapping(&mapping("::", "[fd00::1]:80")).is_some());
     }
 

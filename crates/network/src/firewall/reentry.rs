@@ -20,6 +20,8 @@ use crate::sysctl;
 /// Marks packets on their way from the end of the input hook to the inner end's prerouting hook,
 /// and names the table of IPv6 routes that makes such a packet's way look like the right one.
 const MARK: u32 = u32::from_be_bytes(*b"gora");
+/// Before the main table (32766). Without a number the kernel takes a new one for each.
+const PRIORITY: u32 = 32_000;
 /// The inner end has an address since one without is refused whenever addresses are checked at all
 /// (`__fib_validate_source`), and the neighbour that copies are sent to is the next one.
 const INNER_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 103, 111);
@@ -48,6 +50,7 @@ const RTA_OIF: u16 = 4;
 const RTA_TABLE: u16 = 15;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
+const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_TABLE: u16 = 15;
 const FR_ACT_TO_TBL: u8 = 1;
@@ -275,6 +278,7 @@ fn policy(batch: &mut Batch, kind: u16, flags: u16) {
     let header = [AF_INET6, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
     let step = "change the rule for marked packets";
     batch.message(kind, NLM_F_ACK | flags, &header, step, |rule| {
+        rule.u32(FRA_PRIORITY, PRIORITY);
         rule.u32(FRA_FWMARK, MARK);
         rule.u32(FRA_TABLE, MARK);
     });

@@ -344,11 +344,13 @@ fn redirections<'a>(chain: Chain, by: Option<&'a Reentry>) -> Vec<Rule<'a>> {
     rules
 }
 
-/// Link-local addresses are left out: the kernel forwards nothing that comes from one.
+/// Left out are link-local addresses, since the kernel forwards nothing that comes from one, and
+/// ::1, to which it takes answers from the link `lo` only (`rt6_need_strict`).
 fn to_any_address(e: &mut Expressions<'_, '_>, version: Version) {
     e.version(version);
     if version == V6 {
         e.outside(Value::Destination(V6), &LINK_LOCAL, &LINK_LOCAL_MASK);
+        e.differs(Value::Destination(V6), &LOOPBACK6);
     }
     e.destination_is_local();
 }
@@ -437,12 +439,6 @@ fn postrouting<'a>() -> Vec<Rule<'a>> {
     rules.push(rule(POSTROUTING, "loopback to a network", |e| {
         e.version(V4);
         e.within(Value::Source(V4), &LOOPBACK, &LOOPBACK_MASK);
-        e.among(&[InterfaceOut], Which::Bridges.name());
-        e.masquerade();
-    }));
-    rules.push(rule(POSTROUTING, "loopback to a network", |e| {
-        e.version(V6);
-        e.equals(Value::Source(V6), &LOOPBACK6);
         e.among(&[InterfaceOut], Which::Bridges.name());
         e.masquerade();
     }));

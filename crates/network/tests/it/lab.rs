@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use network::{
     Bridge, BridgeConfig, Firewall, Gateway, GatewayMode, Gateways, HostSide, Interface, Ipam,
-    Pool, PoolSize, PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone, ZoneSide,
+    IpamConfig, Pool, PoolSize, PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone,
+    ZoneSide,
 };
 use sys::netns;
 
@@ -79,15 +80,35 @@ impl Network {
     pub(crate) fn start(pool: usize) -> Self {
         let config = bridge_config();
         let (bridge, subnet) = (config.name.clone(), config.sides[0].subnet);
-        let zones = vec![Zone { bridge, subnet }];
+        let rules = Rules {
+            zones: vec![Zone {
+                bridge,
+                v4: Some(ZoneSide {
+                    subnet,
+                    mode: GatewayMode::Nat,
+                    masquerade: true,
+                    source: None,
+                }),
+                v6: None,
+                internal: false,
+                icc: true,
+            }],
+            ..Rules::default()
+        };
+        let addresses = IpamConfig {
+            subnet,
+            range: None,
+            gateway: Some(GATEWAY),
+            reserved: Vec::new(),
+        };
         let bridge = Bridge::ensure(config).unwrap();
         let size = PoolSize {
             attached: pool,
             isolated: pool.min(1),
         };
         Self {
-            firewall: Firewall::ensure(TABLE, zones, &[]).unwrap(),
-            ipam: Ipam::new(subnet, GATEWAY),
+            firewall: Firewall::ensure(TABLE, PublishPolicy::Docker, rules).unwrap(),
+            ipam: Ipam::new(addresses).unwrap(),
             pool: Pool::new(&bridge, size).unwrap(),
         }
     }
