@@ -24,8 +24,10 @@ use crate::image::TestImage;
 use crate::leaks::Marks;
 use crate::namespace::Namespace;
 
-/// The default bridge, which stays when the engine ends: containers may run on.
 const BRIDGE: &str = "gorae0";
+/// The default bridge, and the pair by which the host's firewall is asked, stay when the engine ends:
+/// containers may run on.
+const STAYING: [&str; 3] = [BRIDGE, "gorae-in", "gorae-out"];
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const TAIL: usize = 40;
@@ -480,7 +482,7 @@ impl Engine {
             folder: self.folder.path(),
             cgroup: &self.cgroup,
             network: &self.network,
-            links: &[BRIDGE],
+            links: &STAYING,
         }
     }
 
