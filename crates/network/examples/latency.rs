@@ -10,7 +10,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use network::{
-    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol, mac_for,
+    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol, Rules,
+    mac_for,
 };
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -120,7 +121,11 @@ fn publish(network: &Network, protocol: Protocol) -> Outcome {
         host_port,
         container,
     };
-    Ok(network.firewall.publish(&[mapping])?)
+    let rules = Rules {
+        published: vec![mapping],
+        ..Rules::default()
+    };
+    Ok(network.firewall.add(&rules)?)
 }
 
 /// Lets the kernel finish to remove namespaces.

@@ -17,6 +17,8 @@ mod reach;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod spoof;
 #[cfg(test)]
 mod topology;
