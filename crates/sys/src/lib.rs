@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the one place where raw system calls are made")]
 
 pub mod bpf;
+pub mod datagram;
 pub mod heap;
 pub mod memfd;
 pub mod mount;
