@@ -200,6 +200,7 @@ fn without_rules_for_bridges_the_rest_works() {
     });
 }
 
+#[test]
 fn destroyed_means_gone() {
     on_a_host(|| {
         let network = Network::start(2);
