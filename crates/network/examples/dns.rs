@@ -4,6 +4,7 @@
 //! dns serve NAMESPACE RESOLV_CONF      serves `web` and `db` at 127.0.0.11 inside the namespace
 //! dns upstream ADDRESS:53              answers every question
 //! dns load ADDRESS:53 THREADS WINDOW SECONDS NAME   a '%' in the name becomes a number
+//! dns flood ...                        the same with many datagrams a system call
 //! ```
 //!
 //! `cargo run -p network --profile profiling --example dns`; needs root.
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use network::{DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState};
+use sys::datagrams::{Inbox, Outbox};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -29,7 +31,15 @@ fn main() -> Result<(), Failure> {
     match arguments[..] {
         ["serve", namespace, resolv_conf] => serve(namespace, resolv_conf),
         ["upstream", address] => upstream(address.parse()?),
-        ["load", address, threads, window, seconds, name] => load(
+        [
+            how @ ("load" | "flood"),
+            address,
+            threads,
+            window,
+            seconds,
+            name,
+        ] => load(
+            if how == "load" { client } else { batches },
             address.parse()?,
             threads.parse()?,
             window.parse()?,
@@ -64,8 +74,9 @@ fn serve(namespace: &str, resolv_conf: &str) -> Result<(), Failure> {
     let start = Instant::now();
     let _guard = server.serve(File::open(namespace)?.as_fd(), scope)?;
     println!("served after {:?}", start.elapsed());
-    std::thread::park();
-    Ok(())
+    loop {
+        std::thread::park();
+    }
 }
 
 fn upstream(address: SocketAddr) -> Result<(), Failure> {
@@ -81,7 +92,10 @@ fn upstream(address: SocketAddr) -> Result<(), Failure> {
     }
 }
 
+type Client = fn(SocketAddr, u16, usize, Duration, &str) -> Result<(Vec<Duration>, usize), Failure>;
+
 fn load(
+    client: Client,
     server: SocketAddr,
     threads: u16,
     window: usize,
@@ -110,6 +124,56 @@ fn load(
         at(999).unwrap_or_default(),
     );
     Ok(())
+}
+
+/// As [`client`], but takes and sends what it can at once, so that it costs less than the server.
+fn batches(
+    server: SocketAddr,
+    number: u16,
+    window: usize,
+    time: Duration,
+    name: &str,
+) -> Result<(Vec<Duration>, usize), Failure> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let begin = Instant::now();
+    let mut started = vec![None; 1 << 16];
+    let (mut inbox, mut outbox) = (Inbox::new(4096), Outbox::default());
+    let (mut next, mut delays, mut lost) = (0_u32, Vec::new(), 0);
+    let mut free = window;
+    while begin.elapsed() < time {
+        let now = Instant::now();
+        for _ in 0..free {
+            // numbers of one length make questions of one length
+            let full = name.replace('%', &format!("x{number}-{:07}", next % 10_000_000));
+            let id = u16::try_from(next & 0xffff)?;
+            next += 1;
+            started[usize::from(id)] = Some(now);
+            outbox.push(&query(id, &full), server);
+        }
+        outbox.send(&socket)?;
+        let mut fds = [rustix::event::PollFd::new(
+            &socket,
+            rustix::event::PollFlags::IN,
+        )];
+        let second = rustix::event::Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut fds, Some(&second))? == 0 {
+            (lost, free) = (lost + window, window);
+            continue;
+        }
+        free = inbox.receive(&socket)?;
+        for (answer, _) in inbox.datagrams() {
+            let id = usize::from(u16::from_be_bytes([answer[0], answer[1]]));
+            let good = answer[3] & 15 == 0 && answer[7] > 0;
+            match started[id].take() {
+                Some(start) if good => delays.push(start.elapsed()),
+                _ => lost += 1,
+            }
+        }
+    }
+    Ok((delays, lost))
 }
 
 /// Keeps a window of questions under way and notes how long each takes.

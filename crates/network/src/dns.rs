@@ -31,6 +31,7 @@ use host::HostServers;
 pub use host::ResolvPaths;
 use names::View;
 pub use names::{Entry, NetworkNames, Scope, ScopeState, Upstream};
+use redirect::Spent;
 use upstream::Place;
 
 /// The step of serving names that failed.
@@ -89,6 +90,7 @@ impl DnsServer {
             .try_clone_to_owned()
             .map_err(DnsError::Namespace)?;
         let sockets = redirect::open(namespace.as_fd())?;
+        drop_later(&self.handle, sockets.spent);
         let _runtime = self.handle.enter();
         let udp = tokio::net::UdpSocket::from_std(sockets.udp).map_err(DnsError::Watch)?;
         let tcp = tokio::net::TcpListener::from_std(sockets.tcp).map_err(DnsError::Watch)?;
@@ -103,6 +105,7 @@ impl DnsServer {
         ];
         Ok(DnsGuard {
             tasks: tasks.map(|task| task.abort_handle()),
+            handle: self.handle.clone(),
             service,
         })
     }
@@ -120,15 +123,24 @@ impl Drop for DnsServer {
 #[derive(Debug)]
 pub struct DnsGuard {
     tasks: [AbortHandle; 2],
+    handle: Handle,
     service: Arc<Service>,
 }
 
 impl Drop for DnsGuard {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
-        if let Err(error) = redirect::close(self.service.namespace.as_fd()) {
-            tracing::debug!(?error, "cannot take the rules of a resolver away");
+        match redirect::close(self.service.namespace.as_fd()) {
+            Ok(spent) => drop_later(&self.handle, Some(spent)),
+            Err(error) => tracing::debug!(?error, "cannot take the rules of a resolver away"),
         }
+    }
+}
+
+/// Closes a socket where nobody waits for it; a runtime that has ended closes it at once.
+fn drop_later(handle: &Handle, spent: Option<Spent>) {
+    if spent.is_some() {
+        handle.spawn_blocking(move || drop(spent));
     }
 }
 

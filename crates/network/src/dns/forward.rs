@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use sys::datagrams::Outbox;
 use tokio::time::Instant;
 
 use super::dice::Dice;
@@ -54,12 +55,6 @@ struct Asked {
     steps: u8,
 }
 
-/// Sends answers to clients.
-pub(super) trait Deliver {
-    /// Sends a datagram; one that cannot be sent is lost, as datagrams are.
-    fn deliver(&self, client: SocketAddr, datagram: &[u8]);
-}
-
 /// The questions of one container.
 pub(super) struct Forwarder {
     service: Arc<Service>,
@@ -98,7 +93,7 @@ impl Forwarder {
     }
 
     /// Asks these servers from now on, also what is under way.
-    pub(super) fn use_servers(&mut self, servers: Servers, dice: &mut Dice, to: &impl Deliver) {
+    pub(super) fn use_servers(&mut self, servers: Servers, dice: &mut Dice, to: &mut Outbox) {
         if Arc::ptr_eq(&self.from.list, &servers.list) && self.from.place == servers.place {
             return;
         }
@@ -126,7 +121,7 @@ impl Forwarder {
         question: &Question,
         client: SocketAddr,
         dice: &mut Dice,
-        to: &impl Deliver,
+        to: &mut Outbox,
     ) -> Result<(), Code> {
         if self.servers.is_empty() {
             return Err(Code::ServerFailure);
@@ -172,7 +167,7 @@ impl Forwarder {
 
     /// Asks the next server that was not asked yet, one that answered lately before one that did
     /// not; when there is none left and all failed, so does the question.
-    fn ask_next(&mut self, flight: Flight, dice: &mut Dice, to: &impl Deliver) {
+    fn ask_next(&mut self, flight: Flight, dice: &mut Dice, to: &mut Outbox) {
         let Some(question) = self.flights.get_mut(&flight) else {
             return;
         };
@@ -225,7 +220,7 @@ impl Forwarder {
         context: &mut Context<'_>,
         room: &mut [u8],
         dice: &mut Dice,
-        to: &impl Deliver,
+        to: &mut Outbox,
     ) -> bool {
         self.sent = false;
         let mut left = BATCH;
@@ -256,7 +251,7 @@ impl Forwarder {
         flight: Flight,
         reply: &mut [u8],
         dice: &mut Dice,
-        to: &impl Deliver,
+        to: &mut Outbox,
     ) {
         let Some(question) = self.flights.get(&flight) else {
             return;
@@ -271,7 +266,7 @@ impl Forwarder {
         }
     }
 
-    fn server_failed(&mut self, server: usize, flight: Flight, dice: &mut Dice, to: &impl Deliver) {
+    fn server_failed(&mut self, server: usize, flight: Flight, dice: &mut Dice, to: &mut Outbox) {
         if let Some(question) = self.flights.get_mut(&flight) {
             question.failed |= 1 << server;
             let servers = &mut self.servers;
@@ -286,7 +281,7 @@ impl Forwarder {
         }
     }
 
-    fn finish(&mut self, flight: Flight, reply: &mut [u8], to: &impl Deliver) {
+    fn finish(&mut self, flight: Flight, reply: &mut [u8], to: &mut Outbox) {
         let Some(question) = self.remove(flight) else {
             return;
         };
@@ -297,11 +292,11 @@ impl Forwarder {
             reply[..HEADER].copy_from_slice(&header);
             let tail = waiter.question.as_deref().unwrap_or(&question.tail);
             let length = hand_on(waiter.id, tail, question.end, waiter.room, reply);
-            to.deliver(waiter.client, &reply[..length]);
+            to.push(&reply[..length], waiter.client);
         }
     }
 
-    fn fail(&mut self, flight: Flight, to: &impl Deliver) {
+    fn fail(&mut self, flight: Flight, to: &mut Outbox) {
         let Some(question) = self.remove(flight) else {
             return;
         };
@@ -309,7 +304,7 @@ impl Forwarder {
             let tail = waiter.question.as_deref().unwrap_or(&question.tail);
             let code = Code::ServerFailure;
             failure(waiter.id, tail, question.end, code, &mut self.room);
-            to.deliver(waiter.client, &self.room);
+            to.push(&self.room, waiter.client);
         }
     }
 
@@ -333,7 +328,7 @@ impl Forwarder {
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, now: Instant, dice: &mut Dice, to: &impl Deliver) {
+    pub(super) fn tick(&mut self, now: Instant, dice: &mut Dice, to: &mut Outbox) {
         while let Some((due, flight)) = self.due.front().copied() {
             if due > now {
                 break;
@@ -347,7 +342,7 @@ impl Forwarder {
         }
     }
 
-    fn step(&mut self, flight: Flight, due: Instant, dice: &mut Dice, to: &impl Deliver) {
+    fn step(&mut self, flight: Flight, due: Instant, dice: &mut Dice, to: &mut Outbox) {
         let Some(question) = self.flights.get_mut(&flight) else {
             return;
         };
@@ -372,7 +367,7 @@ impl Forwarder {
 }
 
 /// So many datagrams are taken before other tasks have their turn.
-pub(super) const BATCH: usize = 64;
+const BATCH: usize = 64;
 
 /// Makes what is the same for the same question: its bytes but the id and the case of the name.
 fn key(tail: &[u8], end: usize) -> Box<[u8]> {

@@ -61,26 +61,40 @@ const ANSWERS: Chain = Chain {
 pub(super) struct Sockets {
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
+    /// What closes late, if anything was deleted.
+    pub(super) spent: Option<Spent>,
+}
+
+/// A netlink socket by which something was deleted.
+///
+/// To close it takes some 15 milliseconds: the kernel waits until nobody can see any more what was
+/// deleted (`nft_rcv_nl_event` flushes the work that waits for RCU). So that is for a thread that
+/// nobody waits for.
+#[derive(Debug)]
+pub(super) struct Spent {
+    _socket: Socket,
 }
 
 /// Opens the sockets and puts the rules in place of those of an earlier resolver.
 pub(super) fn open(namespace: BorrowedFd<'_>) -> Result<Sockets, DnsError> {
     within(namespace, || {
-        let sockets = listen().map_err(DnsError::Listen)?;
+        let mut sockets = listen().map_err(DnsError::Listen)?;
         let ports = sockets.ports().map_err(DnsError::Listen)?;
         let mut socket = Socket::open(Family::Netfilter).map_err(DnsError::Redirect)?;
-        replace_rules(&mut socket, ports).map_err(DnsError::Redirect)?;
+        let replaced = put_rules(&mut socket, ports).map_err(DnsError::Redirect)?;
+        sockets.spent = replaced.then_some(Spent { _socket: socket });
         Ok(sockets)
     })?
 }
 
 /// Takes the rules away.
-pub(super) fn close(namespace: BorrowedFd<'_>) -> Result<(), DnsError> {
+pub(super) fn close(namespace: BorrowedFd<'_>) -> Result<Spent, DnsError> {
     within(namespace, || {
         let mut socket = Socket::open(Family::Netfilter).map_err(DnsError::Redirect)?;
         let mut transaction = Transaction::new(TABLE);
         transaction.delete_table(nft::Family::Inet);
-        tolerate(transaction.commit(&mut socket), Errno::NOENT).map_err(DnsError::Redirect)
+        tolerate(transaction.commit(&mut socket), Errno::NOENT).map_err(DnsError::Redirect)?;
+        Ok(Spent { _socket: socket })
     })?
 }
 
@@ -102,7 +116,11 @@ fn listen() -> io::Result<Sockets> {
     if let Err(errno) = set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER) {
         tracing::debug!(%errno, "a resolver has the default receive buffer");
     }
-    Ok(Sockets { udp, tcp })
+    Ok(Sockets {
+        udp,
+        tcp,
+        spent: None,
+    })
 }
 
 impl Sockets {
@@ -114,15 +132,18 @@ impl Sockets {
     }
 }
 
-fn replace_rules(
+/// Makes the rules; tells whether others had to go.
+fn put_rules(
     socket: &mut Socket,
     ports: [(Transport, u16); 2],
-) -> Result<(), crate::netlink::NetlinkError> {
+) -> Result<bool, crate::netlink::NetlinkError> {
+    let earlier = !nft::tables(socket, TABLE)?.is_empty();
     let mut transaction = Transaction::new(TABLE);
-    // made first, since one that is not there cannot be deleted
     transaction.add_table(nft::Family::Inet);
-    transaction.delete_table(nft::Family::Inet);
-    transaction.add_table(nft::Family::Inet);
+    if earlier {
+        transaction.delete_table(nft::Family::Inet);
+        transaction.add_table(nft::Family::Inet);
+    }
     transaction.add_chain(&QUESTIONS);
     transaction.add_chain(&ANSWERS);
     for (transport, port) in ports {
@@ -135,5 +156,6 @@ fn replace_rules(
             e.set_port(End::Source, transport, PORT);
         });
     }
-    transaction.commit(socket)
+    transaction.commit(socket)?;
+    Ok(earlier)
 }

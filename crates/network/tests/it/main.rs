@@ -29,6 +29,8 @@ mod relay;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod spoof;
 #[cfg(test)]
 mod topology;

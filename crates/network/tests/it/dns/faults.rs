@@ -179,7 +179,7 @@ fn a_long_answer_is_asked_for_again_by_tcp() {
             let count = u16::try_from((long.len() - query.len()) / 16).unwrap();
             long[6..8].copy_from_slice(&count.to_be_bytes());
             if query[13] == b'u' {
-                long.truncate(query.len() + 16 * 500)
+                long.truncate(query.len() + 16 * 500);
             }
             long
         });
