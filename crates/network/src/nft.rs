@@ -12,7 +12,7 @@ pub(crate) use dump::{
     Object, Outcome, What, elements, objects, outcomes, outcomes_of_map, tables, verdict_maps,
 };
 pub(crate) use expression::{Expressions, Value, Version, interface_name};
-pub(crate) use transaction::{Chain, Field, Set, Transaction};
+pub(crate) use transaction::{Call, Chain, Field, Set, Transaction};
 
 /// An element of a set or a map, as the kernel holds it: each field in network byte order, padded
 /// to four bytes.
