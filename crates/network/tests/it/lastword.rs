@@ -240,7 +240,8 @@ fn what_the_hosts_rules_let_through_is_no_endless_journey() {
             "table inet watch { chain again {
                 type filter hook prerouting priority raw - 10; policy accept;
                 iifname gorae-in udp dport 8080 counter
-            } }",
+            }
+            }",
         );
         assert!(outside.inside(|| silent(Protocol::Udp, ip("10.9.0.1"), OPEN)));
         let counted = run("nft", "list table inet watch");
