@@ -14,7 +14,7 @@ pub(crate) use dump::{
 };
 pub(crate) use expression::{Expressions, Value, Version, interface_name};
 pub(crate) use mangle::{End, Transport};
-pub(crate) use transaction::{Chain, Field, Set, Transaction};
+pub(crate) use transaction::{Call, Chain, Field, Set, Transaction};
 
 /// An element of a set or a map, as the kernel holds it: each field in network byte order, padded
 /// to four bytes.

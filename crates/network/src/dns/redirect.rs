@@ -28,7 +28,7 @@ use sys::netns::{Family, NetnsError};
 
 use super::DnsError;
 use crate::netlink::{Socket, tolerate};
-use crate::nft::{self, Chain, End, Hook, Transaction, Transport};
+use crate::nft::{self, Call, Chain, End, Hook, Transaction, Transport};
 
 /// Where every container's resolver is.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -44,16 +44,20 @@ const LOOPBACK: i32 = 1;
 const QUESTIONS: Chain = Chain {
     family: nft::Family::Inet,
     name: "questions",
-    kind: "filter",
-    hook: Hook::Output,
-    priority: -300,
+    call: Some(Call {
+        kind: "filter",
+        hook: Hook::Output,
+        priority: -300,
+    }),
 };
 const ANSWERS: Chain = Chain {
     family: nft::Family::Inet,
     name: "answers",
-    kind: "filter",
-    hook: Hook::Output,
-    priority: -150,
+    call: Some(Call {
+        kind: "filter",
+        hook: Hook::Output,
+        priority: -150,
+    }),
 };
 
 /// The sockets of one resolver.

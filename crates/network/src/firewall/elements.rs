@@ -114,6 +114,9 @@ fn of_member(member: &Member, list: &mut Vec<(Which, Element)>) {
         .then(|| link_local(member.mac));
     for address in member.addresses.iter().copied().chain(link_local) {
         let sender = element(&[&port, &mac, &crate::route::octets(address)]);
+        if address.is_ipv6() {
+            list.push((Which::Targets, sender.clone()));
+        }
         list.push((Which::Senders(version_of(address)), sender));
     }
 }

@@ -4,7 +4,7 @@
 //! hold what is printed. What differs from network to network and port to port is in sets and maps.
 
 use crate::nft::{
-    Chain, Expressions, Family, Field, Hook, Set, Transaction, Value, Verdict, Version,
+    Call, Chain, Expressions, Family, Field, Hook, Set, Transaction, Value, Verdict, Version,
 };
 
 use Field::{Address, Address6, Interface, Mac, Port, Protocol};
@@ -44,10 +44,12 @@ pub(super) enum Which {
     Macs,
     /// The same with the Internet addresses.
     Senders(Version),
+    /// The same with the addresses that neighbour discovery may be about.
+    Targets,
 }
 
 impl Which {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Bridges,
         Self::Within,
         Self::Sealed,
@@ -68,6 +70,7 @@ impl Which {
         Self::Macs,
         Self::Senders(V4),
         Self::Senders(V6),
+        Self::Targets,
     ];
 
     pub(super) const fn set(self) -> Set {
@@ -77,7 +80,7 @@ impl Which {
             Self::Sealed => ("sealed", &[Field::Version, Interface]),
             Self::Unprotected => ("unprotected", &[Field::Version, Interface]),
             Self::Routed => ("routed", &[Field::Version, Interface]),
-            Self::Masquerade => ("masquerade", &[Field::Version, Interface]),
+            Self::Masquerade => ("masked", &[Field::Version, Interface]),
             Self::Source(V4) => ("source4", &[Interface]),
             Self::Source(V6) => ("source6", &[Interface]),
             Self::Networks(V4) => ("networks4", &[Interface, Address]),
@@ -92,6 +95,7 @@ impl Which {
             Self::Macs => ("macs", &[Interface, Mac]),
             Self::Senders(V4) => ("senders4", &[Interface, Mac, Address]),
             Self::Senders(V6) => ("senders6", &[Interface, Mac, Address6]),
+            Self::Targets => ("targets6", &[Interface, Mac, Field::Target]),
         };
         Set {
             family: self.family(),
@@ -114,7 +118,7 @@ impl Which {
 
     pub(super) const fn family(self) -> Family {
         match self {
-            Self::Ports | Self::Macs | Self::Senders(_) => Family::Bridge,
+            Self::Ports | Self::Macs | Self::Senders(_) | Self::Targets => Family::Bridge,
             _ => Family::Inet,
         }
     }
@@ -145,76 +149,45 @@ impl Shape<'_> {
     }
 }
 
-const GUARD: Chain = Chain {
-    family: Family::Inet,
-    name: "guard",
-    kind: "filter",
-    hook: Hook::Prerouting,
-    priority: -300,
-};
+/// A chain of this family that the kernel calls by itself.
+const fn chain(
+    family: Family,
+    name: &'static str,
+    kind: &'static str,
+    hook: Hook,
+    priority: i32,
+) -> Chain {
+    let call = Call {
+        kind,
+        hook,
+        priority,
+    };
+    Chain {
+        family,
+        name,
+        call: Some(call),
+    }
+}
+
+const GUARD: Chain = chain(Family::Inet, "guard", "filter", Hook::Prerouting, -300);
 /// After what `rpfilter` of a host's own rules looks at (firewalld's is at -290) and before routing.
-const READMIT: Chain = Chain {
-    family: Family::Inet,
-    name: "readmit",
-    kind: "filter",
-    hook: Hook::Prerouting,
-    priority: -150,
-};
-const PREROUTING: Chain = Chain {
-    family: Family::Inet,
-    name: "prerouting",
-    kind: "nat",
-    hook: Hook::Prerouting,
-    priority: -100,
-};
-const OUTPUT: Chain = Chain {
-    family: Family::Inet,
-    name: "output",
-    kind: "nat",
-    hook: Hook::Output,
-    priority: -100,
-};
-const FORWARD: Chain = Chain {
-    family: Family::Inet,
-    name: "forward",
-    kind: "filter",
-    hook: Hook::Forward,
-    priority: 0,
-};
-const POSTROUTING: Chain = Chain {
-    family: Family::Inet,
-    name: "postrouting",
-    kind: "nat",
-    hook: Hook::Postrouting,
-    priority: 100,
-};
+const READMIT: Chain = chain(Family::Inet, "readmit", "filter", Hook::Prerouting, -150);
+const PREROUTING: Chain = chain(Family::Inet, "prerouting", "nat", Hook::Prerouting, -100);
+const OUTPUT: Chain = chain(Family::Inet, "output", "nat", Hook::Output, -100);
+const FORWARD: Chain = chain(Family::Inet, "forward", "filter", Hook::Forward, 0);
+const POSTROUTING: Chain = chain(Family::Inet, "postrouting", "nat", Hook::Postrouting, 100);
 /// Behind all of the host's own rules, and before connection tracking believes in the connection: that
 /// is at the largest number for IPv4 (`NF_IP_PRI_CONNTRACK_CONFIRM`), and at one less for IPv6.
-const CLAIM: Chain = Chain {
-    family: Family::Inet,
-    name: "claim",
-    kind: "filter",
-    hook: Hook::Input,
-    priority: i32::MAX - 3,
-};
+const CLAIM: Chain = chain(Family::Inet, "claim", "filter", Hook::Input, i32::MAX - 3);
 /// The expression that duplicates is not there in the family `inet`.
-const REENTER4: Chain = Chain {
-    family: Family::Ipv4,
-    name: "reenter",
-    kind: "filter",
-    hook: Hook::Input,
-    priority: i32::MAX - 2,
-};
-const REENTER6: Chain = Chain {
-    family: Family::Ipv6,
-    ..REENTER4
-};
-const SENDERS: Chain = Chain {
+const REENTER4: Chain = chain(Family::Ipv4, "reenter", "filter", Hook::Input, i32::MAX - 2);
+const REENTER6: Chain = chain(Family::Ipv6, "reenter", "filter", Hook::Input, i32::MAX - 2);
+const SENDERS: Chain = chain(Family::Bridge, "senders", "filter", Hook::Prerouting, -300);
+/// On its own, so that each version of `nft` that reads the rule has the same idea of its types.
+const TARGETS: Chain = Chain {
     family: Family::Bridge,
-    name: "senders",
-    kind: "filter",
-    hook: Hook::Prerouting,
-    priority: -300,
+    name: "targets",
+    call: None,
 };
 
 const LOOPBACK: [u8; 4] = [127, 0, 0, 0];
@@ -266,7 +239,9 @@ fn chains(shape: &Shape<'_>) -> Vec<Chain> {
         chains.extend([READMIT, CLAIM, REENTER4]);
         chains.extend(reentry.v6().then_some(REENTER6));
     }
-    chains.extend(shape.bridge.then_some(SENDERS));
+    if shape.bridge {
+        chains.extend([SENDERS, TARGETS]);
+    }
     chains
 }
 
@@ -580,7 +555,6 @@ fn senders_of_ipv6<'a>() -> Vec<Rule<'a>> {
         e.equals(Value::Protocol, &[ICMPV6]);
         e.equals(Value::MessageType, &[message]);
     };
-    let target_key = [InterfaceIn, Value::EthernetSource, Value::NeighbourTarget];
     let unspecified: [u8; 16] = [0; 16];
     let mut rules = Vec::new();
     // CVE-2020-13401: a container as the host's router
@@ -594,17 +568,15 @@ fn senders_of_ipv6<'a>() -> Vec<Rule<'a>> {
         }));
     }
     rules.extend([
-        rule(SENDERS, "advertising the address of another", move |e| {
+        rule(SENDERS, "advertising an address", move |e| {
             control(e, NEIGHBOUR_ADVERTISEMENT);
-            e.not_among(&target_key, Which::Senders(V6).name());
-            e.verdict(Verdict::Drop);
+            e.verdict(Verdict::Jump(TARGETS.name));
         }),
         // RFC 4862, 5.4: without an address yet, is this one free?
-        rule(SENDERS, "claiming the address of another", move |e| {
+        rule(SENDERS, "claiming an address", move |e| {
             control(e, NEIGHBOUR_SOLICITATION);
             e.equals(Value::Source(V6), &unspecified);
-            e.not_among(&target_key, Which::Senders(V6).name());
-            e.verdict(Verdict::Drop);
+            e.verdict(Verdict::Jump(TARGETS.name));
         }),
         rule(SENDERS, "not yet an IPv6 address", move |e| {
             e.equals(Value::FrameType, &ETHERTYPE_IPV6);
@@ -616,6 +588,11 @@ fn senders_of_ipv6<'a>() -> Vec<Rule<'a>> {
             e.equals(Value::FrameType, &ETHERTYPE_IPV6);
             let key = [InterfaceIn, Value::EthernetSource, Value::Source(V6)];
             e.not_among(&key, Which::Senders(V6).name());
+            e.verdict(Verdict::Drop);
+        }),
+        rule(TARGETS, "the IPv6 address of another", |e| {
+            let key = [InterfaceIn, Value::EthernetSource, Value::NeighbourTarget];
+            e.not_among(&key, Which::Targets.name());
             e.verdict(Verdict::Drop);
         }),
     ]);

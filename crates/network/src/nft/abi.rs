@@ -191,11 +191,16 @@ impl Family {
     }
 }
 
+pub(super) const NFT_JUMP: u32 = (-3_i32).cast_unsigned();
+pub(super) const NFT_GOTO: u32 = (-4_i32).cast_unsigned();
+
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Verdict {
     Drop,
     Accept,
+    /// On with the rules of this chain, and back when they decide nothing.
+    Jump(&'static str),
 }
 
 impl Verdict {
@@ -203,6 +208,7 @@ impl Verdict {
         match self {
             Self::Drop => 0,
             Self::Accept => 1,
+            Self::Jump(_) => NFT_JUMP,
         }
     }
 }

@@ -12,8 +12,8 @@ use super::abi::{
     NFTA_FIB_RESULT, NFTA_IMMEDIATE_DATA, NFTA_IMMEDIATE_DREG, NFTA_LIST_ELEM, NFTA_LOOKUP_DREG,
     NFTA_LOOKUP_FLAGS, NFTA_LOOKUP_SET, NFTA_LOOKUP_SREG, NFTA_META_DREG, NFTA_META_KEY,
     NFTA_META_SREG, NFTA_NAT_FAMILY, NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE,
-    NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET, NFTA_VERDICT_CODE,
-    RTN_LOCAL, Verdict,
+    NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET,
+    NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE, RTN_LOCAL, Verdict,
 };
 use crate::netlink::Attributes;
 
@@ -289,6 +289,9 @@ impl<'a, 'b> Expressions<'a, 'b> {
             immediate.nest(NFTA_IMMEDIATE_DATA, |data| {
                 data.nest(NFTA_DATA_VERDICT, |inner| {
                     inner.be32(NFTA_VERDICT_CODE, verdict.code());
+                    if let Verdict::Jump(chain) = verdict {
+                        inner.text(NFTA_VERDICT_CHAIN, chain);
+                    }
                 });
             });
         });

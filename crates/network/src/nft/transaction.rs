@@ -24,11 +24,18 @@ const HEADERS_AN_ELEMENT: usize = 32;
 /// A comment's length is one byte, its NUL included.
 const LONGEST_COMMENT: usize = 254;
 
-/// A chain that the kernel calls by itself.
+/// A chain of rules.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chain {
     pub(crate) family: Family,
     pub(crate) name: &'static str,
+    /// When the kernel calls it by itself; others are jumped to.
+    pub(crate) call: Option<Call>,
+}
+
+/// When the kernel calls a chain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
     /// "filter" or "nat".
     pub(crate) kind: &'static str,
     pub(crate) hook: Hook,
@@ -57,6 +64,8 @@ pub(crate) enum Field {
     Protocol,
     Port,
     Interface,
+    /// The target of neighbour discovery, for which not every `nft` has a type.
+    Target,
 }
 
 impl Field {
@@ -64,6 +73,7 @@ impl Field {
     const fn number(self) -> u32 {
         match self {
             Self::Version => 2,
+            Self::Target => 4,
             Self::Address => 7,
             Self::Address6 => 8,
             Self::Mac => 9,
@@ -78,7 +88,7 @@ impl Field {
         match self {
             Self::Version | Self::Address | Self::Protocol | Self::Port => 4,
             Self::Mac => 8,
-            Self::Address6 | Self::Interface => 16,
+            Self::Address6 | Self::Interface | Self::Target => 16,
         }
     }
 }
@@ -162,12 +172,13 @@ impl<'a> Transaction<'a> {
             |message| {
                 message.text(NFTA_CHAIN_TABLE, table);
                 message.text(NFTA_CHAIN_NAME, chain.name);
+                let Some(call) = chain.call else { return };
                 message.nest(NFTA_CHAIN_HOOK, |hook| {
-                    hook.be32(NFTA_HOOK_HOOKNUM, chain.hook.number());
-                    hook.bytes(NFTA_HOOK_PRIORITY, &chain.priority.to_be_bytes());
+                    hook.be32(NFTA_HOOK_HOOKNUM, call.hook.number());
+                    hook.bytes(NFTA_HOOK_PRIORITY, &call.priority.to_be_bytes());
                 });
                 message.be32(NFTA_CHAIN_POLICY, Verdict::Accept.code());
-                message.text(NFTA_CHAIN_TYPE, chain.kind);
+                message.text(NFTA_CHAIN_TYPE, call.kind);
             },
         );
     }
@@ -320,7 +331,36 @@ fn byte_order(key: &[Field]) -> Vec<u8> {
     };
     let mut bytes = vec![NFTNL_UDATA_SET_KEYBYTEORDER, 4];
     bytes.extend_from_slice(&order.to_ne_bytes());
+    if let [Field::Interface, Field::Mac, Field::Target] = key {
+        bytes.extend_from_slice(&type_of_target_key());
+    }
     bytes
+}
+
+/// Tells `nft` that the key is `typeof iifname . ether saddr . @th,64,128`: a plain number of 16
+/// bytes has no name in its language (its src/expression.c, meta.c and payload.c).
+fn type_of_target_key() -> Vec<u8> {
+    const TYPE_OF_KEY: u8 = 3;
+    let field = |kind: u8, value: &[u8]| {
+        let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
+        [&[kind, length], value].concat()
+    };
+    let number = |kind: u8, value: u32| field(kind, &value.to_ne_bytes());
+    // EXPR_CONCAT, EXPR_PAYLOAD and EXPR_META
+    let expression = |kind: u32, data: &[u8]| [number(0, kind), field(1, data)].concat();
+    let name = expression(9, &number(0, super::abi::NFT_META_IIFNAME));
+    // of the protocol Ethernet the field 2, and 128 bits at bit 64 of the transport header
+    let sender = expression(7, &[number(0, 17), number(1, 2)].concat());
+    let target = [
+        number(0, 0),
+        number(1, 0),
+        number(2, 3),
+        number(3, 64),
+        number(4, 128),
+    ];
+    let target = expression(7, &target.concat());
+    let parts = [field(0, &name), field(1, &sender), field(2, &target)].concat();
+    field(TYPE_OF_KEY, &expression(13, &parts))
 }
 
 /// Wraps a comment as `nft` does, so that it lists it.
@@ -331,4 +371,21 @@ fn user_data(comment: &str) -> Vec<u8> {
     bytes.extend_from_slice(text);
     bytes.push(0);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_a_key_as_nft_writes_it() {
+        // nft 1.0.6 for `set s { typeof iifname . ether saddr . @th,64,128 }`, the byte order before
+        let expected = b"\x03\x56\x00\x04\x0d\0\0\0\x01\x4e\x00\x0e\x00\x04\x09\0\0\0\x01\x06\x00\x04\
+            \x06\0\0\0\x01\x14\x00\x04\x07\0\0\0\x01\x0c\x00\x04\x11\0\0\0\x01\x04\x02\0\0\0\x02\x26\x00\
+            \x04\x07\0\0\0\x01\x1e\x00\x04\0\0\0\0\x01\x04\0\0\0\0\x02\x04\x03\0\0\0\x03\x04\x40\0\0\0\
+            \x04\x04\x80\0\0\0";
+        if cfg!(target_endian = "little") {
+            assert_eq!(type_of_target_key(), expected);
+        }
+    }
 }

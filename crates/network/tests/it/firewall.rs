@@ -55,6 +55,30 @@ fn nft_reads_the_table_as_it_was_meant() {
     });
 }
 
+/// Hosts save all rules with `nft list ruleset` and load them at boot.
+#[test]
+fn nft_loads_what_it_lists() {
+    for policy in [PublishPolicy::Docker, PublishPolicy::HostFirewall] {
+        on_a_host(|| {
+            let mut rules = rules();
+            rules.published = vec![mapping(Protocol::Tcp, ANY, 8080, [172, 17, 0, 2].into())];
+            rules.members = vec![network::Member {
+                port: "veth0".to_owned(),
+                mac: network::mac_for([172, 17, 0, 2].into()),
+                addresses: vec![[172, 17, 0, 2].into(), "fd00:17::2".parse().unwrap()],
+            }];
+            let firewall = Firewall::ensure(TABLE, policy, rules).unwrap();
+            let listed = run("nft", "list ruleset");
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            std::io::Write::write_all(&mut file, listed.as_bytes()).unwrap();
+            run("nft", "flush ruleset");
+            run("nft", &format!("-f {}", file.path().display()));
+            assert_eq!(run("nft", "list ruleset"), listed);
+            firewall.destroy().unwrap();
+        });
+    }
+}
+
 #[test]
 fn damage_is_seen_and_repaired_and_foreign_tables_stay() {
     on_a_host(|| {

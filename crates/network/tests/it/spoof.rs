@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use network::{Firewall, Protocol, PublishPolicy, Rules};
 
-use crate::lab::{TABLE, run, sysctl};
+use crate::lab::{TABLE, run, sysctl, until};
 use crate::world::{Machine, PATIENCE, SERVICE, ask_within, guest, in_the_world, ip, network};
 
 const NEIGHBOUR: &str = "172.20.1.4";
@@ -53,12 +53,16 @@ fn neighbour_discovery(attacker: &Machine) {
     });
 }
 
+/// Has the kernel ask for new addresses, at once in place of after a random delay.
+fn detect_duplicates() {
+    sysctl("ipv6/conf/eth0/accept_dad", "1");
+    sysctl("ipv6/conf/eth0/router_solicitation_delay", "0");
+}
+
 /// Has the attacker look whether an address of its neighbour's is free.
 fn claim(attacker: &Machine) {
     attacker.inside(|| {
-        sysctl("ipv6/conf/eth0/accept_dad", "1");
-        // the kernel waits for up to so many seconds before the first question
-        sysctl("ipv6/conf/eth0/router_solicitation_delay", "0");
+        detect_duplicates();
         run("ip", "addr add fd20:1::4/64 dev eth0");
     });
 }
@@ -213,8 +217,8 @@ fn honest_frames_pass() {
         let sees = |mark: &str, trigger: &dyn Fn()| {
             b.inside(|| at_the_entry("eth0", &format!("{mark} counter")));
             trigger();
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            assert!(counted(&b) > 0, "{mark}");
+            let seen = until(|| (counted(&b) > 0).then_some(()));
+            assert!(seen.is_some(), "{mark}");
             b.inside(|| run("nft", "delete table netdev watch"));
         };
         // duplicate address detection, of an own address and the link-local one
@@ -222,9 +226,7 @@ fn honest_frames_pass() {
             "ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 0xfd200001000000000000000000000002",
             &|| {
                 a.inside(|| {
-                    sysctl("ipv6/conf/eth0/accept_dad", "1");
-                    // the kernel waits for up to so many seconds before the first question
-                    sysctl("ipv6/conf/eth0/router_solicitation_delay", "0");
+                    detect_duplicates();
                     run("ip", "addr del fd20:1::2/64 dev eth0");
                     run("ip", "addr add fd20:1::2/64 dev eth0");
                 });
