@@ -9,7 +9,7 @@ help:
 	@echo "make test       set up and run every test (root)"
 	@echo "make build      build gorae and gorae-shim into target/gorae/bin"
 	@echo "make check      format, lints, tidiness"
-	@echo "make bench      measure against the peers (root)"
+	@echo "make bench      measure against the peers (root); SUITE=engine or SUITE=network for one of the two"
 	@echo "make install    copy the executables to PREFIX/bin ($(PREFIX)); make uninstall removes them"
 	@echo "make setup      install what the tests need (root)"
 
@@ -29,7 +29,7 @@ check:
 	@scripts/check
 
 bench: build
-	@cargo xtask bench
+	@cargo xtask bench $(SUITE)
 
 install: build
 	@scripts/install install

@@ -5,15 +5,23 @@
 #![expect(clippy::print_stdout, reason = "a task tells its user what it does")]
 
 mod bench;
+mod load;
 mod stopwatch;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 
-const USAGE: &str = "Usage:  cargo xtask bench [--name NAME] [--quick] [--only ROW,...]
-            measure against the peers; rows: run, none, client, exec, fifty, pull
+const USAGE: &str = "Usage:  cargo xtask bench [SUITE...] [--name NAME] [--quick] [--only ROW,...] [--programs FOLDER] [--peers TOOL]
+            measure against the peers; suites and their rows, all without a word:
+              engine   run, none, client, exec, fifty, pull
+              network  create, connect, ports, range, throughput, http, dns, limits, rules
         cargo xtask time RUNS -- COMMAND...
-            print the nanoseconds of each run; {n} in an argument is the run's number";
+            print the nanoseconds of each run; {n} in an argument is the run's number
+        cargo xtask load http ADDRESS CONNECTIONS keep|close MS
+        cargo xtask load dns ADDRESS NAME AT-ONCE MS
+            ask a server for so long; print how often and how fast it answered
+        cargo xtask serve http|dns ADDRESS
+            answer every request with the same";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +37,8 @@ fn main() -> ExitCode {
 fn dispatch(words: &[String]) -> Result<()> {
     match words.split_first() {
         Some((task, rest)) if task == "bench" => bench::run(rest),
+        Some((task, rest)) if task == "load" => load::ask(rest),
+        Some((task, rest)) if task == "serve" => load::serve(rest),
         Some((task, rest)) if task == "time" => stopwatch::print(rest),
         _ => bail!("no such task\n\n{USAGE}"),
     }

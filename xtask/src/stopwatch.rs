@@ -42,7 +42,7 @@ fn measure(words: &[String], number: u32) -> Result<u64> {
         .with_context(|| format!("start {}", words[0]))?;
     let taken = begun.elapsed();
     if !status.success() {
-        bail!("run {number} of {words:?} ended with {status}");
+        bail!("run {number} ended with {status}");
     }
     Ok(u64::try_from(taken.as_nanos())?)
 }

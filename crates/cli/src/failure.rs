@@ -115,10 +115,21 @@ pub(crate) fn hint(message: &str) -> Option<String> {
             "List images with 'gorae images', or fetch one with 'gorae pull NAME'.".to_owned(),
         );
     }
+    if message.contains("has active endpoints") {
+        return Some(
+            "See who is connected with 'gorae network inspect', and take them off with 'gorae network disconnect'."
+                .to_owned(),
+        );
+    }
+    if message.contains("Pool overlaps with other one on this address space") {
+        return Some(
+            "Choose another --subnet, or leave it out: then one that is free is taken.".to_owned(),
+        );
+    }
     if message.contains("no such volume") {
         return Some("List volumes with 'gorae volume ls'.".to_owned());
     }
-    if message.starts_with("network ") && message.ends_with("not found") {
+    if message.ends_with(" not found") && message.contains("network ") {
         return Some("List networks with 'gorae network ls'.".to_owned());
     }
     if message.contains("is not running") {
@@ -171,6 +182,14 @@ mod tests {
             Some("gorae rm -f x"),
         );
         check("No such container: zz", Some("'zz'"));
+        check(
+            "Error response from daemon: network front not found",
+            Some("gorae network ls"),
+        );
+        check(
+            "error while removing network: network a has active endpoints (name:\"c\" id:\"1\")",
+            Some("gorae network disconnect"),
+        );
         check("something else", None);
     }
 }

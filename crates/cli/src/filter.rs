@@ -13,7 +13,7 @@ pub(crate) fn from_flags(call: &Call) -> Result<Filters, Failure> {
         .filter(|text| !text.is_empty())
     {
         let Some((key, value)) = text.split_once('=') else {
-            return Err(call.invalid("filter", text, "invalid filter (expected name=value)"));
+            return Err(call.invalid("filter", text, "bad format of filter (expected name=value)"));
         };
         filters.add(key.trim().to_ascii_lowercase(), value.trim());
     }

@@ -153,6 +153,11 @@ impl Format {
         })
     }
 
+    /// Whether rows stand under headers.
+    pub(crate) fn is_table(&self) -> bool {
+        self.table
+    }
+
     /// Whether the template mentions a field, which may be costly to fill.
     pub(crate) fn mentions(&self, field: &str) -> bool {
         self.source.contains(&format!(".{field}")) || self.source == "{{json .}}"
@@ -209,6 +214,37 @@ fn execution(error: &TemplateError) -> Failure {
 pub(crate) fn short_id(id: &str) -> &str {
     let id = id.strip_prefix("sha256:").unwrap_or(id);
     id.get(..12).unwrap_or(id)
+}
+
+/// The order of names as people read them: `br9` before `br10`.
+pub(crate) fn natural(a: &str, b: &str) -> std::cmp::Ordering {
+    let (mut left, mut right) = (a, b);
+    while let (Some(x), Some(y)) = (left.chars().next(), right.chars().next()) {
+        if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (number, rest) = leading_number(left);
+            let (other, other_rest) = leading_number(right);
+            let order = number.len().cmp(&other.len()).then(number.cmp(other));
+            if order.is_ne() {
+                return order;
+            }
+            (left, right) = (rest, other_rest);
+        } else if x == y {
+            (left, right) = (&left[x.len_utf8()..], &right[y.len_utf8()..]);
+        } else {
+            return x.cmp(&y);
+        }
+    }
+    // all that counts is alike: zeros in front decide
+    left.len().cmp(&right.len()).then(a.cmp(b))
+}
+
+/// The digits that a text begins with, without zeros in front, and what follows them.
+fn leading_number(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    (digits.trim_start_matches('0'), rest)
 }
 
 /// Cuts a text to `length` characters, the last an ellipsis.
@@ -285,6 +321,16 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "failed to execute template: template: :1:2: executing \"\" at <.Foo>: can't evaluate field Foo in type *formatter.TestContext"
+        );
+    }
+
+    #[test]
+    fn natural_order() {
+        let mut names = ["br10", "a", "br9", "br09", "br", "br9x", "b", "br100"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(
+            names,
+            ["a", "b", "br", "br09", "br9", "br9x", "br10", "br100"]
         );
     }
 

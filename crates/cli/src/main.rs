@@ -9,6 +9,7 @@ mod auth;
 mod commands;
 mod connect;
 mod create;
+mod csv;
 mod failure;
 mod filter;
 mod format;

@@ -130,14 +130,21 @@ pub(crate) static GROUPS: &[Group] = &[
         name: "network",
         about: "Manage networks",
         entries: &[
+            entry("audit", &c::network_audit::VERB),
+            entry("connect", &c::network_connect::CONNECT),
+            entry("create", &c::network_create::VERB),
+            entry("disconnect", &c::network_connect::DISCONNECT),
             entry("inspect", &c::inspect::NETWORK),
             aliased("ls", &["list"], &c::networks::VERB),
+            entry("prune", &c::prune::NETWORKS),
+            aliased("rm", &["remove"], &c::network_rm::VERB),
         ],
     },
     Group {
         name: "system",
         about: "Manage Gorae",
         entries: &[
+            entry("check", &c::check::VERB),
             entry("df", &c::df::VERB),
             entry("events", &c::events::VERB),
             entry("info", &c::info::VERB),

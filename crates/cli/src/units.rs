@@ -112,6 +112,52 @@ fn power(suffix: &str) -> Result<i32, String> {
     }
 }
 
+/// Reads a rate as `tc` does, as bits a second: `20mbit`, `1.5gbit`, `500kbps` (bytes); a plain number is bits.
+///
+/// No limit is 0, and so is -1.
+pub(crate) fn parse_rate(text: &str) -> Result<i64, String> {
+    let invalid = || format!("invalid rate: {text:?} (a rate is such as 500kbit, 20mbit or 1gbit)");
+    if text == "-1" {
+        return Ok(0);
+    }
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let value: f64 = number.parse().map_err(|_| invalid())?;
+    let unit = unit.to_ascii_lowercase();
+    let (prefix, scale) = if let Some(prefix) = unit.strip_suffix("bit") {
+        (prefix, 1.0)
+    } else if let Some(prefix) = unit.strip_suffix("bps") {
+        (prefix, 8.0)
+    } else if unit.is_empty() {
+        ("", 1.0)
+    } else {
+        return Err(invalid());
+    };
+    let (base, letter): (f64, _) = match prefix.strip_suffix('i') {
+        Some(letter) => (1024.0, letter),
+        None => (1000.0, prefix),
+    };
+    let power = match letter {
+        "" if prefix.is_empty() => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(invalid()),
+    };
+    let bits = (value * base.powi(power) * scale).round();
+    if bits >= 9.2e18 || (bits == 0.0 && value != 0.0) {
+        return Err(invalid());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the range of i64 above"
+    )]
+    Ok(bits as i64)
+}
+
 /// Reads a number of CPUs as billionths: `1.5`, `1/3`.
 pub(crate) fn parse_cpus(text: &str) -> Result<i64, String> {
     let invalid = || format!("failed to parse {text} as a rational number");
@@ -233,6 +279,23 @@ pub(crate) fn go_time(unix: i64) -> String {
     }
 }
 
+/// A time in RFC 3339 as Go's `time.Time` prints itself.
+pub(crate) fn go_time_of(text: &str) -> String {
+    let Some((date, time)) = text.split_once('T') else {
+        return text.to_owned();
+    };
+    if let Some(time) = time.strip_suffix('Z') {
+        return format!("{date} {time} +0000 UTC");
+    }
+    match time.find(['+', '-']) {
+        Some(at) => {
+            let offset = time[at..].replace(':', "");
+            format!("{date} {} {offset} {offset}", &time[..at])
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// A moment as the engine takes it (Unix seconds with a fraction): a duration ago, RFC 3339 in any length, or Unix seconds.
 pub(crate) fn moment(text: &str) -> Result<String, String> {
     let shown =
@@ -321,6 +384,41 @@ mod tests {
     }
 
     #[test]
+    fn rates() {
+        let check = |text: &str, expect: i64| assert_eq!(parse_rate(text), Ok(expect), "{text}");
+        check("20mbit", 20_000_000);
+        check("1.5Gbit", 1_500_000_000);
+        check("500kbit", 500_000);
+        check("1000", 1000);
+        check("8bit", 8);
+        check("1kbps", 8000);
+        check("1mibit", 1 << 20);
+        check("1tbit", 1_000_000_000_000);
+        check("0", 0);
+        check("-1", 0);
+        for bad in [
+            "",
+            "mbit",
+            "x",
+            "1xbit",
+            "1ibit",
+            "-5mbit",
+            "1..5mbit",
+            "1mb",
+            "1e3bit",
+            "0.1bit",
+            "99999999tbit",
+            "1 mbit",
+            "20mbit/s",
+        ] {
+            assert!(
+                parse_rate(bad).unwrap_err().starts_with("invalid rate: "),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
     fn cpus() {
         let check = |text: &str, expect: Result<i64, &str>| {
             assert_eq!(parse_cpus(text), expect.map_err(str::to_owned), "{text}");
@@ -375,6 +473,18 @@ mod tests {
         ] {
             assert_eq!(human_duration(seconds), expect, "{seconds}");
         }
+    }
+
+    #[test]
+    fn times_as_go_prints_them() {
+        let check = |text: &str, expect: &str| assert_eq!(go_time_of(text), expect, "{text}");
+        check("2026-11-21T14:36:00.5Z", "2026-11-21 14:36:00.5 +0000 UTC");
+        check(
+            "2026-11-21T14:36:00+02:00",
+            "2026-11-21 14:36:00 +0200 +0200",
+        );
+        check("", "");
+        check("2026-11-21T14:36:00", "2026-11-21T14:36:00");
     }
 
     #[test]

@@ -160,6 +160,16 @@ mod tests {
         check("container", "start", r#"{"container":["one"]}"#, true);
         check("container", "start", r#"{"container":["two"]}"#, false);
         check("network", "connect", r#"{"container":["one"]}"#, false);
+        check("network", "connect", r#"{"network":["one"]}"#, true);
+        check("network", "connect", r#"{"network":["abc"]}"#, true);
+        check("network", "connect", r#"{"network":["two"]}"#, false);
+        check("container", "start", r#"{"network":["one"]}"#, false);
+        check(
+            "network",
+            "disconnect",
+            r#"{"type":["network"],"event":["disconnect"],"scope":["local"]}"#,
+            true,
+        );
         check("container", "start", r#"{"image":["r:5000/web"]}"#, true);
         check("image", "pull", r#"{"image":["r:5000/web:1"]}"#, true);
         check("image", "pull", r#"{"image":["r"]}"#, false);

@@ -33,6 +33,7 @@ pub enum RunError {
 /// When another engine has the folders, or a step of the start fails; nothing stays behind then.
 pub fn run(config: &Config) -> Result<(), RunError> {
     log::start(&config.log_level, config.log_json).map_err(RunError::Log)?;
+    prepare_descriptors();
     let _root = FolderLock::take(&config.engine.root).map_err(RunError::Lock)?;
     let _run = FolderLock::take(&config.engine.run).map_err(RunError::Lock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,4 +49,14 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         engine.close();
         result.map_err(RunError::Serve)
     })
+}
+
+/// Makes room for the sockets that hold published ports, two each; less than that is no obstacle
+/// until they are wanted. Comes before the first thread.
+fn prepare_descriptors() {
+    let raised = sys::descriptors::raise_limit();
+    match raised.and_then(|limit| sys::descriptors::make_room().map(|()| limit)) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot make room for more open files"),
+    }
 }

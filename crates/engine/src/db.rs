@@ -21,6 +21,8 @@ pub(crate) enum Table {
     Containers,
     /// Image id to image record.
     Images,
+    /// Network id to network record.
+    Networks,
     /// Volume name to volume record.
     Volumes,
     /// Settings that the engine chose once, as its own id.
@@ -28,12 +30,19 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 4] = [Self::Containers, Self::Images, Self::Volumes, Self::Meta];
+    const ALL: [Self; 5] = [
+        Self::Containers,
+        Self::Images,
+        Self::Networks,
+        Self::Volumes,
+        Self::Meta,
+    ];
 
     fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Containers => "containers",
             Self::Images => "images",
+            Self::Networks => "networks",
             Self::Volumes => "volumes",
             Self::Meta => "meta",
         })

@@ -55,8 +55,8 @@ impl Engine {
             ..config
         };
         let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
-        let (records, published) = crate::recover::records(&db)?;
-        let networks = Networks::open(&config, &db, published).await?;
+        let (records, attached) = crate::recover::records(&db)?;
+        let networks = Networks::open(&config, &db, &attached).await?;
         let client = crate::image::client(&config)?;
         let engine = Arc::new(Self {
             id,
@@ -74,6 +74,7 @@ impl Engine {
             config,
         });
         engine.recover(records).await?;
+        engine.watch_networks();
         engine.warmer.start();
         Ok(engine)
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::container::Container;
 use crate::engine::Engine;
+use crate::network::net::Net;
 
 impl Engine {
     /// Tells that something happened to a container.
@@ -60,6 +61,29 @@ impl Engine {
         );
         self.events
             .publish(message("volume", action, name, attributes));
+    }
+
+    /// Tells that something happened to a network.
+    pub(crate) fn network_event(&self, action: &str, net: &Net, extra: &[(&str, &str)]) {
+        let driver = net.record.driver.to_string();
+        let mut attributes: BTreeMap<String, String> = [("name", net.name()), ("type", &driver)]
+            .into_iter()
+            .chain(extra.iter().copied())
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        attributes.extend(net.record.labels.clone());
+        self.events
+            .publish(message("network", action, net.id(), attributes));
+    }
+
+    /// Tells that the engine put something back that others had taken away.
+    pub(crate) fn restored_event(&self, what: &str, object: &str) {
+        let attributes = BTreeMap::from([
+            ("name".to_owned(), object.to_owned()),
+            ("what".to_owned(), what.to_owned()),
+        ]);
+        self.events
+            .publish(message("network", "restore", object, attributes));
     }
 }
 

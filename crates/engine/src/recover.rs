@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use network::PortMapping;
 use oci::ContainerId;
 use shim::{Exit, Reply, Request};
 
@@ -16,24 +15,22 @@ use crate::container::{Container, Record, Status};
 use crate::db::{Db, Table};
 use crate::engine::Engine;
 use crate::error::{Result, Step};
+use crate::network::Attachments;
 use crate::shim_link::{Link, ask};
 
 /// The exit code of a container that was running when the machine went down; Docker's.
 const LOST: i32 = 255;
 
-/// Every container record, and the ports that living containers have published.
-pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<PortMapping>)> {
+/// Every container record, and the places of living containers in their networks.
+pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<Attachments>)> {
     let records: Vec<Record> = db
         .load(Table::Containers)?
         .into_iter()
         .map(|(_, record)| record)
         .collect();
     let alive = records.iter().filter(|r| r.state.status.is_alive());
-    let ports = alive
-        .filter_map(|r| r.attached.as_ref())
-        .flat_map(|a| a.ports.clone())
-        .collect();
-    Ok((records, ports))
+    let attached = alive.filter_map(|r| r.attached.clone()).collect();
+    Ok((records, attached))
 }
 
 impl Engine {
@@ -102,10 +99,10 @@ impl Engine {
 
     /// Goes on with a container whose shim has run on.
     fn adopt(self: &Arc<Self>, container: &Arc<Container>, link: Link, state: &shim::State) {
-        let attached = container.record().attached.clone();
-        if let Some(attached) = attached {
-            let endpoint = self.networks.adopt(attached, state.pid);
-            crate::container::lock(&container.live).endpoint = Some(endpoint);
+        let record = container.record().clone();
+        if let Some(attached) = record.attached.clone() {
+            let connection = self.networks.adopt(&record, attached, state.pid);
+            crate::container::lock(&container.live).connection = Some(connection);
         }
         container.update(|own| {
             own.status = if state.status == shim::Status::Paused {

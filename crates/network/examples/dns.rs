@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use network::{DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState};
-use sys::datagram::{Inbox, Outbox};
+use sys::datagrams::{Inbox, Outbox};
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -1,25 +1,39 @@
 //! The bridge that containers are attached to.
 
-use std::net::IpAddr;
+mod settings;
+
+use std::net::{IpAddr, Ipv6Addr};
 
 use rustix::io::Errno;
 use sys::netns::Family;
 
-use crate::mac::mac_for;
-use crate::netlink::{self, Batch, Socket, tolerate};
-use crate::route::{self, Assigned, Change, Link};
+use crate::bounds::{MAXIMUM_MTU, is_link_name, minimum_mtu};
+use crate::mac::{MacAddress, mac_for};
+use crate::netlink::{self, Batch, NetlinkError, Socket, tolerate};
+use crate::route::{self, Assigned, Change, Link, NewLink};
 use crate::subnet::Subnet;
-use crate::sysctl::{self, SysctlError};
+use crate::sysctl::SysctlError;
+
+/// The gateway's second IPv6 address, the same in every network, as Docker's bridges have it.
+const LINK_LOCAL_GATEWAY: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+const LINK_LOCAL_PREFIX: u8 = 64;
+
+/// The host's part in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostSide {
+    /// The network of the containers.
+    pub subnet: Subnet,
+    /// The bridge's own address in the network; without one the host is no part of it.
+    pub gateway: Option<IpAddr>,
+}
 
 /// What a bridge is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeConfig {
     /// The name of the link.
     pub name: String,
-    /// The network of the containers.
-    pub subnet: Subnet,
-    /// The bridge's own address, in the network.
-    pub gateway: IpAddr,
+    /// The networks behind it: one of IPv4, one of IPv6, or both.
+    pub sides: Vec<HostSide>,
     /// The largest packet in bytes, without Ethernet's header.
     pub mtu: u32,
 }
@@ -49,6 +63,22 @@ pub enum BridgeError {
         /// The network as given.
         subnet: Subnet,
     },
+    /// No link can have packets of this size.
+    #[error("invalid MTU {mtu} of the bridge {name}: must be {} to {MAXIMUM_MTU}", .minimum)]
+    Mtu {
+        /// The bridge.
+        name: String,
+        /// The size as given.
+        mtu: u32,
+        /// The least that the network's protocols need.
+        minimum: u32,
+    },
+    /// The network has IPv6 and the kernel has not.
+    #[error("the network of the bridge {name} has IPv6, which is switched off in this kernel")]
+    NoIpv6 {
+        /// The bridge.
+        name: String,
+    },
     /// Another link has the name.
     #[error("the link {name} exists and is no bridge")]
     NotABridge {
@@ -73,23 +103,70 @@ pub enum BridgeError {
         #[source]
         source: SysctlError,
     },
+    /// The bridge could not be deleted.
+    #[error("cannot delete the bridge {name}")]
+    Remove {
+        /// The bridge.
+        name: String,
+        /// What was refused.
+        #[source]
+        source: netlink::NetlinkError,
+    },
+}
+
+impl BridgeConfig {
+    /// Tells whether the network has IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.sides
+            .iter()
+            .any(|side| side.subnet.address().is_ipv6())
+    }
+
+    fn gateways(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.sides
+            .iter()
+            .filter_map(|side| Some((side.gateway?, side.subnet.prefix())))
+    }
+
+    /// Lists every address that the bridge is to have.
+    fn addresses(&self) -> Vec<(IpAddr, u8)> {
+        let mut addresses: Vec<_> = self.gateways().collect();
+        if addresses.iter().any(|(address, _)| address.is_ipv6()) {
+            addresses.push((LINK_LOCAL_GATEWAY, LINK_LOCAL_PREFIX));
+        }
+        addresses
+    }
+
+    /// An Ethernet address of its own keeps the bridge from taking its lowest port's, which would
+    /// change whenever containers come and go and break every neighbour entry for the gateway.
+    fn mac(&self) -> MacAddress {
+        let by_name = || {
+            // FNV-1a; 06 in front keeps it apart from what is made of IP addresses
+            let hash = self.name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+            });
+            let [a, b, c, d] = hash.to_be_bytes();
+            MacAddress::new([0x06, 0x42, a, b, c, d])
+        };
+        self.gateways()
+            .next()
+            .map_or_else(by_name, |(address, _)| mac_for(address))
+    }
 }
 
 impl Bridge {
     /// Makes the bridge, or repairs what is there under its name, and lets the host route for it.
     pub fn ensure(config: BridgeConfig) -> Result<Self, BridgeError> {
         check(&config)?;
-        let kernel = |source| BridgeError::Kernel {
-            name: config.name.clone(),
-            source,
-        };
+        let kernel = |source| kernel_error(&config.name, source);
         let mut socket = Socket::open(Family::Route).map_err(kernel)?;
         let link = ensure_link(&mut socket, &config)?;
-        ensure_address(&mut socket, &config, link.index).map_err(kernel)?;
-        ensure_sysctls(&config).map_err(|source| BridgeError::Sysctl {
+        settings::ensure(&config).map_err(|source| BridgeError::Sysctl {
             name: config.name.clone(),
             source,
         })?;
+        ensure_up(&mut socket, &config, &link).map_err(kernel)?;
+        ensure_addresses(&mut socket, &config, link.index).map_err(kernel)?;
         Ok(Self {
             index: link.index,
             config,
@@ -133,67 +210,108 @@ impl Bridge {
         Ok(reaped)
     }
 
-    /// Deletes the bridge; that it is gone already is no error.
-    pub fn destroy(self) -> Result<(), BridgeError> {
-        let kernel = |source| BridgeError::Kernel {
-            name: self.config.name.clone(),
+    /// Puts the host's ends of living containers, each with whether it is isolated, on the bridge
+    /// after it was made again; those that are gone are left out.
+    pub fn rejoin(&self, ports: &[(String, bool)]) -> Result<(), BridgeError> {
+        let kernel = |source| kernel_error(&self.config.name, source);
+        let mut socket = Socket::open(Family::Route).map_err(kernel)?;
+        let links = route::links(&mut socket).map_err(kernel)?;
+        for (name, isolated) in ports {
+            let Some(link) = links.iter().find(|link| link.name == *name) else {
+                continue;
+            };
+            let mut batch = Batch::default();
+            let join = Change {
+                up: true,
+                master: Some(self.index),
+                ..Change::default()
+            };
+            route::set_link(&mut batch, link.index, name, &join);
+            route::set_port(&mut batch, link.index, name, *isolated);
+            // it may go by itself at any moment
+            tolerate(socket.transact(&mut batch), Errno::NODEV).map_err(kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the bridge of this name; that it is gone already is no error.
+    pub fn remove(name: &str) -> Result<(), BridgeError> {
+        let refused = |source| BridgeError::Remove {
+            name: name.to_owned(),
             source,
         };
-        let mut socket = Socket::open(Family::Route).map_err(kernel)?;
+        let mut socket = Socket::open(Family::Route).map_err(refused)?;
+        let Some(link) = route::link_by_name(&mut socket, name).map_err(refused)? else {
+            return Ok(());
+        };
+        if link.kind != "bridge" {
+            let name = name.to_owned();
+            return Err(BridgeError::NotABridge { name });
+        }
         let mut batch = Batch::default();
-        route::delete(&mut batch, self.index, &self.config.name);
-        tolerate(socket.transact(&mut batch), Errno::NODEV).map_err(kernel)
+        route::delete(&mut batch, link.index, name);
+        tolerate(socket.transact(&mut batch), Errno::NODEV).map_err(refused)
+    }
+}
+
+fn kernel_error(name: &str, source: NetlinkError) -> BridgeError {
+    BridgeError::Kernel {
+        name: name.to_owned(),
+        source,
     }
 }
 
 fn check(config: &BridgeConfig) -> Result<(), BridgeError> {
-    // dev_valid_name() of the kernel; the name also becomes part of a path below /proc/sys
     let name = &config.name;
-    let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
-    if !fits || !name.bytes().all(plain) {
+    if !is_link_name(name) {
         return Err(BridgeError::Name { name: name.clone() });
     }
-    if !config.subnet.contains(config.gateway) {
-        let (gateway, subnet) = (config.gateway, config.subnet);
-        return Err(BridgeError::Gateway { gateway, subnet });
+    for side in &config.sides {
+        let outside = |gateway: &IpAddr| !side.subnet.contains(*gateway);
+        if let Some(gateway) = side.gateway.filter(outside) {
+            let subnet = side.subnet;
+            return Err(BridgeError::Gateway { gateway, subnet });
+        }
+    }
+    let minimum = minimum_mtu(config.has_ipv6());
+    if !(minimum..=MAXIMUM_MTU).contains(&config.mtu) {
+        return Err(BridgeError::Mtu {
+            name: name.clone(),
+            mtu: config.mtu,
+            minimum,
+        });
+    }
+    if config.has_ipv6() && !crate::sysctl::has_ipv6() {
+        return Err(BridgeError::NoIpv6 { name: name.clone() });
     }
     Ok(())
 }
 
 fn ensure_link(socket: &mut Socket, config: &BridgeConfig) -> Result<Link, BridgeError> {
-    let kernel = |source| BridgeError::Kernel {
-        name: config.name.clone(),
-        source,
-    };
-    let found = route::link_by_name(socket, &config.name).map_err(kernel)?;
-    let Some(link) = found else {
-        // An address of its own keeps the bridge from taking its lowest port's, which would change
-        // whenever containers come and go and break every neighbour entry for the gateway.
+    let kernel = |source| kernel_error(&config.name, source);
+    let mut found = route::link_by_name(socket, &config.name).map_err(kernel)?;
+    if found.is_none() {
+        // not up yet: first it is said whether it is to have IPv6
+        let new = NewLink {
+            mac: Some(config.mac()),
+            mtu: Some(config.mtu),
+            ..NewLink::named(&config.name, "bridge")
+        };
         let mut batch = Batch::default();
-        route::create_bridge(
-            &mut batch,
-            &config.name,
-            mac_for(config.gateway),
-            config.mtu,
-        );
+        route::create(&mut batch, &new, |_| ());
         tolerate(socket.transact(&mut batch), Errno::EXIST).map_err(kernel)?;
-        let made = route::link_by_name(socket, &config.name).map_err(kernel)?;
-        return made
+        found = route::link_by_name(socket, &config.name).map_err(kernel)?;
+    }
+    let link =
+        found
             .filter(|link| link.kind == "bridge")
             .ok_or_else(|| BridgeError::NotABridge {
                 name: config.name.clone(),
-            });
-    };
-    if link.kind != "bridge" {
-        return Err(BridgeError::NotABridge {
-            name: config.name.clone(),
-        });
-    }
-    if !link.up || link.mtu != config.mtu {
+            })?;
+    if link.mtu != config.mtu {
+        // before the settings: with packets too small, a link has none of IPv6
         let mut batch = Batch::default();
         let change = Change {
-            up: true,
             mtu: Some(config.mtu),
             ..Change::default()
         };
@@ -203,44 +321,50 @@ fn ensure_link(socket: &mut Socket, config: &BridgeConfig) -> Result<Link, Bridg
     Ok(link)
 }
 
-/// Gives the bridge its address and takes every other one of the same family.
-fn ensure_address(
+fn ensure_up(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<(), NetlinkError> {
+    if link.up {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    let up = Change {
+        up: true,
+        ..Change::default()
+    };
+    route::set_link(&mut batch, link.index, &config.name, &up);
+    socket.transact(&mut batch)
+}
+
+/// Gives the bridge its addresses and takes every other.
+fn ensure_addresses(
     socket: &mut Socket,
     config: &BridgeConfig,
     index: u32,
-) -> Result<(), netlink::NetlinkError> {
-    let wanted = Assigned {
-        link: index,
-        address: config.gateway,
-        prefix: config.subnet.prefix(),
+) -> Result<(), NetlinkError> {
+    let wanted = config.addresses();
+    let mut assigned = route::addresses(socket)?;
+    assigned.retain(|a| a.link == index);
+    let is_wanted = |a: &Assigned| wanted.contains(&(a.address, a.prefix));
+    for stale in assigned.iter().filter(|a| !is_wanted(a)) {
+        let mut batch = Batch::default();
+        route::remove_address(&mut batch, stale);
+        // an address goes by itself with the first of its network
+        tolerate(socket.transact(&mut batch), Errno::ADDRNOTAVAIL)?;
+    }
+    let is_there = |address, prefix| {
+        let same = |a: &Assigned| a.address == address && a.prefix == prefix;
+        assigned.iter().any(same)
     };
-    let assigned = route::addresses(socket)?;
-    let mine = || assigned.iter().filter(|a| a.link == index);
     let mut batch = Batch::default();
-    mine()
-        .filter(|a| **a != wanted && a.address.is_ipv4() == wanted.address.is_ipv4())
-        .for_each(|stale| route::remove_address(&mut batch, stale));
-    if !mine().any(|a| *a == wanted) {
-        route::add_address(&mut batch, index, wanted.address, wanted.prefix);
+    for (address, prefix) in wanted {
+        if !is_there(address, prefix) {
+            route::add_address(&mut batch, index, address, prefix);
+        }
     }
     if batch.messages().is_empty() {
         Ok(())
     } else {
         socket.transact(&mut batch)
     }
-}
-
-fn ensure_sysctls(config: &BridgeConfig) -> Result<(), SysctlError> {
-    let name = &config.name;
-    sysctl::ensure("ipv4/ip_forward", "1")?;
-    // A connection to a port published on 127.0.0.1 leaves by the bridge with a loopback source.
-    // What this opens for others, the guard chain of the firewall closes.
-    sysctl::ensure(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-    if config.gateway.is_ipv4() && sysctl::has_ipv6() {
-        // a network without IPv6 must not carry it (GHSA-x84c-p2g9-rqv9)
-        sysctl::ensure(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -250,8 +374,10 @@ mod tests {
     fn config(name: &str, gateway: &str) -> BridgeConfig {
         BridgeConfig {
             name: name.to_owned(),
-            subnet: "172.17.0.0/16".parse().unwrap(),
-            gateway: gateway.parse().unwrap(),
+            sides: vec![HostSide {
+                subnet: "172.17.0.0/16".parse().unwrap(),
+                gateway: Some(gateway.parse().unwrap()),
+            }],
             mtu: 1500,
         }
     }
@@ -269,5 +395,41 @@ mod tests {
     fn the_gateway_must_be_inside() {
         let result = check(&config("br0", "172.18.0.1"));
         assert!(matches!(result, Err(BridgeError::Gateway { .. })));
+    }
+
+    #[test]
+    fn the_packet_size_has_bounds() {
+        let result = |mtu| {
+            check(&BridgeConfig {
+                mtu,
+                ..config("br0", "172.17.0.1")
+            })
+        };
+        for bad in [0, 67, 65_536, u32::MAX] {
+            assert!(matches!(result(bad), Err(BridgeError::Mtu { .. })), "{bad}");
+        }
+        for good in [68, 1500, 65_535] {
+            assert!(result(good).is_ok(), "{good}");
+        }
+        let mut six = config("br0", "172.17.0.1");
+        six.mtu = 1279;
+        six.sides.push(HostSide {
+            subnet: "fd00::/64".parse().unwrap(),
+            gateway: None,
+        });
+        assert!(matches!(
+            check(&six),
+            Err(BridgeError::Mtu { minimum: 1280, .. })
+        ));
+    }
+
+    #[test]
+    fn a_bridge_without_address_has_a_mac_of_its_own() {
+        let mut lone = config("br0", "172.17.0.1");
+        assert_eq!(lone.mac(), mac_for([172, 17, 0, 1].into()));
+        lone.sides[0].gateway = None;
+        assert!(lone.mac().is_unicast());
+        assert_ne!(lone.mac(), mac_for([172, 17, 0, 1].into()));
+        assert_eq!(lone.addresses(), []);
     }
 }

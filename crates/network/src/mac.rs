@@ -1,7 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,36 @@ impl MacAddress {
     /// Returns the bytes.
     pub const fn octets(self) -> [u8; 6] {
         self.0
+    }
+
+    /// Tells whether one link can have the address: it is neither a group's nor zero.
+    pub const fn is_unicast(self) -> bool {
+        let [a, b, c, d, e, f] = self.0;
+        a & 1 == 0 && (a | b | c | d | e | f) != 0
+    }
+
+    /// Derives the IPv6 address that a link with this address has on its own (RFC 4291, appendix A).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let octets = [
+            0xfe,
+            0x80,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            a ^ 2,
+            b,
+            c,
+            0xff,
+            0xfe,
+            d,
+            e,
+            f,
+        ];
+        Ipv6Addr::from_octets(octets)
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -108,6 +138,20 @@ mod tests {
     fn derived_from_the_ip_address() {
         let mac = mac_for(IpAddr::from([172, 17, 0, 2]));
         assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+    }
+
+    #[test]
+    fn gives_the_link_local_address() {
+        let mac = MacAddress::new([2, 0x42, 0xac, 0x11, 0, 2]);
+        assert_eq!(mac.link_local().to_string(), "fe80::42:acff:fe11:2");
+    }
+
+    #[test]
+    fn groups_and_zero_are_nobodys_address() {
+        assert!(MacAddress::new([2, 0, 0, 0, 0, 1]).is_unicast());
+        assert!(!MacAddress::new([3, 0, 0, 0, 0, 1]).is_unicast());
+        assert!(!MacAddress::new([0xff; 6]).is_unicast());
+        assert!(!MacAddress::new([0; 6]).is_unicast());
     }
 
     #[test]

@@ -4,10 +4,12 @@
 
 pub(crate) mod abi;
 mod batch;
+mod own;
 mod parse;
 mod socket;
 
 pub(crate) use batch::{Attributes, Batch};
+pub(crate) use own::{Port, is_own};
 pub(crate) use parse::{Message, attributes, find, integer_be, integer_ne, text};
 pub(crate) use socket::Socket;
 

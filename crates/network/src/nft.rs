@@ -8,15 +8,24 @@ mod expression;
 mod mangle;
 mod transaction;
 
-pub(crate) use abi::{Hook, Verdict};
-pub(crate) use dump::{elements, rules};
-pub(crate) use expression::{Expressions, Interface, Register, Status};
+pub(crate) use abi::{Family, Hook, Verdict};
+pub(crate) use dump::{
+    Object, Outcome, What, elements, objects, outcomes, outcomes_of_map, tables, verdict_maps,
+};
+pub(crate) use expression::{Expressions, Value, Version, interface_name};
 pub(crate) use mangle::{End, Transport};
-pub(crate) use transaction::{Chain, Field, Map, Transaction};
+pub(crate) use transaction::{Chain, Field, Set, Transaction};
 
-/// A key of a map and the data it leads to, as the kernel holds them: each field in network byte
-/// order, padded to four bytes.
-pub(crate) type Element = (Vec<u8>, Vec<u8>);
+/// An element of a set or a map, as the kernel holds it: each field in network byte order, padded
+/// to four bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Element {
+    pub(crate) key: Vec<u8>,
+    /// The last key of an interval; empty where there is only one.
+    pub(crate) end: Vec<u8>,
+    /// What the key leads to; empty in a set.
+    pub(crate) data: Vec<u8>,
+}
 
 /// Appends a field of a key or of data.
 pub(crate) fn push_field(bytes: &mut Vec<u8>, field: &[u8]) {

@@ -1,13 +1,12 @@
 //! Sandboxes made before anybody asks for them.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::bridge::Bridge;
-use crate::sandbox::{Maker, Sandbox, SandboxError};
+use crate::sandbox::{Maker, Sandbox, SandboxError, Target};
 
 /// A new sandbox is made only when nobody has taken one for so long: making one holds the kernel's
 /// network lock (rtnl) for a millisecond, which the container just starting needs as well.
@@ -41,6 +40,7 @@ impl From<usize> for PoolSize {
 pub struct Pool {
     shared: Arc<Shared>,
     maker: Arc<Maker>,
+    target: Arc<Mutex<Target>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -68,8 +68,24 @@ enum Kind {
 impl Pool {
     /// Starts to fill a pool for the bridge; must be called in the bridge's namespace.
     pub fn new(bridge: &Bridge, size: impl Into<PoolSize>) -> Result<Self, SandboxError> {
+        Self::start(bridge, false, size.into())
+    }
+
+    /// Does the same for containers that are to reach the host, but not each other.
+    pub fn with_isolated_ports(
+        bridge: &Bridge,
+        size: impl Into<PoolSize>,
+    ) -> Result<Self, SandboxError> {
+        Self::start(bridge, true, size.into())
+    }
+
+    fn start(bridge: &Bridge, isolated: bool, size: PoolSize) -> Result<Self, SandboxError> {
+        let target = Arc::new(Mutex::new(Target {
+            bridge: bridge.clone(),
+            isolated,
+        }));
         let shared = Arc::new(Shared {
-            size: size.into(),
+            size,
             state: Mutex::new(State {
                 attached: VecDeque::new(),
                 isolated: VecDeque::new(),
@@ -80,18 +96,30 @@ impl Pool {
         });
         // the thread inherits the caller's namespace, but has a socket of its own: nobody waits
         // for its lock while it makes a link
-        let background = Maker::new(bridge.clone())?;
+        let background = Maker::new(Arc::clone(&target))?;
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("netns-pool".to_owned())
             .spawn(move || worker.refill(&background))
             .map_err(|error| SandboxError::Namespace(sys::netns::NetnsError::Thread(error)))?;
-        let maker = Arc::new(Maker::new(bridge.clone())?);
+        let maker = Arc::new(Maker::new(Arc::clone(&target))?);
         Ok(Self {
             shared,
             maker,
+            target,
             thread: Some(thread),
         })
+    }
+
+    /// Goes on with a bridge that was made again: what was ready for the old one is thrown away.
+    pub fn rebind(&self, bridge: &Bridge) {
+        self.target
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bridge = bridge.clone();
+        let stale = std::mem::take(&mut self.shared.lock().attached);
+        self.shared.changed.notify_all();
+        drop(stale);
     }
 
     /// Takes a sandbox with a link on the bridge; makes one when none is ready.
@@ -106,11 +134,6 @@ impl Pool {
         self.shared
             .take(Kind::Isolated)
             .map_or_else(|| self.maker.isolated(), Ok)
-    }
-
-    /// Takes a namespace over that a container uses already.
-    pub fn adopt(&self, namespace: OwnedFd) -> Result<Sandbox, SandboxError> {
-        self.maker.adopt(namespace)
     }
 
     /// Returns how many attached and isolated sandboxes are ready.

@@ -2,17 +2,22 @@
 
 mod abi;
 mod address;
+mod default_route;
 mod link;
+mod namespace;
 mod neighbour;
+pub(crate) mod qdisc;
 mod table;
 
 pub(crate) use address::{Assigned, add_address, addresses, remove_address};
+pub(crate) use default_route::{RouteFamily, remove_default_routes, set_default_route};
 pub(crate) use link::{
-    Change, Link, Veth, create_bridge, create_veth, delete, link_by_index, link_by_name, links,
-    set_hairpin, set_link,
+    Change, Link, NewLink, Veth, create, create_ipvlan, create_macvlan, create_veth, create_vlan,
+    delete, link_by_index, link_by_name, links, set_link, set_port,
 };
+pub(crate) use namespace::namespace_number;
 pub(crate) use neighbour::forward_to_port;
-pub(crate) use table::{add_default_route, destinations};
+pub(crate) use table::destinations;
 
 use std::net::IpAddr;
 

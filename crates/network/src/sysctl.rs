@@ -24,9 +24,18 @@ pub(crate) fn ensure(name: &str, value: &str) -> Result<(), SysctlError> {
     write(name, value)
 }
 
+/// Writes a setting, unless it has the value already, that this kernel or link may lack.
+pub(crate) fn ensure_if_present(name: &str, value: &str) -> Result<(), SysctlError> {
+    if_present(ensure(name, value))
+}
+
 /// Writes a setting that this kernel may lack.
 pub(crate) fn write_if_present(name: &str, value: &str) -> Result<(), SysctlError> {
-    match write(name, value) {
+    if_present(write(name, value))
+}
+
+fn if_present(result: Result<(), SysctlError>) -> Result<(), SysctlError> {
+    match result {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
@@ -37,6 +46,18 @@ pub(crate) fn has_ipv6() -> bool {
     rustix::fs::access("/proc/sys/net/ipv6", rustix::fs::Access::EXISTS).is_ok()
 }
 
+/// Names the links that have IPv6 settings, `all` and `default` left out.
+pub(crate) fn ipv6_links() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path("ipv6/conf"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "all" && name != "default" {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// Reads a setting; they are all shorter than the buffer.
 pub(crate) fn read(name: &str) -> io::Result<String> {
     let file = rustix::fs::open(path(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -45,7 +66,8 @@ pub(crate) fn read(name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-fn write(name: &str, value: &str) -> Result<(), SysctlError> {
+/// Writes a setting.
+pub(crate) fn write(name: &str, value: &str) -> Result<(), SysctlError> {
     let result = rustix::fs::open(path(name), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(|file| match rustix::io::write(&file, value.as_bytes())? {
             length if length == value.len() => Ok(()),

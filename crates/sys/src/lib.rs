@@ -5,6 +5,8 @@
 
 pub mod bpf;
 pub mod datagram;
+pub mod datagrams;
+pub mod descriptors;
 pub mod heap;
 pub mod memfd;
 pub mod mount;

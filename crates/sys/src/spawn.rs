@@ -64,7 +64,8 @@ impl Spawned {
 /// Starts a program with one argument, its name, and no environment.
 ///
 /// Its standard input is `stdin`, its output and error stream `/dev/null`; every other fd must be
-/// close-on-exec. posix_spawn(3) of glibc shares the caller's memory until execve(2).
+/// close-on-exec. It may have as many files open as this process when that was started.
+/// posix_spawn(3) of glibc shares the caller's memory until execve(2).
 ///
 /// # Errors
 ///
@@ -92,6 +93,7 @@ pub fn spawn(program: &CStr, name: &CStr, stdin: BorrowedFd<'_>) -> io::Result<S
     check(error)?;
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
     // nobody but this process can reap the child, so the number is still the child's
+    crate::descriptors::restore_for(pid);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     Ok(Spawned { pid, pidfd })
 }

@@ -9,35 +9,38 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const NAMESPACE: &str = "gorae-bench";
-const CGROUP: &str = "/gorae-bench";
+/// The name of the engine that most rows measure.
+pub(crate) const MAIN: &str = "gorae-bench";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running engine; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Gorae {
+    /// Of its network namespace and its cgroup.
+    name: &'static str,
     program: PathBuf,
     folder: PathBuf,
     daemon: Child,
 }
 
 impl Gorae {
-    pub(crate) fn start(root: &Path, bench: &Path) -> Result<Self> {
-        let program = root.join("target/gorae/bin/gorae");
+    /// Starts an engine of this name from a folder of programs.
+    pub(crate) fn start(name: &'static str, programs: &Path, bench: &Path) -> Result<Self> {
+        let program = programs.join("gorae");
         if !program.is_file() {
             bail!("{} is missing: run 'make build' first", program.display());
         }
-        make_namespace()?;
-        let folder = bench.join("engine");
-        for name in ["root", "run"] {
-            fs::create_dir_all(folder.join(name))
+        make_namespace(name)?;
+        let folder = bench.join(name);
+        for part in ["root", "run"] {
+            fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("create {}", folder.display()))?;
         }
         let log = File::create(folder.join("engine.log")).context("create the engine's log")?;
         let daemon = Command::new("nsenter")
-            .arg(format!("--net={}", namespace_file()))
+            .arg(format!("--net={}", namespace_file(name)))
             .arg(&program)
-            .args(["daemon", "--cgroup-parent", CGROUP, "--root"])
+            .args(["daemon", "--cgroup-parent", &format!("/{name}"), "--root"])
             .arg(folder.join("root"))
             .arg("--run")
             .arg(folder.join("run"))
@@ -47,6 +50,7 @@ impl Gorae {
             .spawn()
             .context("start the engine")?;
         let mut gorae = Self {
+            name,
             program,
             folder,
             daemon,
@@ -113,12 +117,17 @@ impl Gorae {
     }
 
     /// A program in the engine's network.
-    pub(crate) fn inside(program: &Path) -> Command {
+    pub(crate) fn inside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .arg(format!("--net={}", namespace_file()))
+            .arg(format!("--net={}", self.namespace()))
             .arg(program);
         command
+    }
+
+    /// The file of the engine's network namespace.
+    pub(crate) fn namespace(&self) -> String {
+        namespace_file(self.name)
     }
 
     fn remove_containers(&self) -> Result<()> {
@@ -144,23 +153,52 @@ impl Drop for Gorae {
                 self.daemon.id()
             );
         }
-        if let Err(error) = output(Command::new("ip").args(["netns", "delete", NAMESPACE])) {
+        if let Err(error) = output(Command::new("ip").args(["netns", "delete", self.name])) {
             println!("xtask: {error:#}");
         }
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             println!("xtask: cannot remove {}: {error}", self.folder.display());
         }
+        for folder in cgroups(self.name) {
+            remove_cgroups(&folder);
+        }
     }
 }
 
-fn namespace_file() -> String {
-    format!("/run/netns/{NAMESPACE}")
+/// The cgroups of this name, in the hierarchy of version 2 and in those of version 1.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(base).into_iter().flatten().flatten();
+    let hierarchies = hierarchies.map(|entry| entry.path());
+    std::iter::once(base.to_path_buf())
+        .chain(hierarchies)
+        .map(|hierarchy| hierarchy.join(name))
+        .collect()
 }
 
-fn make_namespace() -> Result<()> {
-    if !Path::new(&namespace_file()).exists() {
-        output(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
+/// Removes a cgroup from its leaves up; its last processes may still be ending.
+fn remove_cgroups(folder: &Path) {
+    let parts = fs::read_dir(folder).into_iter().flatten().flatten();
+    for part in parts.filter(|part| part.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroups(&part.path());
     }
-    output(Command::new("ip").args(["-n", NAMESPACE, "link", "set", "lo", "up"]))?;
+    for _ in 0..40 {
+        if !folder.exists() || fs::remove_dir(folder).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    println!("xtask: cannot remove {}", folder.display());
+}
+
+fn namespace_file(name: &str) -> String {
+    format!("/run/netns/{name}")
+}
+
+fn make_namespace(name: &str) -> Result<()> {
+    if !Path::new(&namespace_file(name)).exists() {
+        output(Command::new("ip").args(["netns", "add", name]))?;
+    }
+    output(Command::new("ip").args(["-n", name, "link", "set", "lo", "up"]))?;
     Ok(())
 }

@@ -2,82 +2,33 @@
 //!
 //! Subjects take turns in short rounds, so that what else the machine does falls on all of them.
 //! Every sample is kept: `bench/runs` holds the raw figures and the table made from them.
+//! What cannot be measured is named in the table with its reason, and the run goes on.
 
 mod gorae;
 mod image;
 mod memory;
+mod network;
 mod peers;
+mod plan;
 mod report;
 mod rows;
 mod subject;
+mod turns;
 
 use anyhow::{Context, Result, bail};
 use gorae::Gorae;
 use peers::Peers;
+use plan::Plan;
 use report::{Report, Row};
 use std::path::{Path, PathBuf};
-
-/// How much is measured.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    name: Option<String>,
-    /// Turns of each subject.
-    rounds: u32,
-    /// Samples a turn.
-    samples: u32,
-    /// Turns of what takes seconds.
-    long_rounds: u32,
-    /// The rows to measure; all when empty.
-    only: Vec<String>,
-}
-
-impl Plan {
-    fn parse(words: &[String]) -> Result<Self> {
-        let mut plan = Self {
-            name: None,
-            rounds: 8,
-            samples: 5,
-            long_rounds: 3,
-            only: Vec::new(),
-        };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || {
-                words
-                    .next()
-                    .cloned()
-                    .with_context(|| format!("{word} wants a value"))
-            };
-            match word.as_str() {
-                "--name" => plan.name = Some(value()?),
-                "--quick" => (plan.rounds, plan.samples, plan.long_rounds) = (2, 3, 1),
-                "--only" => plan.only = value()?.split(',').map(str::to_owned).collect(),
-                other => bail!("unknown flag {other}"),
-            }
-        }
-        match plan
-            .only
-            .iter()
-            .find(|row| !rows::NAMES.contains(&row.as_str()))
-        {
-            Some(unknown) => bail!(
-                "unknown row {unknown}: there are {}",
-                rows::NAMES.join(", ")
-            ),
-            None => Ok(plan),
-        }
-    }
-
-    fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|wanted| wanted == row)
-    }
-}
 
 /// What the rows measure with.
 #[derive(Debug)]
 pub(crate) struct Bench {
     plan: Plan,
     folder: PathBuf,
+    programs: PathBuf,
+    tarball: PathBuf,
     gorae: Gorae,
     /// Absent where the tool that sets the peers up is.
     peers: Option<Peers>,
@@ -93,56 +44,89 @@ fn root() -> &'static Path {
 /// Measures what the words ask for, and writes the report.
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let plan = Plan::parse(words)?;
-    let folder = root().join("target/bench");
-    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    println!("==> Preparing images");
-    let tarball = image::busybox(&folder)?;
-    let peers = Peers::find(root())?;
-    if peers.is_none() {
-        println!("==> The peers' tool is missing: only Gorae is measured");
-    }
-    println!("==> Starting the engines");
-    let gorae = Gorae::start(root(), &folder)?;
-    let docker_cli = Some(root().join("target/docker-cli/docker")).filter(|path| path.is_file());
-    let bench = Bench {
-        plan,
-        folder,
-        gorae,
-        peers,
-        docker_cli,
-    };
-    bench.load(&tarball)?;
+    let bench = Bench::start(plan)?;
+    bench.load()?;
     let rows = bench.measure();
-    // a row that fails leaves nothing either
+    // rows that failed leave nothing either
     let cleaned = bench.clean();
-    let report = Report::new(&bench, rows?)?;
+    let report = Report::new(&bench, rows)?;
+    report.write(&root().join("bench/runs"))?;
     cleaned?;
-    report.write(&root().join("bench/runs"))
+    match report.failures().len() {
+        0 => Ok(()),
+        count => bail!("not measured: {count}; the report says why"),
+    }
 }
 
 impl Bench {
+    /// Makes the images, and starts the engines.
+    fn start(plan: Plan) -> Result<Self> {
+        let folder = root().join("target/bench");
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        println!("==> Preparing images");
+        let tarball = image::busybox(&folder)?;
+        let peers = Peers::find(root(), plan.peers.as_deref())?;
+        if peers.is_none() {
+            println!("==> The peers' tool is missing: only Gorae is measured");
+        }
+        println!("==> Starting the engines");
+        let programs = plan
+            .programs
+            .clone()
+            .unwrap_or_else(|| root().join("target/gorae/bin"));
+        let gorae = Gorae::start(gorae::MAIN, &programs, &folder)?;
+        let docker_cli =
+            Some(root().join("target/docker-cli/docker")).filter(|path| path.is_file());
+        Ok(Self {
+            plan,
+            folder,
+            programs,
+            tarball,
+            gorae,
+            peers,
+            docker_cli,
+        })
+    }
+
     /// Gives every engine the same small image.
-    fn load(&self, tarball: &Path) -> Result<()> {
-        self.gorae
-            .call(&["import", &tarball.to_string_lossy(), image::BUSYBOX])?;
+    fn load(&self) -> Result<()> {
+        let tarball = self.tarball.to_string_lossy();
+        self.gorae.call(&["import", &tarball, image::BUSYBOX])?;
         if let Some(peers) = &self.peers {
-            peers.load(tarball)?;
+            peers.load(&self.tarball)?;
         }
         Ok(())
     }
 
-    fn measure(&self) -> Result<Vec<Row>> {
+    fn measure(&self) -> Vec<Row> {
         let mut found = Vec::new();
         for (name, row) in rows::ALL {
-            if self.plan.wants(name) {
-                println!("==> Measuring {name}");
-                found.extend(row(self).with_context(|| format!("measure {name}"))?);
+            if self.plan.wants(plan::ENGINE, name) {
+                found.extend(one(name, || row(self)));
             }
         }
-        Ok(found)
+        if network::NAMES
+            .iter()
+            .any(|name| self.plan.wants(plan::NETWORK, name))
+        {
+            found.extend(network::measure(self));
+        }
+        found
     }
 
     fn clean(&self) -> Result<()> {
         self.peers.as_ref().map_or(Ok(()), Peers::clean)
     }
+}
+
+/// Measures one row, or says why it could not be.
+fn one(name: &str, row: impl FnOnce() -> Result<Vec<Row>>) -> Vec<Row> {
+    println!("==> Measuring {name}");
+    let begun = std::time::Instant::now();
+    let rows = row().unwrap_or_else(|error| {
+        println!("    failed: {error:#}");
+        vec![Row::failed(name, &error)]
+    });
+    println!("    took {:.0} s", begun.elapsed().as_secs_f64());
+    rows
 }

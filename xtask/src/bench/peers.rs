@@ -43,8 +43,8 @@ impl Drop for Peers {
 
 impl Peers {
     /// Finds the tool, builds the root where it is missing, and starts dockerd unless it runs.
-    pub(crate) fn find(workspace: &Path) -> Result<Option<Self>> {
-        let tool = workspace.join(TOOL);
+    pub(crate) fn find(workspace: &Path, tool: Option<&Path>) -> Result<Option<Self>> {
+        let tool = tool.map_or_else(|| workspace.join(TOOL), Path::to_path_buf);
         if !tool.is_file() {
             return Ok(None);
         }
@@ -117,6 +117,31 @@ impl Peers {
                 program,
             ])
             .envs(VARIABLES);
+        command
+    }
+
+    /// The process in whose root and network the peers' programs run.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// The folder of the peers' root.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A program of the peers' root in the network of a file.
+    pub(crate) fn in_network(&self, network: &str, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--target",
+            &self.holder.id().to_string(),
+            "--mount",
+            "--root",
+            "--wd",
+            &format!("--net={network}"),
+            program,
+        ]);
         command
     }
 

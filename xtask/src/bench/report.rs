@@ -4,7 +4,7 @@ use super::Bench;
 use super::subject::output;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +14,8 @@ use std::process::Command;
 pub(crate) struct Figure {
     pub(crate) subject: String,
     pub(crate) samples: Vec<f64>,
+    /// Why there are no more samples.
+    pub(crate) failure: Option<String>,
 }
 
 impl Figure {
@@ -21,6 +23,7 @@ impl Figure {
         Self {
             subject: subject.to_owned(),
             samples: Vec::new(),
+            failure: None,
         }
     }
 
@@ -37,6 +40,10 @@ impl Figure {
 pub(crate) enum Unit {
     Milliseconds,
     Megabytes,
+    GigabitsPerSecond,
+    PerSecond,
+    Percent,
+    Count,
 }
 
 impl Unit {
@@ -44,6 +51,10 @@ impl Unit {
         match self {
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
+            Self::GigabitsPerSecond => "Gbit/s",
+            Self::PerSecond => "/s",
+            Self::Percent => "%",
+            Self::Count => "",
         }
     }
 }
@@ -72,6 +83,37 @@ impl Goal {
     }
 }
 
+/// What a figure may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::AtLeast(limit) => figure >= limit,
+            Self::AtMost(limit) => figure <= limit,
+        }
+    }
+
+    /// Whether one digit after the point would hide what it is about.
+    fn is_fine(self) -> bool {
+        let (Self::AtLeast(limit) | Self::AtMost(limit)) = self;
+        limit < 2.0
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(limit) => write!(text, "at least {limit}"),
+            Self::AtMost(limit) => write!(text, "at most {limit}"),
+        }
+    }
+}
+
 /// One line of the report.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -79,6 +121,8 @@ pub(crate) struct Row {
     unit: Unit,
     pub(crate) figures: Vec<Figure>,
     pub(crate) goals: Vec<Goal>,
+    /// Why there is nothing of this row.
+    failure: Option<String>,
 }
 
 impl Row {
@@ -88,7 +132,29 @@ impl Row {
             unit,
             figures,
             goals: Vec::new(),
+            failure: None,
         }
+    }
+
+    /// A row that could not be measured.
+    pub(crate) fn failed(title: &str, error: &anyhow::Error) -> Self {
+        Self {
+            failure: Some(format!("{error:#}")),
+            ..Self::new(title, Unit::Count, Vec::new())
+        }
+    }
+
+    /// What could not be measured, and why.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let of_figures = self.figures.iter().filter_map(|figure| {
+            let failure = figure.failure.as_ref()?;
+            let failure = on_a_line(failure);
+            Some(format!("{}, {}: {failure}", self.title, figure.subject))
+        });
+        let own = self.failure.iter();
+        own.map(|failure| format!("{}: {}", self.title, on_a_line(failure)))
+            .chain(of_figures)
+            .collect()
     }
 
     /// The median of a subject's samples.
@@ -101,27 +167,25 @@ impl Row {
 
     /// Asks that gorae be this many times as fast as another.
     pub(crate) fn goal_times_faster(&mut self, other: &str, times: f64) {
-        let ratio = self
-            .median(other)
-            .zip(self.median("gorae"))
-            .map(|(other, own)| other / own);
-        let found = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.1})"));
-        self.goals.push(Goal::new(
-            &format!("{other} / gorae at least {times}{found}"),
-            ratio.map(|ratio| ratio >= times),
-        ));
+        self.goal_ratio(other, "gorae", Bound::AtLeast(times));
     }
 
     /// Asks that gorae take at most this many times what another takes.
     pub(crate) fn goal_times_of(&mut self, other: &str, times: f64) {
+        self.goal_ratio("gorae", other, Bound::AtMost(times));
+    }
+
+    /// Asks for a bound of the ratio of two subjects' medians.
+    pub(crate) fn goal_ratio(&mut self, over: &str, under: &str, bound: Bound) {
         let ratio = self
-            .median("gorae")
-            .zip(self.median(other))
-            .map(|(own, other)| own / other);
-        let found = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.1})"));
+            .median(over)
+            .zip(self.median(under))
+            .map(|(over, under)| over / under);
+        let digits = if bound.is_fine() { 2 } else { 1 };
+        let found = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.digits$})"));
         self.goals.push(Goal::new(
-            &format!("gorae / {other} at most {times}{found}"),
-            ratio.map(|ratio| ratio <= times),
+            &format!("{over} / {under} {bound}{found}"),
+            ratio.map(|ratio| bound.holds(ratio)),
         ));
     }
 
@@ -135,16 +199,19 @@ impl Row {
     }
 
     fn json(&self) -> Value {
-        let figures = self.figures.iter().map(|figure| json!({"subject": figure.subject, "median": figure.quantile(50), "samples": figure.samples}));
+        let figures = self.figures.iter().map(|figure| json!({"subject": figure.subject, "median": figure.quantile(50), "samples": figure.samples, "failure": figure.failure}));
         let goals = self
             .goals
             .iter()
             .map(|goal| json!({"goal": goal.text, "met": goal.met}));
-        json!({"row": self.title, "unit": self.unit.name(), "figures": figures.collect::<Vec<_>>(), "goals": goals.collect::<Vec<_>>()})
+        json!({"row": self.title, "unit": self.unit.name(), "figures": figures.collect::<Vec<_>>(), "goals": goals.collect::<Vec<_>>(), "failure": self.failure})
     }
 
     fn markdown(&self) -> String {
         let mut text = String::new();
+        if self.failure.is_some() {
+            return format!("| {} | - | failed | | | | 0 | |\n", self.title);
+        }
         for (number, figure) in self.figures.iter().enumerate() {
             let cell = |percent| {
                 figure
@@ -163,17 +230,35 @@ impl Row {
                 String::new()
             };
             let (unit, count) = (self.unit.name(), figure.samples.len());
+            let median = match &figure.failure {
+                Some(_) => "failed".to_owned(),
+                None => format!("{} {unit}", cell(50)).trim_end().to_owned(),
+            };
             // a String takes all that is written to it
             let _ = writeln!(
                 text,
-                "| {title} | {} | {} {unit} | {} | {} | {count} | {goals} |",
+                "| {title} | {} | {median} | {} | {} | {} | {count} | {goals} |",
                 figure.subject,
-                cell(50),
                 cell(0),
-                cell(90)
+                cell(90),
+                cell(99)
             );
         }
         text
+    }
+}
+
+/// The beginning of a failure's text, in one line.
+fn on_a_line(failure: &str) -> String {
+    const LONGEST: usize = 300;
+    let words: Vec<&str> = failure.split_whitespace().collect();
+    // where the checkout is belongs to no report
+    let line = words
+        .join(" ")
+        .replace(&*super::root().to_string_lossy(), ".");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
     }
 }
 
@@ -222,6 +307,11 @@ impl Report {
         })
     }
 
+    /// What could not be measured, and why.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.rows.iter().flat_map(Row::failures).collect()
+    }
+
     /// Writes the raw figures and the table, and shows the table.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
@@ -267,8 +357,13 @@ impl Report {
             list(&self.machine),
             list(&self.versions)
         );
-        text.push_str("| what | by | median | least | 90 % | samples | to reach |\n|---|---|---|---|---|---|---|\n");
+        text.push_str("| what | by | median | least | 90 % | 99 % | samples | to reach |\n|---|---|---|---|---|---|---|---|\n");
         text.extend(self.rows.iter().map(Row::markdown));
+        let failures = self.failures();
+        if !failures.is_empty() {
+            text.push_str("\nNot measured:\n");
+            text.extend(failures.iter().map(|failure| format!("- {failure}\n")));
+        }
         text
     }
 }
@@ -297,6 +392,7 @@ mod tests {
         Figure {
             subject: subject.to_owned(),
             samples: samples.to_vec(),
+            failure: None,
         }
     }
 
@@ -324,6 +420,18 @@ mod tests {
             row.goals.iter().map(Goal::mark).collect::<Vec<_>>(),
             ["reached", "not measured", "missed"]
         );
-        assert!(row.markdown().starts_with("| run | gorae | 10.00 ms | 10.00 | 10.00 | 1 | docker / gorae at least 20 (21.0): reached;"));
+        assert!(row.markdown().starts_with("| run | gorae | 10.00 ms | 10.00 | 10.00 | 10.00 | 1 | docker / gorae at least 20 (21.0): reached;"));
+    }
+
+    #[test]
+    fn failures() {
+        let error = anyhow::anyhow!("no\nluck").context("measure");
+        let row = Row::failed("dns", &error);
+        assert_eq!(row.failures(), ["dns: measure: no luck"]);
+        let mut figure = figure("podman", &[1.0]);
+        figure.failure = Some("gone".to_owned());
+        let row = Row::new("http", Unit::Count, vec![figure]);
+        assert_eq!(row.failures(), ["http, podman: gone"]);
+        assert!(row.markdown().starts_with("| http | podman | failed |"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is measured, a row each.
+//! The suite `engine`: what is measured of containers and images, a row each.
 
 use super::peers::{PODMAN_BUSYBOX, Peers, REGISTRY, remove};
 use super::report::{Figure, Goal, Row, Unit};
@@ -336,7 +336,7 @@ fn pull(bench: &Bench) -> Result<Vec<Row>> {
         bail!("the registry is the peers': their tool is missing")
     };
     let large = image::large(&bench.folder)?;
-    let _registries = peers.start_registries(super::gorae::Gorae::inside)?;
+    let _registries = peers.start_registries(|tool| bench.gorae.inside(tool))?;
     let name = format!("{REGISTRY}/{}", image::LARGE);
     let source = format!("oci:{}:large", Peers::seen(&large.layout));
     peers.call(&[

@@ -7,7 +7,7 @@ pub(crate) static VERB: Verb = Verb {
     about: "Create a new container",
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     operands: Operands::verbatim(1),
-    flags: &[create::flags::FLAGS],
+    flags: &[create::flags::LIMITS, create::flags::FLAGS],
     examples: &[(
         "create --name job busybox sleep 60",
         "Make a container that 'gorae start job' runs",

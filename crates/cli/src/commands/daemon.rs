@@ -5,88 +5,77 @@ use crate::failure::Failure;
 use crate::globals;
 use anyhow::Context;
 use api::client::Endpoint;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
+
+mod network;
 
 pub(crate) static VERB: Verb = Verb {
     about: "Run the engine",
     usage: "[OPTIONS]",
     operands: Operands::NONE,
-    flags: &[&[
-        Flag::one(
-            "bip",
-            "cidr",
-            "Address and prefix length of the default bridge (default: a free subnet)",
-        ),
-        Flag::one(
-            "bridge",
-            "string",
-            "Name of the default bridge (default \"gorae0\")",
-        ),
-        Flag::one(
-            "cgroup-parent",
-            "string",
-            "Cgroup below which containers get theirs (default \"/gorae\")",
-        ),
-        Flag::one(
-            "default-address",
-            "ip",
-            "Host address of published ports that name none (default 0.0.0.0)",
-        ),
-        Flag::switch("detached", "Leave the terminal's session").hidden(),
-        Flag::one(
-            "docker-socket",
-            "path",
-            "Listen here too, where Docker's clients look (/var/run/docker.sock)",
-        ),
-        Flag::one(
-            "group",
-            "string",
-            "Group that may use the sockets (default \"gorae\", else \"docker\")",
-        ),
-        Flag::many(
-            "host",
-            "list",
-            "Unix socket to listen on (default \"unix:///run/gorae/gorae.sock\")",
-        )
-        .short('H'),
-        Flag::many(
-            "insecure-registry",
-            "list",
-            "Registry that may be reached without TLS",
-        ),
-        Flag::one(
-            "log-format",
-            "string",
-            "Form of the log: \"text\" or \"json\" (default \"text\")",
-        ),
-        Flag::one(
-            "log-level",
-            "string",
-            "What is logged: a level, or a filter such as info,engine=debug (default \"info\")",
-        )
-        .short('l'),
-        Flag::one(
-            "root",
-            "path",
-            "Folder of everything that lasts (default \"/var/lib/gorae\")",
-        ),
-        Flag::one(
-            "run",
-            "path",
-            "Folder of everything that ends with the boot (default \"/run/gorae\")",
-        ),
-        Flag::one(
-            "shim",
-            "path",
-            "The gorae-shim program (default: beside this program)",
-        ),
-        Flag::one(
-            "warm",
-            "int",
-            "Network namespaces and shims that are kept ready (default 3)",
-        ),
-    ]],
+    flags: &[
+        network::FLAGS,
+        &[
+            Flag::one(
+                "cgroup-parent",
+                "string",
+                "Cgroup below which containers get theirs (default \"/gorae\")",
+            ),
+            Flag::switch("detached", "Leave the terminal's session").hidden(),
+            Flag::one(
+                "docker-socket",
+                "path",
+                "Listen here too, where Docker's clients look (/var/run/docker.sock)",
+            ),
+            Flag::one(
+                "group",
+                "string",
+                "Group that may use the sockets (default \"gorae\", else \"docker\")",
+            ),
+            Flag::many(
+                "host",
+                "list",
+                "Unix socket to listen on (default \"unix:///run/gorae/gorae.sock\")",
+            )
+            .short('H'),
+            Flag::many(
+                "insecure-registry",
+                "list",
+                "Registry that may be reached without TLS",
+            ),
+            Flag::one(
+                "log-format",
+                "string",
+                "Form of the log: \"text\" or \"json\" (default \"text\")",
+            ),
+            Flag::one(
+                "log-level",
+                "string",
+                "What is logged: a level, or a filter such as info,engine=debug (default \"info\")",
+            )
+            .short('l'),
+            Flag::one(
+                "root",
+                "path",
+                "Folder of everything that lasts (default \"/var/lib/gorae\")",
+            ),
+            Flag::one(
+                "run",
+                "path",
+                "Folder of everything that ends with the boot (default \"/run/gorae\")",
+            ),
+            Flag::one(
+                "shim",
+                "path",
+                "The gorae-shim program (default: beside this program)",
+            ),
+            Flag::one(
+                "warm",
+                "int",
+                "Network namespaces and shims that are kept ready (default 6)",
+            ),
+        ],
+    ],
     examples: &[
         ("daemon", "Run the engine in this terminal"),
         (
@@ -96,6 +85,14 @@ pub(crate) static VERB: Verb = Verb {
         (
             "daemon --root /srv/gorae --default-address 127.0.0.1",
             "Keep data elsewhere, publish ports to this host only",
+        ),
+        (
+            "daemon --publish-policy host-firewall",
+            "Leave it to the host's firewall who reaches published ports",
+        ),
+        (
+            "daemon --default-address-pool base=10.64.0.0/12,size=24 --ipv6",
+            "Take subnets from a network of your own, give the default bridge IPv6",
         ),
     ],
     run: |call| Box::pin(async move { run(call) }),
@@ -129,13 +126,7 @@ fn config(call: &Call) -> anyhow::Result<daemon::Config> {
         Some(shim) => shim,
         None => beside_us()?,
     };
-    if let Some(bridge) = call.text("bridge") {
-        bridge.clone_into(&mut engine.bridge);
-    }
-    engine.bip = call.parsed("bip", parse_bip)?;
-    if let Some(address) = call.parsed("default-address", parse_address)? {
-        engine.publish_address = address.into();
-    }
+    network::read(call, &mut engine)?;
     if let Some(parent) = path("cgroup-parent") {
         engine.cgroup_parent = parent;
     }
@@ -200,20 +191,4 @@ fn log_json(call: &Call) -> Result<bool, Failure> {
         Some("json") => Ok(true),
         Some(other) => Err(call.invalid("log-format", other, "must be text or json")),
     }
-}
-
-fn parse_address(text: &str) -> Result<Ipv4Addr, String> {
-    text.parse()
-        .map_err(|_| format!("{text} is no IPv4 address"))
-}
-
-fn parse_bip(text: &str) -> Result<(Ipv4Addr, u8), String> {
-    let invalid = || format!("invalid CIDR address: {text}");
-    let (address, length) = text.split_once('/').ok_or_else(invalid)?;
-    let length: u8 = length
-        .parse()
-        .ok()
-        .filter(|length| (1..=30).contains(length))
-        .ok_or_else(invalid)?;
-    Ok((address.parse().map_err(|_| invalid())?, length))
 }

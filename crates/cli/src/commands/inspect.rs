@@ -61,10 +61,16 @@ pub(crate) static NETWORK: Verb = Verb {
         FORMAT,
         Flag::switch("verbose", "Verbose output for diagnostics").short('v'),
     ]],
-    examples: &[(
-        "network inspect bridge",
-        "Show the default network and who is in it",
-    )],
+    examples: &[
+        (
+            "network inspect bridge",
+            "Show the default network and who is in it",
+        ),
+        (
+            "network inspect -f '{{range .IPAM.Config}}{{.Subnet}} {{end}}' front",
+            "Show a network's subnets",
+        ),
+    ],
     run: |call| Box::pin(of_kinds(call, &["network"])),
 };
 
@@ -126,6 +132,7 @@ async fn find(call: &Call, name: &str, kinds: &[&str]) -> Result<Value, String> 
 }
 
 async fn one(call: &Call, name: &str, kind: &str) -> Result<Value, ClientError> {
+    let verbose = *kind == *"network" && call.on("verbose");
     let sized = *kind == *"container" && call.on("size");
     let name = encode_component(name);
     let path = match kind {
@@ -137,6 +144,7 @@ async fn one(call: &Call, name: &str, kind: &str) -> Result<Value, ClientError> 
     call.client
         .get(&path)
         .query_flag("size", sized)
+        .query_flag("verbose", verbose)
         .fetch()
         .await
 }

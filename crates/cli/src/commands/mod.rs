@@ -1,6 +1,7 @@
 //! The verbs, one a file.
 
 pub(crate) mod attach;
+pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod daemon;
@@ -16,6 +17,10 @@ pub(crate) mod kill;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod logs;
+pub(crate) mod network_audit;
+pub(crate) mod network_connect;
+pub(crate) mod network_create;
+pub(crate) mod network_rm;
 pub(crate) mod networks;
 pub(crate) mod pause;
 pub(crate) mod port;

@@ -2,8 +2,8 @@
 
 use super::{FILTER, FORMAT};
 use crate::args::{Call, Flag, Operands, Verb};
-use crate::format::{Format, Listing, Row, short_id};
-use crate::{connect, filter, output};
+use crate::format::{Format, Listing, Row, natural, short_id};
+use crate::{connect, filter, output, units};
 use api::network::Network;
 
 pub(crate) static VERB: Verb = Verb {
@@ -16,7 +16,13 @@ pub(crate) static VERB: Verb = Verb {
         Flag::switch("no-trunc", "Do not truncate the output"),
         Flag::switch("quiet", "Only display network IDs").short('q'),
     ]],
-    examples: &[("network ls", "List networks")],
+    examples: &[
+        ("network ls", "List networks"),
+        (
+            "network ls -f driver=bridge --format '{{.Name}} {{.Labels}}'",
+            "List those of one driver, with their labels",
+        ),
+    ],
     run: |call| Box::pin(run(call)),
 };
 
@@ -49,7 +55,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .get("/networks")
         .query_opt("filters", filter::parameter(&filters));
     let mut networks: Vec<Network> = request.fetch().await?;
-    networks.sort_by(|a, b| a.name.cmp(&b.name));
+    networks.sort_by(|a, b| natural(&a.name, &b.name));
     let full = call.on("no-trunc");
     let rows: Vec<Row> = networks.iter().map(|network| row(network, full)).collect();
     output::raw(format.render(&LISTING, &rows)?.as_bytes())?;
@@ -70,6 +76,6 @@ fn row(network: &Network, full: bool) -> Row {
         .with("IPv4", network.enable_ipv4.to_string())
         .with("IPv6", network.enable_ipv6.to_string())
         .with("Internal", network.internal.to_string())
-        .with("CreatedAt", network.created.as_str())
+        .with("CreatedAt", units::go_time_of(&network.created))
         .with_labels(network.labels.clone().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `gorae system prune`, and the `prune` of containers, images and volumes.
+//! `gorae system prune`, and the `prune` of containers, images, networks and volumes.
 
 use crate::args::{Call, Flag, Operands, Verb};
 use crate::output::{self, confirm};
@@ -46,6 +46,21 @@ pub(crate) static IMAGES: Verb = Verb {
             "all dangling images"
         };
         Box::pin(one(call, what, Kind::Images))
+    },
+};
+
+pub(crate) static NETWORKS: Verb = Verb {
+    about: "Remove all unused networks",
+    usage: "[OPTIONS]",
+    operands: Operands::NONE,
+    flags: &[&[FILTER, FORCE]],
+    examples: &[(
+        "network prune --filter until=24h",
+        "Remove networks without containers that were made a day ago or before",
+    )],
+    run: |call| {
+        let what = "all custom networks not used by at least one container";
+        Box::pin(one(call, what, Kind::Networks))
     },
 };
 
@@ -106,7 +121,10 @@ async fn one(call: &Call, what: &str, kind: Kind) -> anyhow::Result<u8> {
     }
     connect::ready(&call.client, &call.globals).await?;
     let reclaimed = prune(call, kind, &filters).await?;
-    output::line(format!("Total reclaimed space: {}", space(reclaimed)))?;
+    // a network takes none
+    if kind != Kind::Networks {
+        output::line(format!("Total reclaimed space: {}", space(reclaimed)))?;
+    }
     Ok(0)
 }
 

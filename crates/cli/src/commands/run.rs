@@ -14,6 +14,7 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     operands: Operands::verbatim(1),
     flags: &[
+        create::flags::LIMITS,
         create::flags::FLAGS,
         &[
             Flag::switch(
@@ -41,6 +42,14 @@ pub(crate) static VERB: Verb = Verb {
         (
             "run --rm -m 256m --cpus 0.5 busybox sh -c 'echo limited'",
             "Limit memory and processor time",
+        ),
+        (
+            "run -d --network front --network name=back,alias=db,gw-priority=1 busybox sleep 60",
+            "Join two networks; the second has the way out, and knows the container as db",
+        ),
+        (
+            "run -d --net-ingress 20mbit --net-egress 5mbit nginx",
+            "Limit what a container receives and sends",
         ),
     ],
     run: |call| Box::pin(run(call)),

@@ -2,7 +2,7 @@
 
 use super::{FILTER, FORMAT};
 use crate::args::{Call, Flag, Operands, Verb};
-use crate::format::{Format, Listing, Row};
+use crate::format::{Format, Listing, Row, natural};
 use crate::output::complain;
 use crate::{connect, filter, output, units};
 use api::volume::{ListResponse, Volume};
@@ -57,7 +57,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         complain(format!("WARNING: {warning}"));
     }
     let mut volumes = answer.volumes.unwrap_or_default();
-    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    volumes.sort_by(|a, b| natural(&a.name, &b.name));
     let rows: Vec<Row> = volumes.iter().map(row).collect();
     output::raw(format.render(&LISTING, &rows)?.as_bytes())?;
     Ok(0)

@@ -20,7 +20,7 @@ pub(crate) fn from_flags(call: &Call) -> Result<Vec<String>, Failure> {
 }
 
 /// All labels: those of `--label-file` first, then those of `--label`.
-pub(super) fn labels(call: &Call) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn labels(call: &Call) -> Result<BTreeMap<String, String>, Failure> {
     let mut lines = Vec::new();
     for path in call.list("label-file") {
         lines.extend(read_file(path, Missing::Dropped)?);
@@ -36,7 +36,7 @@ pub(super) fn labels(call: &Call) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 /// The values of a flag as a map; a value without `=` is a key with nothing.
-pub(super) fn map(call: &Call, flag: &str) -> BTreeMap<String, String> {
+pub(crate) fn map(call: &Call, flag: &str) -> BTreeMap<String, String> {
     split_map(&call.list(flag), '=')
 }
 

@@ -1,42 +1,14 @@
-//! The flags that `run` and `create` share.
+//! The flags that `run`, `create` and `update` share.
 
 use crate::args::Flag;
 
-pub(crate) const FLAGS: &[Flag] = &[
-    Flag::many(
-        "add-host",
-        "list",
-        "Add a custom host-to-IP mapping (host:ip)",
-    ),
-    Flag::many(
-        "annotation",
-        "map",
-        "Add an annotation to the container (passed through to the OCI runtime)",
-    ),
-    Flag::many("attach", "list", "Attach to STDIN, STDOUT or STDERR").short('a'),
+/// Limits that can be changed later too.
+pub(crate) const LIMITS: &[Flag] = &[
     Flag::one(
         "blkio-weight",
         "uint16",
         "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
     ),
-    Flag::many(
-        "blkio-weight-device",
-        "list",
-        "Block IO weight (relative device weight)",
-    ),
-    Flag::many("cap-add", "list", "Add Linux capabilities"),
-    Flag::many("cap-drop", "list", "Drop Linux capabilities"),
-    Flag::one(
-        "cgroup-parent",
-        "string",
-        "Optional parent cgroup for the container",
-    ),
-    Flag::one(
-        "cgroupns",
-        "string",
-        "Cgroup namespace to use (host|private)",
-    ),
-    Flag::one("cidfile", "string", "Write the container ID to the file"),
     Flag::one(
         "cpu-period",
         "int",
@@ -69,6 +41,61 @@ pub(crate) const FLAGS: &[Flag] = &[
         "string",
         "MEMs in which to allow execution (0-3, 0,1)",
     ),
+    Flag::one("memory", "bytes", "Memory limit").short('m'),
+    Flag::one("memory-reservation", "bytes", "Memory soft limit"),
+    Flag::one(
+        "memory-swap",
+        "bytes",
+        "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
+    ),
+    Flag::one(
+        "net-egress",
+        "rate",
+        "Limit what the container sends, such as 5mbit",
+    ),
+    Flag::one(
+        "net-ingress",
+        "rate",
+        "Limit what the container receives, such as 20mbit",
+    ),
+    Flag::one(
+        "pids-limit",
+        "int",
+        "Tune container pids limit (set -1 for unlimited)",
+    ),
+];
+
+/// What only a new container is told.
+pub(crate) const FLAGS: &[Flag] = &[
+    Flag::many(
+        "add-host",
+        "list",
+        "Add a custom host-to-IP mapping (host:ip)",
+    ),
+    Flag::many(
+        "annotation",
+        "map",
+        "Add an annotation to the container (passed through to the OCI runtime)",
+    ),
+    Flag::many("attach", "list", "Attach to STDIN, STDOUT or STDERR").short('a'),
+    Flag::many(
+        "blkio-weight-device",
+        "list",
+        "Block IO weight (relative device weight)",
+    ),
+    Flag::many("cap-add", "list", "Add Linux capabilities"),
+    Flag::many("cap-drop", "list", "Drop Linux capabilities"),
+    Flag::one(
+        "cgroup-parent",
+        "string",
+        "Optional parent cgroup for the container",
+    ),
+    Flag::one(
+        "cgroupns",
+        "string",
+        "Cgroup namespace to use (host|private)",
+    ),
+    Flag::one("cidfile", "string", "Write the container ID to the file"),
     Flag::many("device", "list", "Add a host device to the container"),
     Flag::many(
         "device-cgroup-rule",
@@ -174,13 +201,6 @@ pub(crate) const FLAGS: &[Flag] = &[
         "string",
         "Container MAC address (e.g., 92:d0:c6:0a:29:33)",
     ),
-    Flag::one("memory", "bytes", "Memory limit").short('m'),
-    Flag::one("memory-reservation", "bytes", "Memory soft limit"),
-    Flag::one(
-        "memory-swap",
-        "bytes",
-        "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
-    ),
     Flag::one(
         "memory-swappiness",
         "int",
@@ -216,11 +236,6 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Tune host's OOM preferences (-1000 to 1000)",
     ),
     Flag::one("pid", "string", "PID namespace to use"),
-    Flag::one(
-        "pids-limit",
-        "int",
-        "Tune container pids limit (set -1 for unlimited)",
-    ),
     Flag::one(
         "platform",
         "string",

@@ -3,12 +3,11 @@
 use super::device;
 use crate::args::Call;
 use crate::failure::Failure;
-use crate::units::{parse_cpus, parse_size};
+use crate::units::{parse_cpus, parse_rate, parse_size};
 use api::host_config::{Resources, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice};
 use std::collections::BTreeMap;
 
 pub(super) fn resources(call: &Call) -> Result<Resources, Failure> {
-    let integer = |name: &str| -> Result<i64, Failure> { Ok(call.integer(name)?.unwrap_or(0)) };
     let swappiness = call.integer("memory-swappiness")?.unwrap_or(-1);
     if swappiness != -1 && !(0..=100).contains(&swappiness) {
         return Err(Failure::message(format!(
@@ -18,45 +17,57 @@ pub(super) fn resources(call: &Call) -> Result<Resources, Failure> {
     // the limit on kernel memory has no effect on any kernel that Docker 28 supports; a bad value is still refused
     call.parsed("kernel-memory", parse_size)?;
     let (devices, device_requests) = device::read(call)?;
+    let limits = changeable(call)?;
     Ok(Resources {
-        cpu_shares: integer("cpu-shares")?,
-        memory: memory(call, "memory")?,
-        nano_cpus: call.parsed("cpus", parse_cpus)?.unwrap_or(0),
         cgroup_parent: call.text_or_empty("cgroup-parent"),
-        blkio_weight: call.parsed("blkio-weight", parse_u16)?.unwrap_or(0),
         blkio_weight_device: Some(call.parsed_list("blkio-weight-device", weight_device)?),
         blkio_device_read_bps: Some(call.parsed_list("device-read-bps", bytes_device)?),
         blkio_device_write_bps: Some(call.parsed_list("device-write-bps", bytes_device)?),
         blkio_device_read_iops: Some(call.parsed_list("device-read-iops", operations_device)?),
         blkio_device_write_iops: Some(call.parsed_list("device-write-iops", operations_device)?),
-        cpu_period: integer("cpu-period")?,
-        cpu_quota: integer("cpu-quota")?,
-        cpu_realtime_period: integer("cpu-rt-period")?,
-        cpu_realtime_runtime: integer("cpu-rt-runtime")?,
-        cpuset_cpus: call.text_or_empty("cpuset-cpus"),
-        cpuset_mems: call.text_or_empty("cpuset-mems"),
         devices: Some(devices),
         device_cgroup_rules: super::none_if_empty(
             call.parsed_list("device-cgroup-rule", device::cgroup_rule)?,
         ),
         device_requests: super::none_if_empty(device_requests),
-        memory_reservation: memory(call, "memory-reservation")?,
-        memory_swap: memory_swap(call)?,
         memory_swappiness: Some(swappiness),
         oom_kill_disable: Some(call.on("oom-kill-disable")),
-        pids_limit: Some(integer("pids-limit")?),
         ulimits: Some(ulimits(call)?),
+        pids_limit: Some(limits.pids_limit.unwrap_or(0)),
+        ..limits
+    })
+}
+
+/// The limits that a container can be given later too.
+pub(crate) fn changeable(call: &Call) -> Result<Resources, Failure> {
+    let integer = |name: &str| -> Result<i64, Failure> { Ok(call.integer(name)?.unwrap_or(0)) };
+    let size =
+        |name: &str| -> Result<i64, Failure> { Ok(call.parsed(name, parse_size)?.unwrap_or(0)) };
+    let rate =
+        |name: &str| -> Result<i64, Failure> { Ok(call.parsed(name, parse_rate)?.unwrap_or(0)) };
+    Ok(Resources {
+        blkio_weight: call.parsed("blkio-weight", parse_u16)?.unwrap_or(0),
+        cpu_period: integer("cpu-period")?,
+        cpu_quota: integer("cpu-quota")?,
+        cpu_realtime_period: integer("cpu-rt-period")?,
+        cpu_realtime_runtime: integer("cpu-rt-runtime")?,
+        cpu_shares: integer("cpu-shares")?,
+        nano_cpus: call.parsed("cpus", parse_cpus)?.unwrap_or(0),
+        cpuset_cpus: call.text_or_empty("cpuset-cpus"),
+        cpuset_mems: call.text_or_empty("cpuset-mems"),
+        memory: size("memory")?,
+        memory_reservation: size("memory-reservation")?,
+        memory_swap: memory_swap(call)?,
+        // as Docker's client, for which zero is a flag that was not given
+        pids_limit: call.integer("pids-limit")?.filter(|limit| *limit != 0),
+        network_ingress_rate: rate("net-ingress")?,
+        network_egress_rate: rate("net-egress")?,
         ..Resources::default()
     })
 }
 
-/// A flag that is a size, 0 without it.
-pub(crate) fn memory(call: &Call, name: &str) -> Result<i64, Failure> {
-    Ok(call.parsed(name, parse_size)?.unwrap_or(0))
-}
-
 /// `--memory-swap`, where -1 stands for no limit.
-pub(crate) fn memory_swap(call: &Call) -> Result<i64, Failure> {
+fn memory_swap(call: &Call) -> Result<i64, Failure> {
     let parse = |text: &str| {
         if text == "-1" {
             Ok(-1)

@@ -11,8 +11,9 @@ mod ports;
 mod security;
 mod volume;
 
-pub(crate) use env::from_flags as environment;
-pub(crate) use limits::{memory, memory_swap, restart_policy};
+pub(crate) use env::{from_flags as environment, labels, map};
+pub(crate) use limits::{changeable, restart_policy};
+pub(crate) use network::{driver_option, link};
 
 use crate::args::Call;
 use crate::failure::Failure;
@@ -257,6 +258,16 @@ fn storage_options(call: &Call) -> Result<BTreeMap<String, String>, Failure> {
         return Err(Failure::message("invalid storage option"));
     }
     Ok(env::split_map(&options, '='))
+}
+
+/// Reads Go's `strconv.ParseInt`; says what is wrong in its words.
+fn parse_integer(text: &str) -> Result<i64, &'static str> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse()
+        .map_err(|error: std::num::ParseIntError| match error.kind() {
+            NegOverflow | PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        })
 }
 
 fn owned(list: Vec<&str>) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! `--mount`: `type=bind,src=…,dst=…` and its many options, in one line of CSV.
 
 use super::volume::absolute;
+use crate::csv;
 use crate::units::parse_size;
 use api::host_config::{
     BindOptions, ImageOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions,
@@ -22,7 +23,7 @@ struct Fields {
 pub(super) fn parse(text: &str) -> Result<Mount, String> {
     let mut fields = Fields::default();
     "volume".clone_into(&mut fields.mount.kind);
-    let cells = csv(text)?;
+    let cells = csv::fields(text)?;
     for cell in &cells {
         let (key, value) = match cell.split_once('=') {
             Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
@@ -31,55 +32,6 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
         fields.field(cell, &key, value)?;
     }
     fields.finish()
-}
-
-/// The cells of one line; a cell may be quoted, with doubled quotes inside.
-pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
-    if text.is_empty() {
-        return Err("EOF".to_owned());
-    }
-    let mut cells = Vec::new();
-    let mut rest = text;
-    loop {
-        let Some(quoted) = rest.strip_prefix('"') else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if rest[..end].contains('"') {
-                return Err("parse error on line 1: bare \" in non-quoted field".to_owned());
-            }
-            cells.push(rest[..end].to_owned());
-            match rest[end..].strip_prefix(',') {
-                Some(next) => rest = next,
-                None => return Ok(cells),
-            }
-            continue;
-        };
-        let mut cell = String::new();
-        let mut tail = quoted;
-        loop {
-            let end = tail
-                .find('"')
-                .ok_or("parse error on line 1: extraneous or missing \" in quoted-field")?;
-            cell.push_str(&tail[..end]);
-            tail = &tail[end + 1..];
-            match tail.strip_prefix('"') {
-                Some(next) => {
-                    cell.push('"');
-                    tail = next;
-                }
-                None => break,
-            }
-        }
-        cells.push(cell);
-        match tail.strip_prefix(',') {
-            Some(next) => rest = next,
-            None if tail.is_empty() => return Ok(cells),
-            None => {
-                return Err(
-                    "parse error on line 1: extraneous or missing \" in quoted-field".to_owned(),
-                );
-            }
-        }
-    }
 }
 
 /// A switch within a mount: alone, or with a truth value.

@@ -1,7 +1,7 @@
 //! `--publish` and `--expose`.
 
-use super::mount::csv;
 use crate::args::Call;
+use crate::csv;
 use crate::failure::Failure;
 use api::host_config::{PortBinding, PortMap};
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ pub(super) fn read(call: &Call) -> Result<Ports, Failure> {
 fn long_form(text: &str) -> Result<String, String> {
     let (mut target, mut published, mut protocol) =
         (String::new(), String::new(), "tcp".to_owned());
-    for cell in csv(text)? {
+    for cell in csv::fields(text)? {
         let (key, value) = cell.split_once('=').ok_or_else(|| {
             format!("invalid publish opts format (should be name=value but got '{cell}')")
         })?;
@@ -54,25 +54,18 @@ fn long_form(text: &str) -> Result<String, String> {
 /// `[[ip:][host port]:]container port[/protocol]`, as Docker cuts it.
 fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
     let (head, container) = text.rsplit_once(':').unwrap_or(("", text));
-    let (ip, host) = match head.strip_prefix('[') {
-        Some(inner) => {
-            let (ip, rest) = inner
-                .split_once(']')
-                .ok_or_else(|| format!("invalid IP address: {head}"))?;
-            (ip, rest.strip_prefix(':').unwrap_or(rest))
-        }
-        None => head.rsplit_once(':').unwrap_or(("", head)),
-    };
-    let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
-    if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
-        return Err(format!("invalid IP address: {ip}"));
-    }
+    let (ip, host) = head.rsplit_once(':').unwrap_or(("", head));
+    let (container, protocol) = split_protocol(container);
     if container.is_empty() {
         return Err(format!("no port specified: {text}<empty>"));
     }
     let protocol = protocol.to_ascii_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(format!("invalid proto: {protocol}"));
+    }
+    let ip = without_brackets(ip)?;
+    if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+        return Err(format!("invalid IP address: {ip}"));
     }
     let inside = range(container).ok_or_else(|| format!("invalid containerPort: {container}"))?;
     let outside = match host {
@@ -92,7 +85,9 @@ fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
     for (offset, port) in (inside.0..=inside.1).enumerate() {
         let host_port = match outside {
             None => String::new(),
-            Some(outside) if length(inside) == 0 && length(outside) != 0 => host.to_owned(),
+            Some((first, last)) if length(inside) == 0 && first != last => {
+                format!("{first}-{last}")
+            }
             Some((first, _last)) => (usize::from(first) + offset).to_string(),
         };
         let name = format!("{port}/{protocol}");
@@ -111,22 +106,56 @@ fn publish(ports: &mut Ports, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `80` and `tcp` of `80/tcp`; a protocol that is left out or empty is `tcp`.
+fn split_protocol(text: &str) -> (&str, &str) {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, ""));
+    (port, if protocol.is_empty() { "tcp" } else { protocol })
+}
+
+/// `::1` of `[::1]`.
+fn without_brackets(ip: &str) -> Result<&str, String> {
+    let Some(inner) = ip.strip_prefix('[') else {
+        return Ok(ip);
+    };
+    inner
+        .strip_suffix(']')
+        .ok_or_else(|| format!("invalid IP address {ip}: address {ip}:: missing ']' in address"))
+}
+
 fn expose(ports: &mut Ports, text: &str) -> Result<(), String> {
     if text.contains(':') {
         return Err(format!("invalid port format for --expose: {text}"));
     }
-    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (numbers, protocol) = split_protocol(text);
     let (first, last) = range(numbers).ok_or_else(|| {
-        let too_large = numbers.bytes().all(|b| b.is_ascii_digit());
-        let why = if too_large { "value out of range" } else { "invalid syntax" };
-        format!("invalid range format for --expose: {text}, error: strconv.ParseUint: parsing {numbers:?}: {why}")
+        let why = no_range(numbers);
+        format!("invalid range format for --expose: {text}, error: {why}")
     })?;
     for port in first..=last {
-        ports
-            .exposed
-            .insert(format!("{port}/{}", protocol.to_ascii_lowercase()));
+        let protocol = protocol.to_ascii_lowercase();
+        ports.exposed.insert(format!("{port}/{protocol}"));
     }
     Ok(())
+}
+
+/// Says why a text is no range of ports.
+fn no_range(text: &str) -> String {
+    if text.is_empty() {
+        return "empty string specified for ports".to_owned();
+    }
+    let is_number = |part: &&str| part.parse::<u16>().is_ok() && !part.starts_with('+');
+    match text.split('-').find(|part| !is_number(part)) {
+        None => format!("invalid range specified for port: {text}"),
+        Some(part) => {
+            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+            let why = if digits {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            format!("strconv.ParseUint: parsing {part:?}: {why}")
+        }
+    }
 }
 
 /// `80` or `80-90`.

@@ -111,8 +111,11 @@ fn a_terminal_is_one_inside_too() {
         session.expect("24 80");
         session.expect("xterm");
         session.expect("42");
-        session.resize(33, 99).unwrap();
-        eventually("the new size arrives", || {
+        eventually(&format!("the new size arrives with {client:?}"), || {
+            // Docker's command line begins to listen for changes a moment after the container has
+            // begun to talk, and loses one that comes before: change it until it is seen
+            session.resize(32, 99).unwrap();
+            session.resize(33, 99).unwrap();
             session.write("stty size\n").unwrap();
             std::thread::sleep(std::time::Duration::from_millis(50));
             session.output().contains("33 99")
@@ -165,7 +168,7 @@ fn exec_has_streams_and_terminals_of_its_own() {
         session.expect("24 80");
         session.expect("/dev/pts/");
         session.resize(44, 111).unwrap();
-        eventually("the new size arrives", || {
+        eventually(&format!("the new size arrives with {client:?}"), || {
             session.write("stty size\n").unwrap();
             std::thread::sleep(std::time::Duration::from_millis(50));
             session.output().contains("44 111")

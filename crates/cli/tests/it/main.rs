@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod network;
 mod run;
 mod shown;

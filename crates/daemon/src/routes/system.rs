@@ -16,7 +16,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Shared;
+use super::{Shared, to_the_end};
 use crate::body::{self, BodyError, JSON, json};
 use crate::error::{ApiError, Reply};
 use crate::events::Choice;
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/events", get(events))
         .route("/system/df", get(disk_usage))
         .route("/auth", post(auth))
+        .route("/gorae/system/check", post(check))
 }
 
 async fn ping() -> Response {
@@ -71,6 +72,13 @@ async fn disk_usage(
 async fn auth(State(shared): State<Shared>, Json(credentials): Json<AuthConfig>) -> Reply {
     let response = shared.engine.auth_check(&credentials).await?;
     Ok(json(StatusCode::OK, &response))
+}
+
+/// Compares what the engine remembers with what is there; with `repair` it mends what differs.
+async fn check(State(shared): State<Shared>, Params(query): Params) -> Reply {
+    let repair = query.bool("repair");
+    let report = to_the_end(async move { shared.engine.system_check(repair).await }).await?;
+    Ok(json(StatusCode::OK, &report))
 }
 
 async fn events(State(shared): State<Shared>, Params(query): Params) -> Result<Response, ApiError> {

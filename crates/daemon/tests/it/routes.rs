@@ -256,6 +256,110 @@ fn volumes_and_networks() {
     });
 }
 
+#[test]
+fn networks_that_are_made() {
+    with_engine(async |client| {
+        let make = |name: &str| {
+            client
+                .post("/networks/create")
+                .json(&network::CreateRequest {
+                    name: name.into(),
+                    ..network::CreateRequest::default()
+                })
+        };
+        let answer = make("front").send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let made: network::CreateResponse = answer.json().await.unwrap();
+        let expect = |status: u16, message: &str| (status, message.to_owned());
+        assert_eq!(
+            refusal(make("front").run().await),
+            expect(409, "network with name front already exists")
+        );
+        assert_eq!(
+            refusal(make("").run().await),
+            expect(400, "invalid name: name is empty")
+        );
+        for path in ["/networks/front", &format!("/networks/{}", made.id)] {
+            let request = client.get(path).query("verbose", "true");
+            let found: network::Network = request.fetch().await.unwrap();
+            assert_eq!((found.name.as_str(), &found.id), ("front", &made.id));
+        }
+        let asked = |name: &str, value: &str| client.get("/networks/front").query(name, value);
+        assert_eq!(refusal(asked("verbose", "x").run().await).0, 400);
+        assert_eq!(
+            refusal(asked("scope", "swarm").run().await),
+            expect(404, "network front not found")
+        );
+        for path in ["/networks/front/connect", "/networks/front/disconnect"] {
+            let request = |body: &str| {
+                client
+                    .post(path)
+                    .json(&serde_json::json!({"Container": body}))
+            };
+            assert_eq!(
+                refusal(request("").run().await),
+                expect(400, "invalid name or ID supplied: \"\"")
+            );
+            assert_eq!(
+                refusal(request("nope").run().await),
+                expect(404, "No such container: nope")
+            );
+        }
+        let gone = client.delete("/networks/front").send().await.unwrap();
+        assert_eq!(gone.status(), 204);
+        assert_eq!(
+            refusal(client.delete("/networks/front").run().await),
+            expect(404, "network front not found")
+        );
+        make("back").run().await.unwrap();
+        let prune = |filters: &str| client.post("/networks/prune").query("filters", filters);
+        assert_eq!(
+            refusal(prune(r#"{"x":["y"]}"#).run().await),
+            expect(400, "invalid filter 'x'")
+        );
+        let pruned: network::PruneReport = prune("{}").fetch().await.unwrap();
+        assert_eq!(pruned.networks_deleted.unwrap(), ["back"]);
+        network_events(client).await;
+    });
+}
+
+/// What was done to networks is told, and found again by name.
+async fn network_events(client: &Client) {
+    let events = client
+        .get("/events")
+        .query("since", "1")
+        .query("until", "9999999999")
+        .query("filters", r#"{"type":["network"],"network":["front"]}"#);
+    let mut events = events.send().await.unwrap().lines();
+    for action in ["create", "destroy"] {
+        let event: Message = events.next().await.unwrap().unwrap();
+        assert_eq!(
+            (event.kind.as_str(), event.action.as_str()),
+            ("network", action)
+        );
+        let attributes = event.actor.attributes.unwrap();
+        assert_eq!(
+            (attributes["name"].as_str(), attributes["type"].as_str()),
+            ("front", "bridge")
+        );
+    }
+}
+
+#[test]
+fn a_healthy_engine_has_no_findings() {
+    with_engine(async |client| {
+        let audit: api::audit::Audit = client.get("/gorae/network/audit").fetch().await.unwrap();
+        assert_eq!((audit.policy.as_str(), audit.ports.len()), ("docker", 0));
+        for repair in [false, true] {
+            let request = client
+                .post("/gorae/system/check")
+                .query_flag("repair", repair);
+            let report: api::check::Report = request.fetch().await.unwrap();
+            assert_eq!(report.findings, []);
+        }
+    });
+}
+
 /// Reads a stream of frames to its end.
 async fn frames(stream: api::client::Hijacked) -> Vec<(StreamKind, String)> {
     let (reader, _writer) = stream.split();

@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Step};
 use crate::image::Image;
 use crate::names;
 use crate::network::check_network_mode;
+use crate::network::names::split_link;
 
 impl Engine {
     /// Creates a container and answers its id.
@@ -71,6 +72,8 @@ impl Engine {
         let endpoints = networking_config
             .and_then(|n| n.endpoints_config)
             .unwrap_or_default();
+        let endpoints = self.networks.by_name(endpoints);
+        self.check_links(&host)?;
         let name = self.containers.reserve(&id, name)?;
         let record = Record {
             id: id.clone(),
@@ -99,6 +102,17 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses a legacy link to a container that does not exist.
+    fn check_links(&self, host: &HostConfig) -> Result<()> {
+        for text in host.links.iter().flatten() {
+            let (name, _) = split_link(text);
+            self.containers
+                .get(name)
+                .map_err(|e| e.context(format!("could not get container for {name}")))?;
+        }
+        Ok(())
     }
 
     /// Adds the binds and volumes of other containers (`--volumes-from NAME[:ro|rw]`), unless the

@@ -101,20 +101,20 @@ impl Engine {
 
     fn network_settings(&self, container: &Container, record: &Record) -> NetworkSettings {
         let live = lock(&container.live);
-        let endpoint = live.endpoint.as_ref();
-        let networks = self.networks.endpoints_of(record, endpoint);
+        let connection = live.connection.as_ref();
+        let networks = self.networks.endpoints_of(record, connection);
         let mut settings = NetworkSettings {
             ports: Some(
-                endpoint
-                    .map(crate::network::Endpoint::port_map)
+                connection
+                    .map(crate::network::Connection::port_map)
                     .unwrap_or_default(),
             ),
-            sandbox_key: if endpoint.is_some() {
+            sandbox_key: if connection.is_some() {
                 format!("/proc/{}/ns/net", record.state.pid)
             } else {
                 String::new()
             },
-            sandbox_id: if endpoint.is_some() {
+            sandbox_id: if connection.is_some() {
                 record.id.to_string()
             } else {
                 String::new()
@@ -127,6 +127,11 @@ impl Engine {
             settings.ip_address.clone_from(&bridge.ip_address);
             settings.ip_prefix_len = bridge.ip_prefix_len;
             settings.mac_address.clone_from(&bridge.mac_address);
+            settings.ipv6_gateway.clone_from(&bridge.ipv6_gateway);
+            settings
+                .global_ipv6_address
+                .clone_from(&bridge.global_ipv6_address);
+            settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
         }
         settings.networks = Some(networks);
         settings

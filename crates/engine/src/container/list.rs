@@ -93,7 +93,7 @@ impl Engine {
     pub(crate) fn summary(&self, container: &Container) -> Summary {
         let record = container.record().clone();
         let live = lock(&container.live);
-        let endpoint = live.endpoint.as_ref();
+        let connection = live.connection.as_ref();
         let command = record.args().join(" ");
         Summary {
             id: record.id.to_string(),
@@ -103,7 +103,7 @@ impl Engine {
             image_manifest_descriptor: None,
             command,
             created: record.created.as_second(),
-            ports: Some(ports(&record, endpoint)),
+            ports: Some(ports(&record, connection)),
             size_rw: 0,
             size_root_fs: 0,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -114,7 +114,7 @@ impl Engine {
                 annotations: record.host.annotations.clone(),
             },
             network_settings: Some(SummaryNetworkSettings {
-                networks: Some(self.networks.endpoints_of(&record, endpoint)),
+                networks: Some(self.networks.endpoints_of(&record, connection)),
             }),
             mounts: Some(record.mounts.iter().map(mount_point).collect()),
         }
@@ -122,9 +122,9 @@ impl Engine {
 }
 
 /// The ports of a container: those published, and those only exposed.
-fn ports(record: &Record, endpoint: Option<&crate::network::Endpoint>) -> Vec<Port> {
-    let mut ports: Vec<Port> = endpoint
-        .map(crate::network::Endpoint::ports)
+fn ports(record: &Record, connection: Option<&crate::network::Connection>) -> Vec<Port> {
+    let mut ports: Vec<Port> = connection
+        .map(crate::network::Connection::listed_ports)
         .unwrap_or_default();
     for exposed in record.config.exposed_ports.keys() {
         let (number, kind) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
@@ -281,7 +281,7 @@ impl<'a> Wanted<'a> {
                 engine.images.is_ancestor(image, &record)
             })
             && any(filters, "network", |network| {
-                engine.networks.is_on(&record, network)
+                engine.networks.is_on_any(&record, network)
             })
             && any(filters, "volume", |v| {
                 record

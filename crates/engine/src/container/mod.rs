@@ -15,6 +15,8 @@ mod list;
 pub(crate) mod logs;
 mod monitor;
 mod mounts;
+mod network_stats;
+mod networks;
 mod pause;
 mod prune;
 pub(crate) mod registry;
@@ -194,7 +196,7 @@ pub(crate) struct Record {
     pub(crate) mounts: Vec<Mount>,
     /// Its place in the network while it runs.
     #[serde(default)]
-    pub(crate) attached: Option<crate::network::Attached>,
+    pub(crate) attached: Option<crate::network::Attachments>,
     pub(crate) state: State,
 }
 
@@ -211,7 +213,9 @@ impl Record {
 /// Where a running container is attached to the network.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    pub(crate) endpoint: Option<crate::network::Endpoint>,
+    pub(crate) connection: Option<crate::network::Connection>,
+    /// It has ended: who took the connection out to change it must not put it back.
+    pub(crate) over: bool,
 }
 
 /// A container in memory.

@@ -7,7 +7,7 @@ use shim::{Event, Exit};
 use sys::spawn::Spawned;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Container, Status, lock};
+use super::{Container, Status};
 use crate::engine::Engine;
 use crate::shim_link::Link;
 use crate::warm::reap;
@@ -87,11 +87,7 @@ impl Engine {
 
     /// Takes note of a container's end and tells those who wait.
     pub(crate) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
-        let endpoint = lock(&container.live).endpoint.take();
-        if let Some(endpoint) = endpoint {
-            self.networks.detach(endpoint);
-        }
-        container.record().attached = None;
+        self.leave_networks(container);
         self.execs.end_all(&container.id);
         let will_restart = self.will_restart(container, exit);
         container.update(|state| {

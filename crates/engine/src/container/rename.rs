@@ -25,6 +25,9 @@ impl Engine {
         }
         let old = self.containers.rename(&container, new)?;
         let record = container.record().clone();
+        if let Some(connection) = &super::lock(&container.live).connection {
+            self.networks.enter_names(&record, connection);
+        }
         self.db
             .put(Table::Containers, record.id.as_str(), &record)
             .await?;

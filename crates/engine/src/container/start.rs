@@ -11,11 +11,11 @@ use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
-use super::{Container, Record, State, Status, files, lock, log_sink};
+use super::{Container, Record, State, Status, lock, log_sink};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
-use crate::network::Endpoint;
+use crate::network::Connection;
 use crate::shim_link::{Link, refusal};
 use crate::warm::{Namespaces, Ready, reap};
 
@@ -38,7 +38,7 @@ struct Started {
     child: Spawned,
     pid: i32,
     started_at: Timestamp,
-    endpoint: Option<Endpoint>,
+    connection: Option<Connection>,
 }
 
 impl Engine {
@@ -89,12 +89,7 @@ impl Engine {
         match self.launch(&record, &early).await {
             Ok(started) => {
                 drop(early);
-                let mut endpoint = started.endpoint;
-                if let Some(endpoint) = &mut endpoint {
-                    endpoint.settle();
-                }
-                container.record().attached = endpoint.as_ref().and_then(|e| e.attached.clone());
-                lock(&container.live).endpoint = endpoint;
+                self.enter_networks(container, started.connection);
                 container.update(|state| {
                     state.status = Status::Running;
                     state.pid = started.pid;
@@ -134,9 +129,9 @@ impl Engine {
             self.blocking(move || engine.networks.attach(&engine, &record))
         };
         let (network, shim) = tokio::join!(network, self.warmer.take(namespaces(record, &joined)));
-        let endpoint = network?;
+        let connection = network?;
         let prepared = shim.and_then(|shim| {
-            let order = self.order(record, joined, endpoint.as_ref())?;
+            let order = self.order(record, joined, connection.as_ref())?;
             let filter = self
                 .filters
                 .of(&record.host, &spec::capabilities(&record.host)?)?;
@@ -145,13 +140,13 @@ impl Engine {
         let (shim, order, filter) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                self.detach(endpoint);
+                self.detach(connection);
                 return Err(error.into());
             }
         };
         let mut roles = Vec::new();
         let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-        if let Some(netns) = endpoint.as_ref().and_then(Endpoint::netns) {
+        if let Some(netns) = connection.as_ref().and_then(Connection::netns) {
             roles.push(FdRole::Netns);
             fds.push(netns);
         }
@@ -180,19 +175,19 @@ impl Engine {
                 child,
                 pid,
                 started_at,
-                endpoint,
+                connection,
             }),
             Err(failure) => {
-                self.detach(endpoint);
+                self.detach(connection);
                 Err(failure)
             }
         }
     }
 
     /// Lets go of the network of a start that failed.
-    fn detach(&self, endpoint: Option<Endpoint>) {
-        if let Some(endpoint) = endpoint {
-            self.networks.detach(endpoint);
+    fn detach(&self, connection: Option<Connection>) {
+        if let Some(connection) = connection {
+            self.networks.release(connection);
         }
     }
 
@@ -226,17 +221,13 @@ impl Engine {
         &self,
         record: &Record,
         joined: Joined,
-        endpoint: Option<&Endpoint>,
+        connection: Option<&Connection>,
     ) -> Result<RunOrder> {
         let folder = self.container_dir(&record.id);
-        let addresses = files::Addresses {
-            own: endpoint.and_then(Endpoint::address),
-            gateway: self.networks.gateway(),
-        };
         let context = Context {
             record,
             cgroup: self.cgroup(record),
-            files: files::write(&folder, record, &addresses)?,
+            files: self.network_files(record, connection)?,
             joined,
         };
         let paths: Result<Vec<_>> = record

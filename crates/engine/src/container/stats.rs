@@ -1,18 +1,15 @@
 //! What a container uses right now.
 
-use std::collections::BTreeMap;
-
 use api::stats::{
-    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats,
-    Throttling,
+    BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, Throttling,
 };
 use jiff::Timestamp;
 use runtime::cgroup::Stats as Figures;
 use shim::{Reply, Request};
 
-use super::{inspect::ZERO_TIME, lock};
+use super::inspect::ZERO_TIME;
 use crate::engine::Engine;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::shim_link::ask;
 
 impl Engine {
@@ -47,13 +44,7 @@ impl Engine {
             )));
         };
         stats.read = Timestamp::now().to_string();
-        let interface = lock(&container.live)
-            .endpoint
-            .as_ref()
-            .and_then(crate::network::Endpoint::interface);
-        if let Some(index) = interface {
-            stats.networks = networks(index)?;
-        }
+        stats.networks = self.network_stats(&container)?;
         fill(&mut stats, *figures);
         Ok(stats)
     }
@@ -104,29 +95,6 @@ fn fill(stats: &mut Stats, figures: Figures) {
         io_serviced_recursive: entries(figures.block.requests),
         ..BlkioStats::default()
     };
-}
-
-fn networks(index: u32) -> Result<BTreeMap<String, NetworkStats>> {
-    let step = || "read the counters of a container's link";
-    let counters = network::CounterReader::open()
-        .step(step)?
-        .read(index)
-        .step(step)?;
-    let Some(counters) = counters.map(network::Counters::from_peer) else {
-        return Ok(BTreeMap::new());
-    };
-    let stats = NetworkStats {
-        rx_bytes: counters.rx_bytes,
-        rx_packets: counters.rx_packets,
-        rx_errors: counters.rx_errors,
-        rx_dropped: counters.rx_dropped,
-        tx_bytes: counters.tx_bytes,
-        tx_packets: counters.tx_packets,
-        tx_errors: counters.tx_errors,
-        tx_dropped: counters.tx_dropped,
-        ..NetworkStats::default()
-    };
-    Ok(BTreeMap::from([("eth0".to_owned(), stats)]))
 }
 
 /// Nanoseconds that the machine's processors have worked or idled since boot (proc_stat(5)).

@@ -1,12 +1,15 @@
 //! Changing a container's limits and restart policy.
 
+use std::sync::Arc;
+
 use api::container::{UpdateRequest, UpdateResponse};
 use shim::Request;
 
-use super::{check, spec};
+use super::{Container, Record, check, lock, spec};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::network::bandwidth;
 use crate::shim_link::ask;
 
 impl Engine {
@@ -15,7 +18,7 @@ impl Engine {
     /// # Errors
     /// When a value is out of range or the kernel refuses it; then nothing is changed.
     pub async fn container_update(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         request: UpdateRequest,
     ) -> Result<UpdateResponse> {
@@ -45,6 +48,7 @@ impl Engine {
             record.host = host;
             record.clone()
         };
+        self.limit_bandwidth(&container, &record).await?;
         self.db
             .put(Table::Containers, record.id.as_str(), &record)
             .await?;
@@ -52,6 +56,31 @@ impl Engine {
         Ok(UpdateResponse {
             warnings: Some(warnings).filter(|w| !w.is_empty()),
         })
+    }
+}
+
+impl Engine {
+    /// Limits the links of a running container as its record says.
+    async fn limit_bandwidth(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: &Record,
+    ) -> Result<()> {
+        let limits = bandwidth::of(record)?;
+        let container = Arc::clone(container);
+        self.blocking(move || {
+            let mut live = lock(&container.live);
+            let Some(connection) = &mut live.connection else {
+                return Ok(());
+            };
+            for endpoint in &mut connection.endpoints {
+                bandwidth::apply(endpoint, &limits)?;
+            }
+            let attachments = connection.attachments();
+            container.record().attached = Some(attachments);
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -86,6 +115,8 @@ fn merge(own: &mut api::host_config::Resources, new: api::host_config::Resources
         memory_reservation,
         memory_swap,
         memory_swappiness,
-        pids_limit
+        pids_limit,
+        network_ingress_rate,
+        network_egress_rate
     );
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use sys::datagram::Outbox;
+use sys::datagrams::Outbox;
 use tokio::time::Instant;
 
 use super::dice::Dice;

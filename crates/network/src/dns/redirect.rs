@@ -28,7 +28,7 @@ use sys::netns::{Family, NetnsError};
 
 use super::DnsError;
 use crate::netlink::{Socket, tolerate};
-use crate::nft::{Chain, End, Hook, Transaction, Transport, rules};
+use crate::nft::{self, Chain, End, Hook, Transaction, Transport};
 
 /// Where every container's resolver is.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -39,15 +39,17 @@ const TABLE: &str = "gorae";
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Questions come and answers leave by this link alone. So nobody else on a network of the
 /// container's is answered, not even where `route_localnet` lets packets for 127.0.0.11 in.
-const LINK: &str = "lo";
+const LOOPBACK: i32 = 1;
 
 const QUESTIONS: Chain = Chain {
+    family: nft::Family::Inet,
     name: "questions",
     kind: "filter",
     hook: Hook::Output,
     priority: -300,
 };
 const ANSWERS: Chain = Chain {
+    family: nft::Family::Inet,
     name: "answers",
     kind: "filter",
     hook: Hook::Output,
@@ -90,7 +92,7 @@ pub(super) fn close(namespace: BorrowedFd<'_>) -> Result<Spent, DnsError> {
     within(namespace, || {
         let mut socket = Socket::open(Family::Netfilter).map_err(DnsError::Redirect)?;
         let mut transaction = Transaction::new(TABLE);
-        transaction.delete_table();
+        transaction.delete_table(nft::Family::Inet);
         tolerate(transaction.commit(&mut socket), Errno::NOENT).map_err(DnsError::Redirect)?;
         Ok(Spent { _socket: socket })
     })?
@@ -107,8 +109,8 @@ fn listen() -> io::Result<Sockets> {
     let any = SocketAddr::V4(SocketAddrV4::new(ADDRESS, 0));
     let udp = UdpSocket::bind(any)?;
     let tcp = TcpListener::bind(any)?;
-    sys::socket::bind_to_link(&udp, LINK)?;
-    sys::socket::bind_to_link(&tcp, LINK)?;
+    sys::socket::bind_to_interface(&udp, Some(LOOPBACK))?;
+    sys::socket::bind_to_interface(&tcp, Some(LOOPBACK))?;
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     if let Err(errno) = set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER) {
@@ -135,21 +137,21 @@ fn put_rules(
     socket: &mut Socket,
     ports: [(Transport, u16); 2],
 ) -> Result<bool, crate::netlink::NetlinkError> {
-    let earlier = !rules(socket, TABLE)?.is_empty();
+    let earlier = nft::tables(socket, TABLE)?.contains(&nft::Family::Inet);
     let mut transaction = Transaction::new(TABLE);
-    transaction.add_table();
+    transaction.add_table(nft::Family::Inet);
     if earlier {
-        transaction.delete_table();
-        transaction.add_table();
+        transaction.delete_table(nft::Family::Inet);
+        transaction.add_table(nft::Family::Inet);
     }
     transaction.add_chain(&QUESTIONS);
     transaction.add_chain(&ANSWERS);
     for (transport, port) in ports {
-        transaction.add_rule(QUESTIONS.name, "questions to the resolver", |e| {
+        transaction.add_rule(&QUESTIONS, "questions to the resolver", |e| {
             e.is_at(End::Destination, transport, ADDRESS, PORT);
             e.set_port(End::Destination, transport, port);
         });
-        transaction.add_rule(ANSWERS.name, "answers of the resolver", |e| {
+        transaction.add_rule(&ANSWERS, "answers of the resolver", |e| {
             e.is_at(End::Source, transport, ADDRESS, port);
             e.set_port(End::Source, transport, PORT);
         });

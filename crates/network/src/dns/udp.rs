@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sys::datagram::{Inbox, MOST, Outbox};
+use sys::datagrams::{Inbox, MOST, Outbox};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};

@@ -5,6 +5,7 @@ pub(crate) const NLMSG_DONE: u16 = 3;
 
 pub(crate) const NLM_F_REQUEST: u16 = 0x001;
 pub(crate) const NLM_F_ACK: u16 = 0x004;
+pub(crate) const NLM_F_ECHO: u16 = 0x008;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 0x010;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 pub(crate) const NLM_F_REPLACE: u16 = 0x100;

@@ -126,6 +126,11 @@ impl Attributes<'_> {
     }
 
     /// Writes a number in the machine's byte order (rtnetlink).
+    pub(crate) fn u16(&mut self, kind: u16, value: u16) {
+        self.bytes(kind, &value.to_ne_bytes());
+    }
+
+    /// Writes a number in the machine's byte order (rtnetlink).
     pub(crate) fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());
     }

@@ -11,6 +11,8 @@ pub(crate) struct Message<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// The socket that asked, or that made the change that a notification is about.
+    pub(crate) asker: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -25,6 +27,7 @@ impl<'a> Message<'a> {
             kind: short(&bytes[4..])?,
             flags: short(&bytes[6..])?,
             sequence: u32::try_from(integer_ne(&bytes[8..12])?).ok()?,
+            asker: u32::try_from(integer_ne(&bytes[12..HEADER_LENGTH])?).ok()?,
             payload: &bytes[HEADER_LENGTH..length],
         };
         Some((message, bytes.get(align(length)..).unwrap_or_default()))

@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use sys::netns::Family;
 
 use super::abi::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
-use super::{Batch, Message, NetlinkError};
+use super::{Batch, Message, NetlinkError, Port};
 
 /// The kernel answers inside `sendmsg`; this only bounds the damage of a kernel that does not.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +31,7 @@ const DUMP_ATTEMPTS: u32 = 20;
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
+    _port: Port,
     sequence: u32,
     roomy: usize,
 }
@@ -40,8 +41,10 @@ impl Socket {
         let fd = sys::netns::netlink_socket(family).map_err(NetlinkError::Open)?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE))
             .map_err(|errno| NetlinkError::Open(errno.into()))?;
+        let port = Port::bind(&fd, 0).map_err(|errno| NetlinkError::Open(errno.into()))?;
         Ok(Self {
             fd,
+            _port: port,
             sequence: 0,
             roomy: SMALL_REQUEST,
         })

@@ -6,7 +6,7 @@ use super::abi::{
     NFT_CMP_EQ, NFT_PAYLOAD_TRANSPORT_HEADER, NFTA_DATA_VALUE, NFTA_IMMEDIATE_DATA,
     NFTA_IMMEDIATE_DREG, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_LEN, NFTA_PAYLOAD_OFFSET,
 };
-use super::{Expressions, Register};
+use super::expression::{Expressions, Register, Value, Version};
 
 const NFTA_PAYLOAD_SREG: u16 = 5;
 const NFTA_PAYLOAD_CSUM_TYPE: u16 = 6;
@@ -50,13 +50,13 @@ impl End {
 impl Expressions<'_, '_> {
     /// Goes on with packets of IPv4 that have this address and this port at this end.
     pub(crate) fn is_at(&mut self, end: End, transport: Transport, address: Ipv4Addr, port: u16) {
-        self.is_ipv4();
-        match end {
-            End::Source => self.source_in(address, 32),
-            End::Destination => self.destination_in(address, 32),
-        }
-        self.load_protocol(Register(0));
-        self.compare(NFT_CMP_EQ, &[transport as u8]);
+        self.version(Version::V4);
+        let value = match end {
+            End::Source => Value::Source(Version::V4),
+            End::Destination => Value::Destination(Version::V4),
+        };
+        self.equals(value, &address.octets());
+        self.equals(Value::Protocol, &[transport as u8]);
         self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, end.port(), 2, Register(0));
         self.compare(NFT_CMP_EQ, &port.to_be_bytes());
     }

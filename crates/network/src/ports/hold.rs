@@ -5,19 +5,22 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_recv_buffer_size, set_socket_reuseaddr};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, ipproto, listen, shutdown, socket_with,
 };
 
 use super::Protocol;
 
+/// The index of a link that no host has: indices are given in order, from 1.
+const NO_INTERFACE: i32 = i32::MAX;
+
 /// Binds a socket; `None` when the host's kernel does not know the protocol, so nobody else can
 /// have the port either.
 ///
-/// Without `SO_REUSEADDR` a bound socket keeps everybody else from binding, whether it listens or
-/// not (inet_csk_bind_conflict). It must not listen: a connection that is not redirected, such as
-/// one over IPv6, shall be refused rather than wait in a queue that nobody empties.
+/// Such a socket takes nothing: a connection or a datagram that is not redirected is refused, as if
+/// the port were closed, rather than wait in a queue that nobody empties. Without `SO_REUSEADDR` a bound socket keeps everybody else from binding, whether it listens or
+/// not (inet_csk_bind_conflict).
 pub(super) fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
     let socket = match open(protocol, address) {
         Ok(socket) => socket,
@@ -29,6 +32,12 @@ pub(super) fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Option
         Err(errno) => return Err(errno.into()),
     };
     match rustix::net::bind(&socket, &address) {
+        Ok(()) if protocol == Protocol::Udp => {
+            // Only now, since a socket of one link clashes with fewer others. It goes on to clash
+            // with all that are not of one link themselves (inet_rcv_saddr_equal and its callers).
+            sys::socket::bind_to_interface(&socket, Some(NO_INTERFACE))?;
+            Ok(Some(socket))
+        }
         Ok(()) => Ok(Some(socket)),
         Err(Errno::ADDRINUSE) if protocol == Protocol::Tcp => bind_despite_old_connections(address)
             .map(Some)
@@ -68,19 +77,5 @@ fn open(protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, Errno> {
         // IPv4 has a socket of its own, or is not wanted
         set_ipv6_v6only(&socket, true)?;
     }
-    if protocol == Protocol::Udp {
-        // what is not redirected piles up here unread: let it be little
-        set_socket_recv_buffer_size(&socket, 0)?;
-    }
     Ok(socket)
-}
-
-/// Says why a port cannot be bound, in the words of Docker's clients.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::abi::{
-    AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    AF_UNSPEC, IFA_ADDRESS, IFA_BROADCAST, IFA_F_NODAD, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR,
+    RTM_NEWADDR,
 };
 use super::{family, ip_address, octets};
 use crate::netlink::abi::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
@@ -27,23 +28,21 @@ fn header(family: u8, prefix: u8, link: u32) -> [u8; 8] {
     bytes
 }
 
+/// Gives a link an address, at once usable.
 pub(crate) fn add_address(batch: &mut Batch, link: u32, address: IpAddr, prefix: u8) {
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     let step = format!("give a link the address {address}/{prefix}");
-    batch.message(
-        RTM_NEWADDR,
-        flags,
-        &header(family(address), prefix, link),
-        step,
-        |message| {
-            message.bytes(IFA_LOCAL, &octets(address));
-            message.bytes(IFA_ADDRESS, &octets(address));
-            if let Some(broadcast) = Subnet::containing(address, prefix).and_then(|s| s.broadcast())
-            {
-                message.bytes(IFA_BROADCAST, &octets(broadcast));
-            }
-        },
-    );
+    let mut header = header(family(address), prefix, link);
+    if address.is_ipv6() {
+        header[2] = IFA_F_NODAD;
+    }
+    batch.message(RTM_NEWADDR, flags, &header, step, |message| {
+        message.bytes(IFA_LOCAL, &octets(address));
+        message.bytes(IFA_ADDRESS, &octets(address));
+        if let Some(broadcast) = Subnet::containing(address, prefix).and_then(|s| s.broadcast()) {
+            message.bytes(IFA_BROADCAST, &octets(broadcast));
+        }
+    });
 }
 
 pub(crate) fn remove_address(batch: &mut Batch, assigned: &Assigned) {

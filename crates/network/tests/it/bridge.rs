@@ -30,9 +30,9 @@ fn made_once_and_repaired_after() {
         assert_eq!(setting("ipv4/ip_forward"), "1\n");
         assert_eq!(setting("ipv4/conf/br0/route_localnet"), "1\n");
 
-        bridge.clone().destroy().unwrap();
+        Bridge::remove(BRIDGE).unwrap();
         assert_eq!(link_names(), ["lo"]);
-        bridge.destroy().unwrap();
+        Bridge::remove(BRIDGE).unwrap();
     });
 }
 
@@ -41,6 +41,8 @@ fn a_link_of_another_kind_is_not_taken() {
     on_a_host(|| {
         run("ip", "link add br0 type veth peer name br1");
         let error = Bridge::ensure(bridge_config()).unwrap_err();
+        assert!(matches!(error, BridgeError::NotABridge { .. }), "{error}");
+        let error = Bridge::remove("br0").unwrap_err();
         assert!(matches!(error, BridgeError::NotABridge { .. }), "{error}");
     });
 }

@@ -1,63 +1,40 @@
-//! The table as `nft` and the crate itself see it.
+//! The tables as `nft` and the crate itself see them.
 
-use network::{Alive, Firewall, Network, Protocol, Zone};
+use network::{Firewall, GatewayMode, Protocol, PublishPolicy, Rules, Zone, ZoneSide};
 
 use crate::lab::{
-    ANY, HOST, TABLE, config, in_the_lab, link_names, mapping, on_a_host, run, until,
+    ANY, HOST, Network, TABLE, link_names, mapping, on_a_host, published, run, until,
 };
 
-fn zones() -> Vec<Zone> {
-    vec![Zone {
-        bridge: "br0".to_owned(),
-        subnet: "172.17.0.0/16".parse().unwrap(),
-    }]
+fn rules() -> Rules {
+    let side = |subnet: &str| {
+        Some(ZoneSide {
+            subnet: subnet.parse().unwrap(),
+            mode: GatewayMode::Nat,
+            masquerade: true,
+            source: None,
+        })
+    };
+    Rules {
+        zones: vec![Zone {
+            bridge: "br0".to_owned(),
+            v4: side("172.17.0.0/16"),
+            v6: side("fd00:17::/64"),
+            internal: false,
+            icc: true,
+        }],
+        ..Rules::default()
+    }
+}
+
+fn firewall(ports: &[network::PortMapping]) -> Firewall {
+    let mut rules = rules();
+    rules.published = ports.to_vec();
+    Firewall::ensure(TABLE, PublishPolicy::Docker, rules).unwrap()
 }
 
 /// What `nft` must print for one bridge and a port of each kind.
-const EXPECTED: &str = r#"table inet gorae {
-	map published {
-		type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service
-		elements = { udp . 10.9.0.1 . 53 : 172.17.0.3 . 80 }
-	}
-
-	map wildcard {
-		type inet_proto . inet_service : ipv4_addr . inet_service
-		elements = { tcp . 8080 : 172.17.0.2 . 80 }
-	}
-
-	chain guard {
-		type filter hook prerouting priority raw; policy accept;
-		iifname != "lo" ip daddr 127.0.0.0/8 drop comment "loopback is for this host"
-	}
-
-	chain prerouting {
-		type nat hook prerouting priority dstnat; policy accept;
-		dnat ip to meta l4proto . ip daddr . th dport map @published comment "ports published on one address"
-		meta nfproto ipv4 fib daddr type local dnat ip to meta l4proto . th dport map @wildcard comment "ports published on all addresses"
-	}
-
-	chain output {
-		type nat hook output priority -100; policy accept;
-		dnat ip to meta l4proto . ip daddr . th dport map @published comment "ports published on one address"
-		meta nfproto ipv4 fib daddr type local dnat ip to meta l4proto . th dport map @wildcard comment "ports published on all addresses"
-	}
-
-	chain forward {
-		type filter hook forward priority filter; policy accept;
-		ct state established,related accept comment "what has begun goes on"
-		oifname "br0" ct status dnat accept comment "published ports into br0"
-		oifname "br0" iifname "br0" accept comment "within br0"
-		oifname "br0" drop comment "nothing else into br0"
-	}
-
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		oifname != "br0" ip saddr 172.17.0.0/16 masquerade comment "172.17.0.0/16 leaving br0"
-		oifname "br0" ct status dnat ip saddr 172.17.0.0/16 masquerade comment "172.17.0.0/16 to its own published ports"
-		oifname "br0" ip saddr 127.0.0.0/8 masquerade comment "loopback to br0"
-	}
-}
-"#;
+const EXPECTED: &str = include_str!("firewall/expected.nft");
 
 #[test]
 fn nft_reads_the_table_as_it_was_meant() {
@@ -66,13 +43,13 @@ fn nft_reads_the_table_as_it_was_meant() {
             mapping(Protocol::Tcp, ANY, 8080, [172, 17, 0, 2].into()),
             mapping(Protocol::Udp, HOST, 53, [172, 17, 0, 3].into()),
         ];
-        let firewall = Firewall::ensure(TABLE, zones(), &ports).unwrap();
+        let first = firewall(&ports);
         assert_eq!(run("nft", "list ruleset"), EXPECTED);
-        assert!(firewall.verify(&ports).unwrap());
-        let again = Firewall::ensure(TABLE, zones(), &ports).unwrap();
+        assert!(!first.restore().unwrap());
+        let again = firewall(&ports);
         assert_eq!(run("nft", "list ruleset"), EXPECTED);
-        assert!(again.verify(&ports).unwrap());
-        firewall.destroy().unwrap();
+        assert!(!again.restore().unwrap());
+        first.destroy().unwrap();
         assert_eq!(run("nft", "list ruleset"), "");
         again.destroy().unwrap();
     });
@@ -83,54 +60,97 @@ fn damage_is_seen_and_repaired_and_foreign_tables_stay() {
     on_a_host(|| {
         let ports = [mapping(Protocol::Tcp, ANY, 8080, [172, 17, 0, 2].into())];
         run("nft", "add table inet other");
-        let firewall = Firewall::ensure(TABLE, zones(), &ports).unwrap();
+        let firewall = firewall(&ports);
+        let sorted = || {
+            let text = run("nft", "list ruleset");
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let whole = sorted();
         let damages = [
             "flush chain inet gorae guard",
-            "flush map inet gorae wildcard",
+            "flush set inet gorae bridges",
+            "delete element inet gorae wildcard4 { tcp . 8080 : 172.17.0.2 . 80 }",
+            "add element inet gorae wildcard4 { tcp . 8081 : 172.17.0.2 . 80 }",
             "insert rule inet gorae forward accept",
+            "insert rule bridge gorae senders accept",
+            "add chain inet gorae forward { policy drop ; }",
+            "add chain inet gorae another",
+            "add table inet gorae { flags dormant ; }",
             "delete table inet gorae",
+            "delete table bridge gorae",
         ];
         for damage in damages {
-            assert!(firewall.verify(&ports).unwrap(), "before {damage}");
+            assert!(!firewall.restore().unwrap(), "before {damage}");
             run("nft", damage);
-            assert!(!firewall.verify(&ports).unwrap(), "after {damage}");
-            firewall.replace(&ports).unwrap();
+            assert!(firewall.restore().unwrap(), "after {damage}");
+            assert_eq!(sorted(), whole, "after {damage}");
         }
-        assert!(firewall.verify(&ports).unwrap());
-        assert!(!firewall.verify(&[]).unwrap());
+        run("nft", "flush ruleset");
+        assert!(firewall.restore().unwrap());
+        run("nft", "add table inet other");
+        assert_eq!(sorted(), whole);
         firewall.destroy().unwrap();
         assert_eq!(run("nft", "list tables"), "table inet other\n");
     });
 }
 
 #[test]
+fn a_change_finds_its_way_when_somebody_flushed_the_tables() {
+    on_a_host(|| {
+        let firewall = firewall(&[]);
+        run("nft", "flush ruleset");
+        let port = [mapping(Protocol::Tcp, ANY, 8080, [172, 17, 0, 2].into())];
+        firewall.add(&published(&port)).unwrap();
+        assert!(run("nft", "list map inet gorae wildcard4").contains("8080"));
+        assert!(!firewall.restore().unwrap());
+        run("nft", "flush map inet gorae wildcard4");
+        firewall.remove(&published(&port)).unwrap();
+        assert!(!firewall.restore().unwrap());
+        firewall.remove(&published(&port)).unwrap();
+    });
+}
+
+#[test]
 fn a_port_that_led_elsewhere_is_moved() {
     on_a_host(|| {
-        let firewall = Firewall::ensure(TABLE, zones(), &[]).unwrap();
+        let firewall = firewall(&[]);
         let port = |host, container: [u8; 4]| mapping(Protocol::Tcp, host, 8080, container.into());
+        let add = |ports: &[_]| firewall.add(&published(ports)).unwrap();
+        add(&[port(ANY, [172, 17, 0, 2]), port(HOST, [172, 17, 0, 3])]);
+        add(&[port(ANY, [172, 17, 0, 2])]);
+        add(&[port(ANY, [172, 17, 0, 4]), port(HOST, [172, 17, 0, 5])]);
+        let held = run("nft", "list map inet gorae wildcard4");
+        assert!(
+            held.contains("172.17.0.4") && !held.contains("172.17.0.2"),
+            "{held}"
+        );
+        // whoever had it before does not take it away from who has it now
         firewall
-            .publish(&[port(ANY, [172, 17, 0, 2]), port(HOST, [172, 17, 0, 3])])
+            .remove(&published(&[port(ANY, [172, 17, 0, 2])]))
             .unwrap();
-        firewall.publish(&[port(ANY, [172, 17, 0, 2])]).unwrap();
-        let moved = [port(ANY, [172, 17, 0, 4]), port(HOST, [172, 17, 0, 5])];
-        firewall.publish(&moved).unwrap();
-        assert!(firewall.verify(&moved).unwrap());
+        assert!(run("nft", "list map inet gorae wildcard4").contains("172.17.0.4"));
+        assert!(!firewall.restore().unwrap());
     });
 }
 
 #[test]
 fn thousands_of_ports_are_one_transaction() {
     on_a_host(|| {
-        let firewall = Firewall::ensure(TABLE, zones(), &[]).unwrap();
+        let firewall = firewall(&[]);
+        let empty = run("nft", "list ruleset");
         let ports: Vec<_> = (1..=u16::MAX)
             .map(|port| mapping(Protocol::Tcp, ANY, port, [172, 17, 0, 2].into()))
             .collect();
-        firewall.publish(&ports).unwrap();
-        assert!(firewall.verify(&ports).unwrap());
-        firewall.replace(&ports).unwrap();
-        assert!(firewall.verify(&ports).unwrap());
-        firewall.unpublish(&ports).unwrap();
-        assert!(firewall.verify(&[]).unwrap());
+        firewall.add(&published(&ports)).unwrap();
+        assert!(!firewall.restore().unwrap());
+        run("nft", "delete table inet gorae");
+        assert!(firewall.restore().unwrap());
+        assert!(!firewall.restore().unwrap());
+        firewall.remove(&published(&ports)).unwrap();
+        assert!(!firewall.restore().unwrap());
+        assert_eq!(run("nft", "list ruleset").len(), empty.len());
     });
 }
 
@@ -138,7 +158,7 @@ fn thousands_of_ports_are_one_transaction() {
 fn the_kernels_words_reach_the_error() {
     on_a_host(|| {
         let long = "x".repeat(300);
-        let error = Firewall::ensure(long, zones(), &[]).unwrap_err();
+        let error = Firewall::ensure(&long, PublishPolicy::Docker, rules()).unwrap_err();
         let source = std::error::Error::source(&error).unwrap();
         assert!(
             source.to_string().contains("cannot make the table"),
@@ -148,31 +168,13 @@ fn the_kernels_words_reach_the_error() {
 }
 
 #[test]
-fn a_network_starts_again_over_what_is_there_and_leaves_nothing() {
-    in_the_lab(|lab| {
-        let web = lab.container();
-        lab.publish(Protocol::Tcp, ANY, 8080, &web);
-        let alive = Alive {
-            host_interfaces: vec![web.sandbox.host_interface().unwrap().name.clone()],
-            published: vec![mapping(Protocol::Tcp, ANY, 8080, web.ip)],
-        };
-        let again = Network::start(config(1), &alive).unwrap();
-        assert!(link_names().contains(&alive.host_interfaces[0]));
-        assert!(again.firewall.verify(&alive.published).unwrap());
-        again.destroy().unwrap();
-        assert_eq!(run("nft", "list tables"), "");
-        assert!(!link_names().contains(&"br0".to_owned()));
-    });
-}
-
-#[test]
 fn destroyed_means_gone() {
     on_a_host(|| {
-        let network = Network::start(config(2), &Alive::default()).unwrap();
+        let network = Network::start(2);
         until(|| (network.pool.ready() == (2, 1)).then_some(())).unwrap();
         let sandbox = network.pool.take().unwrap();
         drop(sandbox);
-        network.destroy().unwrap();
+        network.destroy();
         assert_eq!(run("nft", "list tables"), "");
         until(|| (link_names() == ["lo"]).then_some(())).expect("links left");
     });

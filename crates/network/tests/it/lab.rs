@@ -12,8 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use network::{
-    Alive, BridgeConfig, Endpoint, Network, NetworkConfig, PoolSize, PortMapping, Protocol,
-    Sandbox, mac_for,
+    Bridge, BridgeConfig, Firewall, Gateway, GatewayMode, Gateways, HostSide, Interface, Ipam,
+    IpamConfig, Pool, PoolSize, PortMapping, Protocol, PublishPolicy, Rules, Sandbox, Zone,
+    ZoneSide,
 };
 use sys::netns;
 
@@ -56,7 +57,7 @@ pub(crate) fn in_the_lab(test: impl FnOnce(&Lab) + Send) {
             run("ip", "link set eth0 up");
             run("ip", "route add 172.17.0.0/16 via 10.9.0.1");
         });
-        let network = Network::start(config(2), &Alive::default()).unwrap();
+        let network = Network::start(2);
         test(&Lab { network, outside });
     });
 }
@@ -65,6 +66,58 @@ pub(crate) fn in_the_lab(test: impl FnOnce(&Lab) + Send) {
 pub(crate) struct Lab {
     pub(crate) network: Network,
     pub(crate) outside: OwnedFd,
+}
+
+/// Everything of a host's default network.
+pub(crate) struct Network {
+    pub(crate) firewall: Firewall,
+    pub(crate) ipam: Ipam,
+    pub(crate) pool: Pool,
+}
+
+impl Network {
+    /// Sets everything up, with a pool of this size.
+    pub(crate) fn start(pool: usize) -> Self {
+        let config = bridge_config();
+        let (bridge, subnet) = (config.name.clone(), config.sides[0].subnet);
+        let rules = Rules {
+            zones: vec![Zone {
+                bridge,
+                v4: Some(ZoneSide {
+                    subnet,
+                    mode: GatewayMode::Nat,
+                    masquerade: true,
+                    source: None,
+                }),
+                v6: None,
+                internal: false,
+                icc: true,
+            }],
+            ..Rules::default()
+        };
+        let addresses = IpamConfig {
+            subnet,
+            range: None,
+            gateway: Some(GATEWAY),
+            reserved: Vec::new(),
+        };
+        let bridge = Bridge::ensure(config).unwrap();
+        let size = PoolSize {
+            attached: pool,
+            isolated: pool.min(1),
+        };
+        Self {
+            firewall: Firewall::ensure(TABLE, PublishPolicy::Docker, rules).unwrap(),
+            ipam: Ipam::new(addresses).unwrap(),
+            pool: Pool::new(&bridge, size).unwrap(),
+        }
+    }
+
+    pub(crate) fn destroy(self) {
+        drop(self.pool);
+        self.firewall.destroy().unwrap();
+        Bridge::remove(BRIDGE).unwrap();
+    }
 }
 
 /// A container: a connected sandbox and its address.
@@ -77,14 +130,14 @@ impl Lab {
     pub(crate) fn container(&self) -> Container {
         let mut sandbox = self.network.pool.take().unwrap();
         let ip = self.network.ipam.allocate().unwrap();
-        sandbox.connect(&endpoint(ip)).unwrap();
+        join(&mut sandbox, ip);
         Container { sandbox, ip }
     }
 
     pub(crate) fn publish(&self, protocol: Protocol, host_ip: IpAddr, port: u16, to: &Container) {
         self.network
             .firewall
-            .publish(&[mapping(protocol, host_ip, port, to.ip)])
+            .add(&published(&[mapping(protocol, host_ip, port, to.ip)]))
             .unwrap();
     }
 }
@@ -103,33 +156,49 @@ pub(crate) fn mapping(
     }
 }
 
-pub(crate) fn endpoint(ip: IpAddr) -> Endpoint {
-    Endpoint {
-        ip,
-        prefix: 16,
-        gateway: Some(GATEWAY),
-        mac: mac_for(ip),
+/// Rules that are nothing but published ports.
+pub(crate) fn published(ports: &[PortMapping]) -> Rules {
+    Rules {
+        published: ports.to_vec(),
+        ..Rules::default()
+    }
+}
+
+/// Connects a pooled sandbox to the default bridge.
+pub(crate) fn join(sandbox: &mut Sandbox, ip: IpAddr) {
+    sandbox
+        .connect_and_route(&interface("eth0", &[(ip, 16)]), &default_gateway())
+        .unwrap();
+}
+
+pub(crate) fn interface(name: &str, addresses: &[(IpAddr, u8)]) -> Interface {
+    Interface {
+        name: name.to_owned(),
+        mac: None,
+        addresses: addresses.to_vec(),
+        mtu: 0,
+        sysctls: Vec::new(),
+    }
+}
+
+pub(crate) fn default_gateway() -> Gateways {
+    Gateways {
+        v4: Some(Gateway {
+            address: GATEWAY,
+            interface: "eth0".to_owned(),
+        }),
+        v6: None,
     }
 }
 
 pub(crate) fn bridge_config() -> BridgeConfig {
     BridgeConfig {
         name: BRIDGE.to_owned(),
-        subnet: "172.17.0.0/16".parse().unwrap(),
-        gateway: GATEWAY,
+        sides: vec![HostSide {
+            subnet: "172.17.0.0/16".parse().unwrap(),
+            gateway: Some(GATEWAY),
+        }],
         mtu: 1500,
-    }
-}
-
-pub(crate) fn config(pool: usize) -> NetworkConfig {
-    let pool = PoolSize {
-        attached: pool,
-        isolated: pool.min(1),
-    };
-    NetworkConfig {
-        bridge: bridge_config(),
-        table: TABLE.to_owned(),
-        pool,
     }
 }
 

@@ -3,6 +3,8 @@
 //! They need root, and `ip` and `nft` as helpers and as second opinion; the crate needs neither.
 
 #[cfg(test)]
+mod bandwidth;
+#[cfg(test)]
 mod bridge;
 #[cfg(test)]
 mod dns;
@@ -10,9 +12,24 @@ mod dns;
 mod firewall;
 #[cfg(test)]
 mod lab;
+mod lastword;
+#[cfg(test)]
+mod links;
+#[cfg(test)]
+mod macvlan;
 #[cfg(test)]
 mod ports;
 #[cfg(test)]
 mod reach;
 #[cfg(test)]
+mod relay;
+#[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod spoof;
+#[cfg(test)]
+mod topology;
+#[cfg(test)]
+mod watch;
+#[cfg(test)]
+mod world;

@@ -7,7 +7,8 @@ use network::Protocol;
 
 use crate::lab::{
     ANY, GATEWAY, HOST, LOOPBACK, Lab, OUTSIDE, PATIENCE, SILENCE, answer_udp, ask_again, ask_tcp,
-    ask_udp, in_the_lab, inside, mapping, run, serve_tcp, serve_udp, sysctl, within,
+    ask_udp, in_the_lab, inside, mapping, published as rules, run, serve_tcp, serve_udp, sysctl,
+    within,
 };
 
 const PORT: u16 = 8080;
@@ -125,15 +126,15 @@ fn an_unpublished_port_is_closed() {
     in_the_lab(|lab| {
         let web = lab.container();
         let ports = [mapping(Protocol::Tcp, ANY, PORT, web.ip)];
-        lab.network.firewall.publish(&ports).unwrap();
+        lab.network.firewall.add(&rules(&ports)).unwrap();
         let server = inside(&web, || serve_tcp(container_port(ANY)));
         within(&lab.outside, || ask_tcp(published(HOST), PATIENCE)).unwrap();
         server.join().unwrap().unwrap();
-        lab.network.firewall.unpublish(&ports).unwrap();
+        lab.network.firewall.remove(&rules(&ports)).unwrap();
         let _server = inside(&web, || serve_tcp(container_port(ANY)));
         let result = within(&lab.outside, || ask_tcp(published(HOST), SILENCE));
         assert_eq!(result, Err(ErrorKind::ConnectionRefused));
-        lab.network.firewall.unpublish(&ports).unwrap();
+        lab.network.firewall.remove(&rules(&ports)).unwrap();
     });
 }
 
@@ -230,7 +231,7 @@ fn udp_flows_follow_a_port_that_is_published_late_or_moves() {
         assert!(ask_again(&client, SILENCE).is_err());
 
         let to_first = [mapping(Protocol::Udp, ANY, PORT, first.ip)];
-        lab.network.firewall.publish(&to_first).unwrap();
+        lab.network.firewall.add(&rules(&to_first)).unwrap();
         lab.network.firewall.settle();
         let server = std::thread::spawn(move || {
             (
@@ -239,7 +240,7 @@ fn udp_flows_follow_a_port_that_is_published_late_or_moves() {
             )
         });
         ask_again(&client, PATIENCE).unwrap();
-        lab.network.firewall.unpublish(&to_first).unwrap();
+        lab.network.firewall.remove(&rules(&to_first)).unwrap();
         lab.network.firewall.settle();
         assert!(ask_again(&client, SILENCE).is_err());
         let (once, twice) = server.join().unwrap();
@@ -248,7 +249,7 @@ fn udp_flows_follow_a_port_that_is_published_late_or_moves() {
 
         lab.network
             .firewall
-            .publish(&[mapping(Protocol::Udp, HOST, PORT, second.ip)])
+            .add(&rules(&[mapping(Protocol::Udp, HOST, PORT, second.ip)]))
             .unwrap();
         lab.network.firewall.settle();
         let server = std::thread::spawn(move || answer_udp(&at_second, PATIENCE));
@@ -268,7 +269,7 @@ fn a_container_that_takes_over_an_address_is_reached_at_once() {
         // the namespace of the old one is held, so its port is still on the bridge
         let mut new = lab.network.pool.take().unwrap();
         inside(&old, || run("ip", "addr flush dev eth0"));
-        new.connect(&crate::lab::endpoint(ip)).unwrap();
+        crate::lab::join(&mut new, ip);
         let new = crate::lab::Container { sandbox: new, ip };
         let server = inside(&new, || serve_tcp(container_port(ANY)));
         ask_tcp(container_port(ip), SILENCE).unwrap();

@@ -1,18 +1,14 @@
 //! Sandboxes and the pool of them.
 
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use network::{
-    Alive, Bridge, CounterReader, Network, Pool, PoolSize, Protocol, Sandbox, find_host_interface,
-    mac_for,
-};
+use network::{Bridge, CounterReader, Pool, PoolSize, Protocol, Sandbox, mac_for};
 use sys::netns;
 
 use crate::lab::{
-    ANY, BRIDGE, Lab, PATIENCE, ask_tcp, bridge_config, config, endpoint, in_the_lab, inside,
-    link_names, on_a_host, run, serve_tcp, until,
+    ANY, BRIDGE, Lab, Network, PATIENCE, ask_tcp, bridge_config, in_the_lab, inside, interface,
+    join, link_names, on_a_host, run, serve_tcp, until,
 };
 
 fn ip_inside(sandbox: &Sandbox, arguments: &str) -> String {
@@ -27,7 +23,7 @@ fn connecting_gives_address_route_and_mac() {
         let mut sandbox = pool.take().unwrap();
         assert_eq!(ip_inside(&sandbox, "-4 -o addr show dev eth0"), "");
         let ip = [172, 17, 0, 9].into();
-        sandbox.connect(&endpoint(ip)).unwrap();
+        join(&mut sandbox, ip);
         let address = ip_inside(&sandbox, "-4 -o addr show dev eth0");
         assert!(
             address.contains("172.17.0.9/16 brd 172.17.255.255"),
@@ -65,7 +61,8 @@ fn an_isolated_sandbox_has_loopback_only() {
         .unwrap();
         let mut sandbox = pool.take_isolated().unwrap();
         assert!(sandbox.host_interface().is_none());
-        assert!(sandbox.connect(&endpoint([172, 17, 0, 9].into())).is_err());
+        let eth0 = interface("eth0", &[([172, 17, 0, 9].into(), 16)]);
+        assert!(sandbox.connect(&eth0).is_err());
         let links = netns::within(sandbox.netns(), link_names).unwrap();
         assert_eq!(links, ["lo"]);
         assert!(ip_inside(&sandbox, "-o addr").contains("127.0.0.1/8"));
@@ -108,15 +105,17 @@ fn a_namespace_in_use_is_found_again() {
     in_the_lab(|lab| {
         let web = lab.container();
         let known = web.sandbox.host_interface().unwrap().clone();
-        let found = find_host_interface(web.sandbox.netns()).unwrap();
-        assert_eq!(found, Some(known.clone()));
         let copy = web.sandbox.netns().try_clone_to_owned().unwrap();
-        let adopted = lab.network.pool.adopt(copy).unwrap();
-        assert_eq!(adopted.host_interface(), Some(&known));
-        let isolated = lab.network.pool.take_isolated().unwrap();
-        assert_eq!(find_host_interface(isolated.netns()).unwrap(), None);
-        let namespace = isolated.into_fd();
-        assert_eq!(find_host_interface(namespace.as_fd()).unwrap(), None);
+        let found = Sandbox::adopt(copy).unwrap().interfaces().unwrap();
+        let [eth0] = &found[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!((eth0.name.as_str(), eth0.mtu), ("eth0", 1500));
+        assert_eq!(eth0.mac, Some(mac_for(web.ip)));
+        assert_eq!(eth0.addresses, [(web.ip, 16)]);
+        assert_eq!(eth0.host, Some(known));
+        let mut isolated = lab.network.pool.take_isolated().unwrap();
+        assert_eq!(isolated.interfaces().unwrap(), []);
     });
 }
 
@@ -161,7 +160,7 @@ fn victim() {
     if std::env::var_os(VICTIM).is_none() {
         return;
     }
-    let network = Network::start(config(3), &Alive::default()).unwrap();
+    let network = Network::start(3);
     let lab = Lab {
         network,
         outside: netns::create().unwrap(),
@@ -189,9 +188,9 @@ fn an_engine_killed_at_any_moment_leaves_no_link_and_the_next_one_starts() {
             reached.expect("the victim starts");
             let none_left = || !link_names().iter().any(|name| name.starts_with("veth"));
             until(|| none_left().then_some(())).expect("the kernel removes its links");
-            let next = Network::start(config(0), &Alive::default()).unwrap();
-            assert!(next.firewall.verify(&[]).unwrap());
-            next.destroy().unwrap();
+            let next = Network::start(0);
+            assert!(!next.firewall.restore().unwrap());
+            next.destroy();
             assert_eq!(
                 (link_names(), run("nft", "list tables")),
                 (vec!["lo".to_owned()], String::new())

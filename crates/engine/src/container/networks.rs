@@ -1,0 +1,146 @@
+//! A container enters its networks and leaves them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci::ContainerId;
+
+use super::{Container, Record, files, lock};
+use crate::engine::Engine;
+use crate::error::{Result, Step};
+use crate::network::names::{needs_resolver, split_link};
+use crate::network::{Attachments, Connection};
+
+/// So many containers may stand on each other's network before a circle is suspected.
+const DEEPEST: usize = 16;
+
+impl Engine {
+    /// Notes where a container that has just started is connected.
+    pub(super) fn enter_networks(&self, container: &Container, connection: Option<Connection>) {
+        let connection = connection.map(|mut connection| {
+            connection.settle();
+            connection
+        });
+        let attachments = connection.as_ref().map(Connection::attachments);
+        for endpoint in connection.iter().flat_map(|c| &c.endpoints) {
+            let id = container.id.as_str();
+            self.network_event("connect", endpoint.net(), &[("container", id)]);
+        }
+        container.record().attached = attachments;
+        let mut live = lock(&container.live);
+        live.over = false;
+        live.connection = connection;
+    }
+
+    /// Lets go of the networks of a container that has ended.
+    pub(super) fn leave_networks(&self, container: &Container) {
+        let connection = {
+            let mut live = lock(&container.live);
+            live.over = true;
+            live.connection.take()
+        };
+        let attached: Option<Attachments> = container.record().attached.take();
+        if let Some(connection) = connection {
+            for endpoint in &connection.endpoints {
+                let id = container.id.as_str();
+                self.network_event("disconnect", endpoint.net(), &[("container", id)]);
+            }
+            self.networks.release(connection);
+        } else if let Some(attached) = attached {
+            // it ended while no engine ran: nobody has taken its places over
+            self.networks.forget(&attached);
+        }
+    }
+
+    /// Writes `/etc/hosts` and its like, and answers where they are to be mounted; a container on
+    /// another's network has that one's.
+    pub(super) fn network_files(
+        &self,
+        record: &Record,
+        connection: Option<&Connection>,
+    ) -> Result<Vec<(PathBuf, &'static str)>> {
+        let owner = self.network_owner(record);
+        if owner != record.id {
+            return Ok(files::places(&self.container_dir(&owner)));
+        }
+        let folder = self.container_dir(&record.id);
+        files::write(&folder, record, &self.network_view(record, connection)?)?;
+        Ok(files::places(&folder))
+    }
+
+    /// Writes the files of a running container again, after it was connected or disconnected.
+    pub(crate) fn rewrite_hosts(&self, record: &Record, container: &Container) -> Result<()> {
+        let live = lock(&container.live);
+        let Some(connection) = &live.connection else {
+            return Ok(());
+        };
+        let view = self.network_view(record, Some(connection))?;
+        files::rewrite(&self.container_dir(&record.id), record, &view)
+            .step(|| format!("write /etc/hosts of container {} again", record.name))
+    }
+
+    /// What a container's files say of its networks.
+    fn network_view(
+        &self,
+        record: &Record,
+        connection: Option<&Connection>,
+    ) -> Result<files::View> {
+        let default = self.networks.find("bridge")?;
+        let way_out = |v6| {
+            let own = connection.and_then(|c| c.way_out(v6));
+            own.and_then(|e| e.net().gateway(v6))
+        };
+        let own: Vec<IpAddr> = connection.map(Connection::addresses).unwrap_or_default();
+        Ok(files::View {
+            gateway: way_out(false)
+                .or_else(|| way_out(true))
+                .or_else(|| default.gateway(false)),
+            resolver: connection.is_some_and(needs_resolver),
+            linked: self.linked(record),
+            own,
+        })
+    }
+
+    /// Legacy links on the default bridge: the names of other containers in `/etc/hosts`.
+    fn linked(&self, record: &Record) -> Vec<(IpAddr, Vec<String>)> {
+        if record.host.network_mode != "bridge" {
+            return Vec::new();
+        }
+        let mut linked = Vec::new();
+        for text in record.host.links.iter().flatten() {
+            let (name, alias) = split_link(text);
+            let Ok(other) = self.containers.get(name) else {
+                continue;
+            };
+            let live = lock(&other.live);
+            let addresses = live.connection.as_ref().map(Connection::addresses);
+            for ip in addresses.into_iter().flatten() {
+                let record = other.record();
+                let mut names = vec![alias.to_owned()];
+                for name in [record.config.hostname.clone(), record.name.clone()] {
+                    if !name.is_empty() && !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+                linked.push((ip, names));
+            }
+        }
+        linked
+    }
+
+    /// The container whose network a container is on: its own, or another's.
+    pub(super) fn network_owner(&self, record: &Record) -> ContainerId {
+        let mut owner = record.id.clone();
+        let mut mode = record.host.network_mode.clone();
+        for _ in 0..DEEPEST {
+            let donor = mode.strip_prefix("container:");
+            let Some(Ok(donor)) = donor.map(|name| self.containers.get(name)) else {
+                break;
+            };
+            owner = donor.id.clone();
+            mode = Arc::clone(&donor).record().host.network_mode.clone();
+        }
+        owner
+    }
+}

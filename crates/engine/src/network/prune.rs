@@ -1,0 +1,48 @@
+//! Removing the networks that nobody uses.
+
+use std::sync::Arc;
+
+use api::Filters;
+use api::network::PruneReport;
+
+use super::net::Net;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::filter;
+
+impl Engine {
+    /// Removes the networks that no container refers to, running or not.
+    ///
+    /// # Errors
+    /// When a filter is unknown or malformed.
+    pub async fn network_prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
+        filters.validate(&["label", "label!", "until"])?;
+        let until = filter::until(filters)?;
+        let _turn = self.networks.shaping.lock().await;
+        let mut removed = Vec::new();
+        for net in self.networks.all() {
+            let old = until.is_none_or(|until| net.record.created < until);
+            let meant = old && filter::labels(filters, Some(&net.record.labels));
+            if net.is_predefined() || !meant || self.is_wanted(&net) {
+                continue;
+            }
+            match self.remove_network(&net).await {
+                Ok(()) => removed.push(net.name().to_owned()),
+                Err(error) => tracing::warn!(network = net.name(), %error, "could not be pruned"),
+            }
+        }
+        Ok(PruneReport {
+            networks_deleted: Some(removed).filter(|r| !r.is_empty()),
+        })
+    }
+
+    /// Whether a container, running or not, refers to a network.
+    pub(super) fn is_wanted(&self, net: &Net) -> bool {
+        net.is_used()
+            || self
+                .containers
+                .all()
+                .iter()
+                .any(|container| self.networks.is_on(&container.record(), net))
+    }
+}
