@@ -56,7 +56,6 @@ pub(crate) struct Networks {
     /// From where IPv6 networks get their subnets.
     pub(super) ula: AddressPool,
     pub(super) mtu: u32,
-    warm: usize,
     pub(super) firewall: Firewall,
     pub(super) ports: Ports,
     pool: Mutex<Option<Pool>>,
@@ -101,7 +100,6 @@ impl Networks {
             },
             ula: network::ula_pool(chosen.ula),
             mtu: config.mtu,
-            warm: config.warm,
             firewall,
             ports: Ports::new(),
             pool: Mutex::new(Some(pool)),
@@ -119,13 +117,10 @@ impl Networks {
     }
 
     /// Fills the pool of ready namespaces anew, for a bridge that was made again.
-    pub(super) fn refill(&self, bridge: &network::Bridge) -> Result<()> {
-        let fresh = pool(bridge, self.warm)?;
-        let mut pool = lock(&self.pool);
-        if pool.is_some() {
-            *pool = Some(fresh);
+    pub(super) fn refill(&self, bridge: &network::Bridge) {
+        if let Some(pool) = &*lock(&self.pool) {
+            pool.rebind(bridge);
         }
-        Ok(())
     }
 
     /// All networks, by name.
@@ -184,6 +179,9 @@ impl Networks {
 fn build(nets: &[Arc<Net>], alive: &[Attachments], config: &Config) -> Result<(Firewall, Pool)> {
     let mut default = None;
     for net in nets {
+        if let Err(error) = net.ensure_parent() {
+            tracing::error!(network = net.name(), %error, "a network's parent is missing");
+        }
         match net.ensure_bridge() {
             Ok(bridge) if net.is_predefined() => default = default.or(bridge),
             Ok(_) => {}
@@ -198,15 +196,33 @@ fn build(nets: &[Arc<Net>], alive: &[Attachments], config: &Config) -> Result<(F
     let rules = Networks::first_rules(nets.iter().cloned(), alive);
     let firewall = Firewall::ensure(TABLE, config.publish_policy, rules)
         .step(|| "set up the nftables rules")?;
-    Ok((firewall, pool(&default, config.warm)?))
+    let size = PoolSize {
+        attached: config.warm,
+        isolated: config.warm,
+    };
+    let pool = if config.icc {
+        Pool::new(&default, size)
+    } else {
+        Pool::with_isolated_ports(&default, size)
+    };
+    reap_limits(alive);
+    Ok((firewall, pool.step(|| "prepare network namespaces")?))
 }
 
-fn pool(bridge: &network::Bridge, warm: usize) -> Result<Pool> {
-    let size = PoolSize {
-        attached: warm,
-        isolated: warm,
-    };
-    Pool::new(bridge, size).step(|| "prepare network namespaces")
+/// Deletes what is left of the limits of links that went while no engine ran.
+fn reap_limits(alive: &[Attachments]) {
+    let endpoints = alive.iter().flat_map(|a| &a.endpoints);
+    let links: Vec<String> = endpoints
+        .filter_map(|e| e.host.as_ref().map(|host| host.name.clone()))
+        .collect();
+    match network::bandwidth::reap(&links) {
+        Ok(reaped) if reaped.is_empty() => {}
+        Ok(reaped) => tracing::info!(?reaped, "deleted limits of links that are gone"),
+        Err(error) => tracing::warn!(
+            error = crate::error::chain(&error),
+            "limits of links that are gone may stay"
+        ),
+    }
 }
 
 /// Refuses what no network can give; whether the network exists is seen at the start, as with Docker.

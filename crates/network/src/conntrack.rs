@@ -21,6 +21,7 @@ const IPCTNL_MSG_CT_NEW: u16 = 1 << 8;
 const IPCTNL_MSG_CT_GET: u16 = 1 << 8 | 1;
 const IPCTNL_MSG_CT_DELETE: u16 = 1 << 8 | 2;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
@@ -31,6 +32,8 @@ const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
@@ -76,14 +79,28 @@ struct Change {
 ///
 /// A kernel without this interface still forwards new flows rightly, hence no error.
 fn forget(socket: &mut Socket, changes: &[Change]) {
-    let result = flows(socket).and_then(|flows| {
-        flows
-            .iter()
-            .filter(|flow| changes.iter().any(|change| flow.is_wrong(change)))
-            .try_for_each(|flow| delete(socket, flow))
-    });
-    if let Err(error) = result {
-        tracing::warn!(?error, "cannot end the UDP flows of a changed port");
+    for family in [AF_INET, AF_INET6] {
+        let of_family = |change: &&Change| family_of(change.port.host_ip) == family;
+        let changes: Vec<_> = changes.iter().filter(of_family).collect();
+        if changes.is_empty() {
+            continue;
+        }
+        let result = flows(socket, family).and_then(|flows| {
+            flows
+                .iter()
+                .filter(|flow| changes.iter().any(|change| flow.is_wrong(change)))
+                .try_for_each(|flow| delete(socket, family, flow))
+        });
+        if let Err(error) = result {
+            tracing::warn!(?error, "cannot end the UDP flows of a changed port");
+        }
+    }
+}
+
+const fn family_of(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => AF_INET,
+        IpAddr::V6(_) => AF_INET6,
     }
 }
 
@@ -113,18 +130,24 @@ impl Flow {
 }
 
 /// Lists the UDP flows.
-fn flows(socket: &mut Socket) -> Result<Vec<Flow>, netlink::NetlinkError> {
-    match list(socket, true) {
+fn flows(socket: &mut Socket, family: u8) -> Result<Vec<Flow>, netlink::NetlinkError> {
+    match list(socket, family, true) {
         // before Linux 5.8 there is no such filter
-        Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => list(socket, false),
+        Err(error) if error.is(Errno::INVAL) || error.is(Errno::OPNOTSUPP) => {
+            list(socket, family, false)
+        }
         other => other,
     }
 }
 
-fn list(socket: &mut Socket, filtered: bool) -> Result<Vec<Flow>, netlink::NetlinkError> {
+fn list(
+    socket: &mut Socket,
+    family: u8,
+    filtered: bool,
+) -> Result<Vec<Flow>, netlink::NetlinkError> {
     socket.dump(
         |batch| {
-            let header = [AF_INET, 0, 0, 0];
+            let header = [family, 0, 0, 0];
             batch.message(
                 IPCTNL_MSG_CT_GET,
                 NLM_F_DUMP,
@@ -149,9 +172,9 @@ fn list(socket: &mut Socket, filtered: bool) -> Result<Vec<Flow>, netlink::Netli
     )
 }
 
-fn delete(socket: &mut Socket, flow: &Flow) -> Result<(), netlink::NetlinkError> {
+fn delete(socket: &mut Socket, family: u8, flow: &Flow) -> Result<(), netlink::NetlinkError> {
     let mut batch = Batch::default();
-    let header = [AF_INET, 0, 0, 0];
+    let header = [family, 0, 0, 0];
     batch.message(
         IPCTNL_MSG_CT_DELETE,
         NLM_F_ACK,
@@ -183,9 +206,10 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let addresses = find(bytes, CTA_TUPLE_IP)?;
     let protocol = find(bytes, CTA_TUPLE_PROTO)?;
     let port = |kind| u16::try_from(integer_be(find(protocol, kind)?)?).ok();
+    let address = |v4, v6| ip_address(find(addresses, v4).or(find(addresses, v6))?);
     Some(Tuple {
-        source: ip_address(find(addresses, CTA_IP_V4_SRC)?)?,
-        destination: ip_address(find(addresses, CTA_IP_V4_DST)?)?,
+        source: address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+        destination: address(CTA_IP_V4_DST, CTA_IP_V6_DST)?,
         protocol: *find(protocol, CTA_PROTO_NUM)?.first()?,
         source_port: port(CTA_PROTO_SRC_PORT)?,
         destination_port: port(CTA_PROTO_DST_PORT)?,

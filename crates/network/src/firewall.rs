@@ -424,6 +424,7 @@ impl State {
     fn replace(&mut self, table: &str) -> Result<(), NetlinkError> {
         let families = self.shape().families();
         let mut stale = self.present(table)?;
+        stale.retain(|family| self.bridge || *family != Family::Bridge);
         stale.extend(families.iter().copied());
         stale.sort();
         stale.dedup();

@@ -20,11 +20,11 @@ use crate::firewall::reentry_names;
 use crate::netlink::{self, Message, Port, Socket, find, integer_ne, is_own, text};
 use crate::route;
 
-// linux/netfilter/nfnetlink.h, nf_tables.h, rtnetlink.h: the bits of groups, and messages
-const GROUP_NFTABLES: u32 = 1 << (7 - 1);
-const GROUP_LINK: u32 = 1 << (1 - 1);
-const GROUP_IPV4_ADDRESS: u32 = 1 << (5 - 1);
-const GROUP_IPV6_ADDRESS: u32 = 1 << (9 - 1);
+// linux/netfilter/nfnetlink.h, nf_tables.h, rtnetlink.h: bit N-1 of group N, and messages
+const GROUP_NFTABLES: u32 = 1 << 6;
+const GROUP_LINK: u32 = 1;
+const GROUP_IPV4_ADDRESS: u32 = 1 << 4;
+const GROUP_IPV6_ADDRESS: u32 = 1 << 8;
 const SUBSYSTEM_NFTABLES: u16 = 10;
 /// The name of the table in every message of nftables but those about a generation.
 const TABLE: u16 = 1;

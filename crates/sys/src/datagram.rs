@@ -193,7 +193,7 @@ fn write_message(control: &mut Control, level: i32, kind: i32, value: &[u8]) -> 
     length.next_multiple_of(size_of::<usize>())
 }
 
-pub(crate) fn address_of(name: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+fn address_of(name: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     let start = (&raw const *name).cast::<u8>();
     match i32::from(name.ss_family) {
         libc::AF_INET => {
@@ -213,7 +213,7 @@ pub(crate) fn address_of(name: &libc::sockaddr_storage) -> io::Result<SocketAddr
     }
 }
 
-pub(crate) fn storage_of(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+fn storage_of(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: the structure holds numbers, for which zero is a value.
     let mut storage = unsafe { MaybeUninit::<libc::sockaddr_storage>::zeroed().assume_init() };
     let start = (&raw mut storage).cast::<u8>();

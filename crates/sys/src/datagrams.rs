@@ -3,10 +3,8 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
-
-use crate::datagram::{address_of, storage_of};
 
 /// So many datagrams at once.
 pub const MOST: usize = 64;
@@ -75,8 +73,7 @@ impl Inbox {
             // an unusable one keeps its place, as an empty one
             let size = if truncated { 0 } else { size.min(self.room) };
             let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-            self.received
-                .push((size, address_of(name).unwrap_or(unknown)));
+            self.received.push((size, address(name).unwrap_or(unknown)));
         }
         Ok(count)
     }
@@ -198,7 +195,7 @@ fn send_runs(socket: &impl AsFd, bytes: &mut [u8], runs: &[Run]) -> io::Result<u
         pieces[index].iov_base = content.as_mut_ptr().cast();
         pieces[index].iov_len = content.len();
         let header = &mut headers[index].msg_hdr;
-        (names[index], header.msg_namelen) = storage_of(run.to);
+        header.msg_namelen = write_address(run.to, &mut names[index]);
         header.msg_name = (&raw mut names[index]).cast();
         header.msg_iov = &raw mut pieces[index];
         header.msg_iovlen = 1;
@@ -239,6 +236,53 @@ fn segment(control: &mut Control, each: u16) -> usize {
 
 fn length(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the storage is aligned for and larger than every address, and the kernel
+            // wrote one of this family.
+            let v4 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*(&raw const *name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
+            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+fn write_address(address: SocketAddr, name: &mut libc::sockaddr_storage) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(v4) => {
+            // SAFETY: the storage is aligned for and larger than every address.
+            let to = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in>() };
+            to.sin_family = family(libc::AF_INET);
+            to.sin_port = v4.port().to_be();
+            to.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
+            length(size_of::<libc::sockaddr_in>())
+        }
+        SocketAddr::V6(v6) => {
+            // SAFETY: as above.
+            let to = unsafe { &mut *(&raw mut *name).cast::<libc::sockaddr_in6>() };
+            to.sin6_family = family(libc::AF_INET6);
+            to.sin6_port = v6.port().to_be();
+            to.sin6_flowinfo = v6.flowinfo();
+            to.sin6_addr.s6_addr = v6.ip().octets();
+            to.sin6_scope_id = v6.scope_id();
+            length(size_of::<libc::sockaddr_in6>())
+        }
+    }
+}
+
+fn family(number: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ impl Engine {
             .and_then(|n| n.endpoints_config)
             .unwrap_or_default();
         let endpoints = self.networks.by_name(endpoints);
+        self.networks.check_endpoints(&endpoints)?;
         self.check_links(&host)?;
         let name = self.containers.reserve(&id, name)?;
         let record = Record {

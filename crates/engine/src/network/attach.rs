@@ -46,7 +46,7 @@ impl Networks {
     fn attach_all(&self, record: &Record) -> Result<Connection> {
         let mut places = Vec::new();
         for (net, settings) in self.wanted(record)? {
-            places.push(self.place(record, net, settings)?);
+            places.push(self.place(record, &net, settings)?);
         }
         let on_default = places
             .first()
@@ -138,7 +138,7 @@ impl Networks {
     pub(super) fn place(
         &self,
         record: &Record,
-        net: Arc<Net>,
+        net: &Arc<Net>,
         settings: Option<&EndpointSettings>,
     ) -> Result<(Endpoint, Wishes)> {
         let default = EndpointSettings::default();
@@ -149,6 +149,12 @@ impl Networks {
             wishes.mac = own
                 .then(|| parse_mac(&record.config.mac_address))
                 .transpose()?;
+        }
+        if net.record.config_only {
+            return Err(Error::forbidden(format!(
+                "network {} is only a configuration for other networks",
+                net.name()
+            )));
         }
         let hold = net.hold()?;
         let addresses: Vec<Address> = [
@@ -224,7 +230,7 @@ impl Networks {
                 }
             }
             Err(error) => {
-                tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered")
+                tracing::warn!(id = %record.id, %error, "a living container's network cannot be entered");
             }
         }
         connection

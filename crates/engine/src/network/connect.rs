@@ -27,7 +27,7 @@ impl Engine {
         request: ConnectRequest,
     ) -> Result<()> {
         let net = self.networks.find(network)?;
-        let container = self.containers.get(&request.container)?;
+        let container = self.named_container(&request.container)?;
         let _turn = container.lifecycle.lock().await;
         let settings = request.endpoint_config.unwrap_or_default();
         let record = container.record().clone();
@@ -65,6 +65,14 @@ impl Engine {
         let id = record.id.to_string();
         self.network_event("connect", &net, &[("container", &id)]);
         Ok(())
+    }
+
+    /// The container that a request names.
+    pub(super) fn named_container(&self, name: &str) -> Result<Arc<Container>> {
+        if name.is_empty() {
+            return Err(Error::invalid("invalid name or ID supplied: \"\""));
+        }
+        self.containers.get(name)
     }
 
     /// Connects a running container. Blocks: it talks to the kernel.
@@ -116,7 +124,7 @@ impl Engine {
         let networks = &self.networks;
         let netns = network_namespace(record.state.pid)?;
         let mut sandbox = Sandbox::adopt(netns).step(|| "enter the container's network")?;
-        let (mut endpoint, wishes) = networks.place(record, Arc::clone(net), Some(settings))?;
+        let (mut endpoint, wishes) = networks.place(record, net, Some(settings))?;
         let index = free_index(connection, net);
         endpoint.attached.interface = interface_name(&endpoint, &wishes, index);
         link(&mut sandbox, &mut endpoint, &wishes, None)?;
@@ -189,14 +197,24 @@ pub(super) fn check(record: &Record, net: &Net) -> Result<()> {
             "container sharing network namespace with another container or host cannot be connected to any other network",
         ));
     }
-    if mode == "host" || net.name() == "host" {
+    if net.record.config_only {
+        return Err(Error::forbidden(format!(
+            "cannot connect container to network {}: it is only a configuration for other networks",
+            net.name()
+        )));
+    }
+    if net.name() == "host" {
+        return Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    if mode == "host" {
         return Err(Error::forbidden(
-            "container cannot be connected to host network and also attached to other networks"
-                .to_owned(),
+            "container cannot be connected to host network and also attached to other networks",
         ));
     }
     if mode == "none" || net.name() == "none" {
-        return Err(Error::forbidden(
+        return Err(Error::invalid(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
         ));
     }

@@ -12,7 +12,7 @@ use super::publish;
 use crate::container::{Container, Record, Status, lock};
 use crate::db::Table;
 use crate::engine::Engine;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Kind, Result, Step};
 
 impl Engine {
     /// Disconnects a container from a network, at once when it runs.
@@ -25,13 +25,12 @@ impl Engine {
         request: DisconnectRequest,
     ) -> Result<()> {
         let net = self.networks.find(network)?;
-        let found = self.containers.get(&request.container);
-        let container = match found {
-            Ok(container) => container,
-            // whoever forces wants it gone, and it is
-            Err(_) if request.force => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let container = self.named_container(&request.container).map_err(|error| {
+            if request.force && error.kind() == Kind::NotFound {
+                return Error::not_found(format!("endpoint {} not found", request.container));
+            }
+            error
+        })?;
         let _turn = container.lifecycle.lock().await;
         let record = container.record().clone();
         let is_running = matches!(record.state.status, Status::Running | Status::Paused);

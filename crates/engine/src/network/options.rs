@@ -383,6 +383,7 @@ mod tests {
 
     /// What Docker 28.5 answers to each value, or what stands for its errors from the kernel.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn refused_values() {
         use Kind::{InvalidParameter as Invalid, System};
         for (key, value, kind, message) in [

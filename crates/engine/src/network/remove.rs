@@ -27,6 +27,16 @@ impl Engine {
                 net.name()
             )));
         }
+        let all = self.networks.all();
+        if all
+            .iter()
+            .any(|other| other.record.config_from == net.name())
+        {
+            return Err(Error::forbidden(format!(
+                "error while removing network: configuration network {:?} is in use",
+                net.name()
+            )));
+        }
         if !net.close() {
             return Err(Error::forbidden(format!(
                 "error while removing network: network {} has active endpoints ({})",

@@ -49,7 +49,7 @@ impl Engine {
             .rejoin(&self.ports_of(net))
             .step(|| format!("put containers back on bridge {name}"))?;
         if net.is_predefined() {
-            self.networks.refill(&bridge)?;
+            self.networks.refill(&bridge);
         }
         tracing::warn!(bridge = name, "a bridge was taken away: it is put back");
         self.restored_event("bridge", name);

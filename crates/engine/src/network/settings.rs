@@ -9,7 +9,9 @@ use super::Networks;
 use super::connection::{Connection, Endpoint};
 use super::names::{dns_names, settings_of};
 use super::net::Net;
+use super::plan::check_endpoint;
 use crate::container::Record;
+use crate::error::Result;
 
 impl Networks {
     /// The networks of a container as clients see them.
@@ -52,6 +54,20 @@ impl Networks {
             .into_iter()
             .map(|(key, settings)| (name(key), settings))
             .collect()
+    }
+
+    /// Refuses wishes that the networks cannot meet.
+    pub(crate) fn check_endpoints(
+        &self,
+        endpoints: &BTreeMap<String, Option<EndpointSettings>>,
+    ) -> Result<()> {
+        for (name, settings) in endpoints {
+            if let (Ok(net), Some(settings)) = (self.find(name), settings) {
+                check_endpoint(&net.record, settings)
+                    .map_err(|e| e.context(format!("invalid config for network {name}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a container refers to a network.

@@ -137,7 +137,7 @@ fn put_rules(
     socket: &mut Socket,
     ports: [(Transport, u16); 2],
 ) -> Result<bool, crate::netlink::NetlinkError> {
-    let earlier = nft::tables(socket, TABLE)?.contains(&nft::Family::Inet);
+    let earlier = !nft::tables(socket, TABLE)?.is_empty();
     let mut transaction = Transaction::new(TABLE);
     transaction.add_table(nft::Family::Inet);
     if earlier {

@@ -72,7 +72,7 @@ impl Audit<'_> {
     }
 
     fn others(&self, port: &PortMapping) -> Origin {
-        self.from_outside("other hosts", port)
+        self.coming_to("other hosts", port)
     }
 
     fn containers(&self, port: &PortMapping, bridge: &str, home: Option<&str>) -> Origin {
@@ -88,7 +88,7 @@ impl Audit<'_> {
                 self.rule("forward", "nothing leaves an internal network"),
             );
         }
-        let mut origin = self.from_outside(&who, port);
+        let mut origin = self.coming_to(&who, port);
         if home == Some(bridge) && origin.reachable && of_mapping(port).is_some() {
             let hairpin = self.rule("postrouting", "a network to its own published ports");
             origin.rule = format!("{}; {hairpin}", origin.rule);
@@ -96,7 +96,7 @@ impl Audit<'_> {
         origin
     }
 
-    fn from_outside(&self, who: &str, port: &PortMapping) -> Origin {
+    fn coming_to(&self, who: &str, port: &PortMapping) -> Origin {
         if port.host_ip.is_loopback() {
             return no(who, self.rule("guard", "loopback is for this host"));
         }

@@ -168,6 +168,39 @@ fn the_kernels_words_reach_the_error() {
 }
 
 #[test]
+fn without_rules_for_bridges_the_rest_works() {
+    on_a_host(|| {
+        // a table that belongs to a living process is out of reach, as if the kernel had none
+        let mut owner = std::process::Command::new("nft")
+            .arg("-i")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut commands = owner.stdin.take().unwrap();
+        let command = "add table bridge gorae { flags owner ; }\n";
+        std::io::Write::write_all(&mut commands, command.as_bytes()).unwrap();
+        until(|| run("nft", "list tables").contains("bridge").then_some(())).unwrap();
+        let firewall = firewall(&[]);
+        assert!(run("nft", "list table inet gorae").contains("br0"));
+        let member = network::Member {
+            port: "veth0".to_owned(),
+            mac: network::mac_for([172, 17, 0, 2].into()),
+            addresses: vec![[172, 17, 0, 2].into()],
+        };
+        let members = Rules {
+            members: vec![member],
+            ..Rules::default()
+        };
+        firewall.add(&members).unwrap();
+        firewall.remove(&members).unwrap();
+        assert!(!firewall.restore().unwrap());
+        drop(commands);
+        owner.wait().unwrap();
+    });
+}
+
+#[test]
 fn destroyed_means_gone() {
     on_a_host(|| {
         let network = Network::start(2);

@@ -3,6 +3,8 @@
 //! They need root, and `ip` and `nft` as helpers and as second opinion; the crate needs neither.
 
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bridge;
@@ -12,6 +14,7 @@ mod dns;
 mod firewall;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
 mod lastword;
 #[cfg(test)]
 mod links;
@@ -25,6 +28,8 @@ mod reach;
 mod relay;
 #[cfg(test)]
 mod sandbox;
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod spoof;
 #[cfg(test)]

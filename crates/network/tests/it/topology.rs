@@ -1,10 +1,10 @@
 //! Who reaches whom between networks of every kind, in both versions of IP.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use network::{Firewall, GatewayMode, OpenPort, PortMapping, Protocol, PublishPolicy, Rules, Zone};
 
-use crate::lab::{TABLE, run, sysctl};
+use crate::lab::{TABLE, published, run, sysctl};
 use crate::world::{
     Machine, PATIENCE, SERVICE, SILENCE, ask, ask_within, bridge, guest, in_the_world, ip, mapping,
     network, side, silent,
@@ -385,5 +385,45 @@ fn other_hosts_do_not_get_at_loopback() {
             assert!(silent(Protocol::Tcp, ip("127.0.0.1"), PORT));
         });
         assert!(outside.inside(|| silent(Protocol::Tcp, ip("10.9.0.1"), PORT)));
+    });
+}
+
+#[test]
+fn flows_of_udp_follow_their_port_in_both_versions() {
+    in_the_world(|outside| {
+        let zone = network(1);
+        let (first, second) = (guest(1, 2), guest(1, 3));
+        let firewall = firewall(vec![zone], &[&first, &second], Vec::new());
+        for host in ["10.9.0.1", "fd09::1"] {
+            let port = |to: &Machine| {
+                let (any, to) = if host.contains(':') {
+                    ("::", to.v6())
+                } else {
+                    ("0.0.0.0", to.v4())
+                };
+                published(&[mapping(Protocol::Udp, any, PORT, to)])
+            };
+            // one socket that is never closed, so that its flow is always the same
+            let client = outside.inside(|| {
+                let any = if host.contains(':') { "::" } else { "0.0.0.0" };
+                let socket = UdpSocket::bind((ip(any), 0)).unwrap();
+                socket.connect((ip(host), PORT)).unwrap();
+                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                socket
+            });
+            let ask = || {
+                let _refused = client.send(b"hello");
+                client.recv(&mut [0; 64]).is_ok()
+            };
+            assert!(!ask(), "{host}: nothing there yet");
+            for to in [&first, &second] {
+                firewall.add(&port(to)).unwrap();
+                firewall.settle();
+                assert!(ask(), "{host}: published late, or elsewhere than before");
+            }
+            firewall.remove(&port(&second)).unwrap();
+            firewall.settle();
+            assert!(!ask(), "{host}: taken back");
+        }
     });
 }
