@@ -80,9 +80,17 @@ mod tests {
     }
 
     #[test]
-    fn ties_a_socket_to_a_link() {
+    fn a_socket_receives_from_its_link_alone() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        bind_to_link(&socket, "lo").unwrap();
-        assert!(bind_to_link(&socket, "nosuchlink0").is_err());
+        socket.set_nonblocking(true).unwrap();
+        let (address, mut room) = (socket.local_addr().unwrap(), [0; 8]);
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        bind_to_interface(&socket, Some(1)).unwrap();
+        other.send_to(b"by lo", address).unwrap();
+        assert_eq!(socket.recv(&mut room).unwrap(), 5);
+        bind_to_interface(&socket, Some(i32::MAX)).unwrap();
+        // refused or lost: nobody is there for what comes by lo
+        drop(other.send_to(b"by lo", address));
+        assert!(socket.recv(&mut room).is_err());
     }
 }
