@@ -57,6 +57,8 @@ fn neighbour_discovery(attacker: &Machine) {
 fn claim(attacker: &Machine) {
     attacker.inside(|| {
         sysctl("ipv6/conf/eth0/accept_dad", "1");
+        // the kernel waits for up to so many seconds before the first question
+        sysctl("ipv6/conf/eth0/router_solicitation_delay", "0");
         run("ip", "addr add fd20:1::4/64 dev eth0");
     });
 }
@@ -221,6 +223,8 @@ fn honest_frames_pass() {
             &|| {
                 a.inside(|| {
                     sysctl("ipv6/conf/eth0/accept_dad", "1");
+                    // the kernel waits for up to so many seconds before the first question
+                    sysctl("ipv6/conf/eth0/router_solicitation_delay", "0");
                     run("ip", "addr del fd20:1::2/64 dev eth0");
                     run("ip", "addr add fd20:1::2/64 dev eth0");
                 });
