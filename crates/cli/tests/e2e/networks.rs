@@ -812,7 +812,6 @@ fn containers_that_share_a_macvlan_network() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what the kernel lacks is told")]
 fn a_macvlan_network_makes_its_vlan_or_says_that_it_cannot() {
     let engine = engine();
     let _world = engine.network().host(3).unwrap();
