@@ -58,6 +58,15 @@ fn duration(text: &str) -> Option<jiff::SignedDuration> {
     jiff::SignedDuration::try_from_secs_f64(seconds).ok()
 }
 
+/// Whether a value is one of a filter's, or matches one as a regular expression, as Docker's names do;
+/// a filter that is not given is satisfied.
+pub(crate) fn pattern(filters: &Filters, key: &str, value: &str) -> bool {
+    let matches = |wanted: &str| {
+        wanted == value || regex_lite::Regex::new(wanted).is_ok_and(|regex| regex.is_match(value))
+    };
+    !filters.contains(key) || filters.get(key).any(matches)
+}
+
 /// Whether labels satisfy `label` and `label!` (which excludes).
 pub(crate) fn labels(filters: &Filters, labels: Option<&BTreeMap<String, String>>) -> bool {
     let none = BTreeMap::new();
@@ -69,6 +78,21 @@ pub(crate) fn labels(filters: &Filters, labels: Option<&BTreeMap<String, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_matched_as_expressions() {
+        let filters = |text: &str| Filters::parse(&format!("{{\"name\":[{text:?}]}}")).unwrap();
+        for (wanted, value, is_so) in [
+            ("db", "my-db-1", true),
+            ("^db$", "db", true),
+            ("^db$", "my-db", false),
+            ("d.*b", "dooob", true),
+            ("(", "(", true),
+            ("(", "x", false),
+        ] {
+            assert_eq!(pattern(&filters(wanted), "name", value), is_so, "{wanted}");
+        }
+    }
 
     #[test]
     fn durations_are_gos() {

@@ -176,8 +176,7 @@ impl Engine {
                 (!filters.contains("dangling") || used.contains_key(&record.name) != dangling)
                     && filters.exact("driver", "local")
                     && filter::labels(filters, Some(&record.labels))
-                    && (!filters.contains("name")
-                        || filters.get("name").any(|name| record.name.contains(name)))
+                    && filter::pattern(filters, "name", &record.name)
             })
             .map(|record| self.shown(record))
             .collect();

@@ -65,6 +65,11 @@ impl Engine {
         let mut warnings = Vec::new();
         check::request(&config, &mut host, &mut warnings)?;
         check_network_mode(&host)?;
+        crate::network::bandwidth::fill(&config, &mut host)?;
+        if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty())
+        {
+            warnings.push("Published ports are discarded when using host network mode".to_owned());
+        }
         let mut wanted = mounts::wanted(&config, &host)?;
         self.volumes_from(&host, &mut wanted)?;
         let id = names::draw_id()?;
@@ -72,7 +77,7 @@ impl Engine {
         let endpoints = networking_config
             .and_then(|n| n.endpoints_config)
             .unwrap_or_default();
-        let endpoints = self.networks.by_name(endpoints);
+        let endpoints = self.networks.by_name(&host.network_mode, endpoints);
         self.networks.check_endpoints(&endpoints)?;
         self.check_links(&host)?;
         let name = self.containers.reserve(&id, name)?;
@@ -109,9 +114,9 @@ impl Engine {
     fn check_links(&self, host: &HostConfig) -> Result<()> {
         for text in host.links.iter().flatten() {
             let (name, _) = split_link(text);
-            self.containers
-                .get(name)
-                .map_err(|e| e.context(format!("could not get container for {name}")))?;
+            let found = self.containers.get(name);
+            found
+                .map_err(|e| Error::invalid(format!("could not get container for {name}: {e}")))?;
         }
         Ok(())
     }

@@ -273,9 +273,8 @@ impl<'a> Wanted<'a> {
         filters.exact("status", state.status.word())
             && (!filters.contains("exited") || exited)
             && filters.prefix("id", record.id.as_str())
-            && any(filters, "name", |name| {
-                record.name.contains(name.trim_matches(['/', '^', '$']))
-            })
+            && (filter::pattern(filters, "name", &record.name)
+                || filter::pattern(filters, "name", &format!("/{}", record.name)))
             && filter::labels(filters, record.config.labels.as_ref())
             && any(filters, "ancestor", |image| {
                 engine.images.is_ancestor(image, &record)

@@ -9,6 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Container, Status};
 use crate::engine::Engine;
+use crate::error::Step;
 use crate::shim_link::Link;
 use crate::warm::reap;
 
@@ -57,7 +58,11 @@ impl Engine {
                 reap(child);
             }
             if !ended {
-                let exit = engine.exit_record(&container).unwrap_or_else(unseen);
+                let exit = engine.exit_record(&container);
+                if exit.is_none() {
+                    engine.remove_cgroup(&container).await;
+                }
+                let exit = exit.unwrap_or_else(unseen);
                 engine.ended(&container, &exit).await;
                 engine.remove_itself(&container);
             }
@@ -76,6 +81,22 @@ impl Engine {
                 self.watch(container, link, None, occupied);
             }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),
+        }
+    }
+
+    /// Removes the cgroup of a container whose shim was killed before it could do so itself; the
+    /// container's processes died with the shim.
+    async fn remove_cgroup(self: &Arc<Self>, container: &Container) {
+        let path = self.cgroup(&container.record());
+        let remove = move || {
+            let hierarchies = runtime::cgroup::Hierarchies::detect()?;
+            runtime::cgroup::Cgroup::open(&hierarchies, &path)?.delete()
+        };
+        let removed = self
+            .blocking(move || remove().step(|| "remove the cgroup"))
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(id = %container.id, %error, "the cgroup of a container stays");
         }
     }
 

@@ -31,7 +31,7 @@ impl Engine {
         };
         let step = || "read the counters of a container's links";
         let mut reader = CounterReader::open().step(step)?;
-        let limits = bandwidth::of(&record)?;
+        let limits = bandwidth::limits(&record.host)?;
         let limit = |rate: Option<Rate>| rate.map_or(0, Rate::bits);
         let mut figures = BTreeMap::new();
         for (name, index) in links {

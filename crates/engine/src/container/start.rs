@@ -265,7 +265,7 @@ impl Engine {
     }
 
     /// A container's cgroup, relative to each hierarchy's root.
-    fn cgroup(&self, record: &Record) -> PathBuf {
+    pub(super) fn cgroup(&self, record: &Record) -> PathBuf {
         let parent = &record.host.resources.cgroup_parent;
         let parent = if parent.is_empty() {
             self.config.cgroup_parent.clone()

@@ -31,6 +31,7 @@ impl Engine {
         }
         let mut warnings = Vec::new();
         check::limits(&mut host, &mut warnings)?;
+        bandwidth::check(&host)?;
         if container.status().is_alive() {
             let resources = spec::resources(&host, &[])?;
             let resources = oci::runtime::Resources {
@@ -66,7 +67,7 @@ impl Engine {
         container: &Arc<Container>,
         record: &Record,
     ) -> Result<()> {
-        let limits = bandwidth::of(record)?;
+        let limits = bandwidth::limits(&record.host)?;
         let container = Arc::clone(container);
         self.blocking(move || {
             let mut live = lock(&container.live);
@@ -119,4 +120,7 @@ fn merge(own: &mut api::host_config::Resources, new: api::host_config::Resources
         network_ingress_rate,
         network_egress_rate
     );
+    // what is negative lifts the limit
+    own.network_ingress_rate = own.network_ingress_rate.max(0);
+    own.network_egress_rate = own.network_egress_rate.max(0);
 }

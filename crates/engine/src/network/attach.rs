@@ -108,7 +108,7 @@ impl Networks {
             .add(&connection.attachments().rules())
             .step(|| format!("let container {} into the firewall", record.name))?;
         publish::serve(self, connection);
-        let limits = bandwidth::of(record)?;
+        let limits = bandwidth::limits(&record.host)?;
         for endpoint in &mut connection.endpoints {
             bandwidth::apply(endpoint, &limits)?;
         }
@@ -121,16 +121,12 @@ impl Networks {
         &self,
         record: &'a Record,
     ) -> Result<Vec<(Arc<Net>, Option<&'a EndpointSettings>)>> {
-        let mode = record.host.network_mode.as_str();
-        let first = self.find(mode)?;
-        let mut wanted = vec![(Arc::clone(&first), None)];
+        let mut wanted = Vec::with_capacity(record.endpoints.len());
         for (name, settings) in &record.endpoints {
-            let net = self.find(name)?;
-            match wanted.iter_mut().find(|(known, _)| known.id() == net.id()) {
-                Some((_, own)) => *own = own.or(settings.as_ref()),
-                None => wanted.push((net, settings.as_ref())),
-            }
+            wanted.push((self.find(name)?, settings.as_ref()));
         }
+        let mode = record.host.network_mode.as_str();
+        wanted.sort_by_key(|(net, _)| net.name() != mode && net.id() != mode);
         Ok(wanted)
     }
 

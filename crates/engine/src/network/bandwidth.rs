@@ -1,40 +1,64 @@
 //! How fast a container may send and receive.
 
+use api::container::Config;
+use api::host_config::HostConfig;
 use network::{Bandwidth, Rate, bandwidth};
 
 use super::attach::UNLIMITED;
 use super::connection::{Attached, Endpoint};
-use crate::container::Record;
 use crate::error::{Error, Result, Step};
 
 /// The labels that do what `--net-ingress` and `--net-egress` do, for clients that know no flag.
 const INGRESS_LABEL: &str = "io.gorae.net.ingress";
 const EGRESS_LABEL: &str = "io.gorae.net.egress";
 
-/// What a container's limits are: those set by flag or update, else those of its labels.
-pub(crate) fn of(record: &Record) -> Result<Bandwidth> {
-    let resources = &record.host.resources;
-    Ok(Bandwidth {
-        ingress: rate(record, resources.network_ingress_rate, INGRESS_LABEL)?,
-        egress: rate(record, resources.network_egress_rate, EGRESS_LABEL)?,
-    })
+/// Fills limits that a new container's labels set, and refuses those that cannot be.
+pub(crate) fn fill(config: &Config, host: &mut HostConfig) -> Result<()> {
+    let labels = config.labels.as_ref();
+    let resources = &mut host.resources;
+    for (set, label) in [
+        (&mut resources.network_ingress_rate, INGRESS_LABEL),
+        (&mut resources.network_egress_rate, EGRESS_LABEL),
+    ] {
+        if *set == 0
+            && let Some(text) = labels.and_then(|labels| labels.get(label))
+        {
+            let invalid =
+                |e: &dyn std::fmt::Display| Error::invalid(format!("label {label}={text}: {e}"));
+            let rate: Rate = text.parse().map_err(|e| invalid(&e))?;
+            *set = i64::try_from(rate.bits()).map_err(|e| invalid(&e))?;
+        }
+    }
+    check(host)
 }
 
-fn rate(record: &Record, set: i64, label: &str) -> Result<Option<Rate>> {
-    let labelled = record.config.labels.as_ref().and_then(|l| l.get(label));
-    match (set, labelled) {
-        // negative takes a limit away, a label's too
-        (..0, _) | (0, None) => Ok(None),
-        (0, Some(text)) => text
-            .parse()
-            .map(Some)
-            .map_err(|e| Error::invalid(format!("label {label}={text}: {e}"))),
-        (set, _) => set
-            .to_string()
-            .parse()
+/// Refuses limits of a container that has no link to limit.
+pub(crate) fn check(host: &HostConfig) -> Result<()> {
+    if limits(host)? != UNLIMITED && !has_own_links(&host.network_mode) {
+        return Err(Error::invalid(format!(
+            "conflicting options: bandwidth limits and the network mode {}: the container has no link of its own",
+            host.network_mode
+        )));
+    }
+    Ok(())
+}
+
+fn has_own_links(mode: &str) -> bool {
+    !matches!(mode, "host" | "none") && !mode.starts_with("container:")
+}
+
+/// What a container's limits are.
+pub(crate) fn limits(host: &HostConfig) -> Result<Bandwidth> {
+    let rate = |set: i64| match u64::try_from(set) {
+        Ok(0) | Err(_) => Ok(None),
+        Ok(bits) => Rate::from_bits(bits)
             .map(Some)
             .map_err(|e| Error::invalid(format!("invalid network rate {set}: {e}"))),
-    }
+    };
+    Ok(Bandwidth {
+        ingress: rate(host.resources.network_ingress_rate)?,
+        egress: rate(host.resources.network_egress_rate)?,
+    })
 }
 
 /// Limits the link of an endpoint, or takes its limits away; most containers have none.

@@ -152,7 +152,7 @@ impl Engine {
             .step(|| format!("delete the link {}", endpoint.attached.interface))?;
         link(sandbox, endpoint, &Wishes::default(), None)?;
         endpoint.attached.limited = false;
-        super::bandwidth::apply(endpoint, &super::bandwidth::of(record)?)?;
+        super::bandwidth::apply(endpoint, &super::bandwidth::limits(&record.host)?)?;
         let fresh = super::Attachments {
             endpoints: vec![endpoint.attached.clone()],
             ..super::Attachments::default()

@@ -154,7 +154,7 @@ impl Engine {
             .route(&gateways(connection))
             .step(|| format!("set the default route of container {}", record.name))?;
         publish::follow(networks, record, connection)?;
-        let limits = bandwidth::of(record)?;
+        let limits = bandwidth::limits(&record.host)?;
         if let Some(endpoint) = connection.endpoints.last_mut() {
             bandwidth::apply(endpoint, &limits)?;
         }

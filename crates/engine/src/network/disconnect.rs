@@ -40,7 +40,7 @@ impl Engine {
             ));
         }
         if !self.networks.is_on(&record, &net) {
-            return Err(Error::forbidden(format!(
+            return Err(Error::internal(format!(
                 "container {} is not connected to network {}",
                 record.id,
                 net.name()
@@ -56,11 +56,6 @@ impl Engine {
             let mut record = container.record();
             record.endpoints.remove(net.name());
             record.endpoints.remove(net.id());
-            if record.host.network_mode == net.name() || record.host.network_mode == net.id() {
-                // the next start must not go back there
-                let next = record.endpoints.keys().next().cloned();
-                record.host.network_mode = next.unwrap_or_else(|| "none".to_owned());
-            }
             record.clone()
         };
         self.db
@@ -92,7 +87,7 @@ impl Engine {
             .iter()
             .position(|e| e.net().id() == net.id());
         let at = at.ok_or_else(|| {
-            Error::forbidden(format!(
+            Error::internal(format!(
                 "container {} is not connected to network {}",
                 record.id,
                 net.name()

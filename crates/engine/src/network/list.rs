@@ -23,14 +23,14 @@ impl Engine {
         let all = self.networks.all();
         let meant = all.iter().filter(|net| matches(filters, net));
         Ok(meant
-            .filter(|net| dangling.is_none_or(|wanted| wanted == self.is_dangling(net)))
+            .filter(|net| dangling.is_none_or(|wanted| wanted == is_dangling(net)))
             .map(|net| net.record.shown())
             .collect())
     }
+}
 
-    fn is_dangling(&self, net: &Net) -> bool {
-        !net.is_predefined() && !self.is_wanted(net)
-    }
+fn is_dangling(net: &Net) -> bool {
+    !net.is_predefined() && !net.is_used()
 }
 
 fn matches(filters: &Filters, net: &Net) -> bool {
@@ -42,7 +42,7 @@ fn matches(filters: &Filters, net: &Net) -> bool {
     filters.exact("driver", &net.record.driver.to_string())
         && filters.prefix("id", net.id())
         && filters.exact("scope", "local")
-        && (!filters.contains("name") || filters.get("name").any(|name| net.name().contains(name)))
+        && filter::pattern(filters, "name", net.name())
         && (!filters.contains("type") || filters.get("type").any(|t| t == kind))
         && filter::labels(filters, Some(&net.record.labels))
 }

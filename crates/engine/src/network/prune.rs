@@ -5,13 +5,12 @@ use std::sync::Arc;
 use api::Filters;
 use api::network::PruneReport;
 
-use super::net::Net;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filter;
 
 impl Engine {
-    /// Removes the networks that no container refers to, running or not.
+    /// Removes the networks that no running container is in, as Docker does.
     ///
     /// # Errors
     /// When a filter is unknown or malformed.
@@ -23,7 +22,7 @@ impl Engine {
         for net in self.networks.all() {
             let old = until.is_none_or(|until| net.record.created < until);
             let meant = old && filter::labels(filters, Some(&net.record.labels));
-            if net.is_predefined() || !meant || self.is_wanted(&net) {
+            if net.is_predefined() || !meant || net.is_used() {
                 continue;
             }
             match self.remove_network(&net).await {
@@ -34,15 +33,5 @@ impl Engine {
         Ok(PruneReport {
             networks_deleted: Some(removed).filter(|r| !r.is_empty()),
         })
-    }
-
-    /// Whether a container, running or not, refers to a network.
-    pub(super) fn is_wanted(&self, net: &Net) -> bool {
-        net.is_used()
-            || self
-                .containers
-                .all()
-                .iter()
-                .any(|container| self.networks.is_on(&container.record(), net))
     }
 }

@@ -21,11 +21,12 @@ impl Networks {
         connection: Option<&Connection>,
     ) -> BTreeMap<String, Option<EndpointSettings>> {
         let mode = record.host.network_mode.as_str();
-        if mode.starts_with("container:") {
-            return BTreeMap::new();
-        }
+        let builtin = matches!(mode, "host" | "none").then_some(mode);
         let mut shown = BTreeMap::new();
-        for name in std::iter::once(mode).chain(record.endpoints.keys().map(String::as_str)) {
+        for name in builtin
+            .into_iter()
+            .chain(record.endpoints.keys().map(String::as_str))
+        {
             let Ok(net) = self.find(name) else {
                 // removed meanwhile; what was asked for is still to be seen
                 let wanted = record.endpoints.get(name).cloned().flatten();
@@ -40,9 +41,11 @@ impl Networks {
     }
 
     /// What a client asks of networks, by their names where it gave ids; those that do not exist
-    /// are told at the start, as with Docker.
+    /// are told at the start, as with Docker. From then on this is the list of a container's networks;
+    /// its mode is only what it was made with.
     pub(crate) fn by_name(
         &self,
+        mode: &str,
         endpoints: BTreeMap<String, Option<EndpointSettings>>,
     ) -> BTreeMap<String, Option<EndpointSettings>> {
         let name = |key: String| match key.as_str() {
@@ -50,10 +53,16 @@ impl Networks {
             "default" => "bridge".to_owned(),
             _ => self.find(&key).map_or(key, |net| net.name().to_owned()),
         };
-        endpoints
+        if matches!(mode, "host" | "none") || mode.starts_with("container:") {
+            return BTreeMap::new();
+        }
+        let named = endpoints
             .into_iter()
-            .map(|(key, settings)| (name(key), settings))
-            .collect()
+            .map(|(key, settings)| (name(key), settings));
+        let mut all: BTreeMap<_, _> = named.collect();
+        // the network of the mode is one of them, whether or not the client says so
+        all.entry(name(mode.to_owned())).or_default();
+        all
     }
 
     /// Refuses wishes that the networks cannot meet.
@@ -73,7 +82,8 @@ impl Networks {
     /// Whether a container refers to a network.
     pub(crate) fn is_on(&self, record: &Record, net: &Net) -> bool {
         let is = |name: &str| name == net.name() || name == net.id();
-        is(&record.host.network_mode) || record.endpoints.keys().any(|name| is(name))
+        let builtin = net.is_predefined() && net.name() != "bridge";
+        (builtin && is(&record.host.network_mode)) || record.endpoints.keys().any(|name| is(name))
     }
 
     /// Whether a container refers to a network of this name, id or beginning of an id.
