@@ -330,7 +330,7 @@ impl Engine {
             Ok(pid)
         } else {
             Err(Error::conflict(format!(
-                "cannot join a non-running container: {}",
+                "cannot join a non running container: {}",
                 container.id
             )))
         }
