@@ -62,8 +62,8 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ("redb", &["engine"], "the database is the engine's"),
     (
         "tokio",
-        &["api", "distribution", "engine", "daemon", "cli"],
-        "mechanisms and shim are synchronous",
+        &["api", "distribution", "network", "engine", "daemon", "cli"],
+        "mechanisms and shim are synchronous, but for the network's resolver and relay",
     ),
     ("rustls", &["distribution"], "TLS is spoken to registries"),
     (
