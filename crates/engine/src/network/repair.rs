@@ -14,6 +14,7 @@ use crate::error::{Result, Step};
 impl Engine {
     /// Begins to look after rules and bridges, until the engine closes.
     pub(crate) fn watch_networks(self: &Arc<Self>) {
+        self.rejoin_all();
         self.clear_inherited();
         let engine = Arc::downgrade(self);
         let on = move |disturbance| mend(&engine, disturbance);
@@ -98,6 +99,31 @@ impl Engine {
 }
 
 impl Engine {
+    /// Puts links of living containers back on bridges that went while no engine ran.
+    fn rejoin_all(&self) {
+        let links = network::host_links().unwrap_or_default();
+        for net in self.networks.all() {
+            let Some(bridge) = net.bridge() else { continue };
+            let name = &bridge.config().name;
+            let mut ports = self.ports_of(&net);
+            ports.retain(|(port, _)| {
+                let mut links = links.iter();
+                links.any(|l| l.name == *port && l.master.as_ref() != Some(name))
+            });
+            if ports.is_empty() {
+                continue;
+            }
+            match bridge.rejoin(&ports) {
+                Ok(()) => tracing::warn!(bridge = name, ?ports, "links are back on their bridge"),
+                Err(error) => tracing::error!(
+                    bridge = name,
+                    error = crate::error::chain(&error),
+                    "links could not be put on their bridge"
+                ),
+            }
+        }
+    }
+
     /// Deletes links of containers that an engine made which died before it could note them.
     ///
     /// Those of containers of which no networks are known at all are left: the containers use them.
