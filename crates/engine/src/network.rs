@@ -56,6 +56,10 @@ pub(crate) struct Networks {
     /// From where IPv6 networks get their subnets.
     pub(super) ula: AddressPool,
     pub(super) mtu: u32,
+    /// The mark on the links that this engine makes.
+    pub(super) owner: String,
+    /// Links with this mark that an earlier engine left, until it is known whose they are.
+    pub(super) inherited: Mutex<Vec<String>>,
     pub(super) firewall: Firewall,
     pub(super) ports: Ports,
     pool: Mutex<Option<Pool>>,
@@ -71,13 +75,15 @@ impl Networks {
     pub(crate) async fn open(config: &Config, db: &Db, alive: &[Attachments]) -> Result<Self> {
         let handle = tokio::runtime::Handle::current();
         let chosen = default::choose(config, db).await?;
+        let owner = format!("{TABLE} {}", crate::system::engine_id(db).await?);
         let mut nets: Vec<Arc<Net>> = Vec::new();
         for record in default::predefined(config, &chosen)? {
-            nets.push(Arc::new(Net::new(record, config.mtu)?));
+            nets.push(Arc::new(Net::new(record, config.mtu, &owner)?));
         }
         for (_, record) in db.load::<NetworkRecord>(Table::Networks)? {
-            nets.push(Arc::new(Net::new(record, config.mtu)?));
+            nets.push(Arc::new(Net::new(record, config.mtu, &owner)?));
         }
+        let inherited = repair::inherited(&owner, &nets);
         let (firewall, pool) = {
             let (nets, alive, config) = (nets.clone(), alive.to_vec(), config.clone());
             tokio::task::spawn_blocking(move || build(&nets, &alive, &config))
@@ -100,6 +106,8 @@ impl Networks {
             },
             ula: network::ula_pool(chosen.ula),
             mtu: config.mtu,
+            owner,
+            inherited: Mutex::new(inherited),
             firewall,
             ports: Ports::new(),
             pool: Mutex::new(Some(pool)),

@@ -47,6 +47,7 @@ fn measure(time: Duration, rates: &[Rate]) -> Result<(), Failure> {
             side("fd00::/64", "fd00::1".parse()?)?,
         ],
         mtu: 1500,
+        owner: None,
     })?;
     let (limited, port) = container(&bridge, 2)?;
     let (other, _) = container(&bridge, 3)?;

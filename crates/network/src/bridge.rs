@@ -36,6 +36,9 @@ pub struct BridgeConfig {
     pub sides: Vec<HostSide>,
     /// The largest packet in bytes, without Ethernet's header.
     pub mtu: u32,
+    /// Whose the bridge and the links on it are, which is written on them when they are made
+    /// (`ip link` shows it as their alias).
+    pub owner: Option<String>,
 }
 
 /// A bridge that exists and is up.
@@ -43,6 +46,56 @@ pub struct BridgeConfig {
 pub struct Bridge {
     config: BridgeConfig,
     index: u32,
+}
+
+/// What is wrong with a bridge; [`Bridge::ensure`] mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BridgeFault {
+    /// It is not there.
+    Gone,
+    /// Another link has its name, perhaps another bridge.
+    Another,
+    /// It is switched off.
+    Down,
+    /// Its packets have another size.
+    Mtu {
+        /// The size as it is.
+        found: u32,
+        /// The size as it is to be.
+        wanted: u32,
+    },
+    /// It has lost an address.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The length of its network's prefix.
+        prefix: u8,
+    },
+    /// A kernel setting keeps the host from routing for it.
+    Setting {
+        /// The setting, below `net`.
+        name: String,
+        /// What it is to be.
+        wanted: &'static str,
+    },
+}
+
+impl std::fmt::Display for BridgeFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gone => f.write_str("is gone"),
+            Self::Another => f.write_str("was replaced by another link"),
+            Self::Down => f.write_str("is down"),
+            Self::Mtu { found, wanted } => write!(f, "has the MTU {found} instead of {wanted}"),
+            Self::Address { address, prefix } => {
+                write!(f, "has lost its address {address}/{prefix}")
+            }
+            Self::Setting { name, wanted } => {
+                write!(f, "needs the kernel setting net.{name} to be {wanted}")
+            }
+        }
+    }
 }
 
 /// The step of a bridge's set-up or removal that failed.
@@ -183,31 +236,37 @@ impl Bridge {
         self.index
     }
 
-    /// Deletes veth ports of the bridge that are not in `alive`; returns their names.
-    ///
-    /// A port disappears with the namespace of its other end, so only a namespace that something
-    /// else still holds leaves one. Must run before a pool is made: its sandboxes are not in `alive`.
-    pub fn reap(&self, alive: &[String]) -> Result<Vec<String>, BridgeError> {
-        let kernel = |source| BridgeError::Kernel {
-            name: self.config.name.clone(),
-            source,
-        };
+    /// Tells what is wrong with the bridge, if anything is; what is too much is not wrong.
+    pub fn fault(&self) -> Result<Option<BridgeFault>, BridgeError> {
+        let kernel = |source| kernel_error(&self.config.name, source);
         let mut socket = Socket::open(Family::Route).map_err(kernel)?;
-        let mut reaped = Vec::new();
-        for link in route::links(&mut socket).map_err(kernel)? {
-            let ours = link.master == Some(self.index)
-                && link.kind == "veth"
-                && crate::sandbox::is_port_name(&link.name);
-            if !ours || alive.contains(&link.name) {
-                continue;
-            }
-            let mut batch = Batch::default();
-            route::delete(&mut batch, link.index, &link.name);
-            // it may go by itself at any moment
-            tolerate(socket.transact(&mut batch), Errno::NODEV).map_err(kernel)?;
-            reaped.push(link.name);
+        let found = route::link_by_name(&mut socket, &self.config.name).map_err(kernel)?;
+        let Some(link) = found else {
+            return Ok(Some(BridgeFault::Gone));
+        };
+        if link.kind != "bridge" || link.index != self.index {
+            return Ok(Some(BridgeFault::Another));
         }
-        Ok(reaped)
+        if !link.up {
+            return Ok(Some(BridgeFault::Down));
+        }
+        if link.mtu != self.config.mtu {
+            let (found, wanted) = (link.mtu, self.config.mtu);
+            return Ok(Some(BridgeFault::Mtu { found, wanted }));
+        }
+        let assigned = route::addresses(&mut socket).map_err(kernel)?;
+        let has = |(address, prefix): &(IpAddr, u8)| {
+            let wanted = Assigned {
+                link: self.index,
+                address: *address,
+                prefix: *prefix,
+            };
+            assigned.contains(&wanted)
+        };
+        let lost = self.config.addresses().into_iter().find(|own| !has(own));
+        Ok(lost
+            .map(|(address, prefix)| BridgeFault::Address { address, prefix })
+            .or_else(|| settings::fault(&self.config)))
     }
 
     /// Puts the host's ends of living containers, each with whether it is isolated, on the bridge
@@ -295,6 +354,7 @@ fn ensure_link(socket: &mut Socket, config: &BridgeConfig) -> Result<Link, Bridg
         let new = NewLink {
             mac: Some(config.mac()),
             mtu: Some(config.mtu),
+            alias: config.owner.as_deref(),
             ..NewLink::named(&config.name, "bridge")
         };
         let mut batch = Batch::default();
@@ -379,6 +439,7 @@ mod tests {
                 gateway: Some(gateway.parse().unwrap()),
             }],
             mtu: 1500,
+            owner: None,
         }
     }
 

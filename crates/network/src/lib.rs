@@ -30,7 +30,7 @@ mod sysctl;
 mod watch;
 
 pub use bandwidth::{Bandwidth, BandwidthError, ParseRateError, Rate};
-pub use bridge::{Bridge, BridgeConfig, BridgeError, HostSide};
+pub use bridge::{Bridge, BridgeConfig, BridgeError, BridgeFault, HostSide};
 pub use counters::{CounterReader, Counters};
 pub use dns::{
     DnsError, DnsGuard, DnsServer, Entry, NetworkNames, ResolvPaths, Scope, ScopeState, Upstream,
@@ -39,7 +39,7 @@ pub use firewall::{
     Firewall, FirewallError, GatewayMode, Member, Obstacle, OpenPort, Origin, PublishPolicy, Rules,
     Zone, ZoneSide,
 };
-pub use host_links::{HostLink, host_links};
+pub use host_links::{HostLink, delete_owned, host_links};
 pub use ipam::{Ipam, IpamConfig, IpamError};
 pub use mac::{MacAddress, ParseMacError, mac_for};
 pub use macvlan::{IpvlanMode, MacvlanMode, ParentError, ParseModeError};

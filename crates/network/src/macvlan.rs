@@ -192,8 +192,8 @@ pub fn private_parent(network_id: &str) -> String {
 /// Makes sure that a parent is there and up; tells whether it had to be made.
 ///
 /// A link of the host must exist, but `eth0.10` is made as the VLAN 10 of `eth0`, and a name of
-/// [`private_parent`] as a link that leads nowhere.
-pub fn ensure_parent(name: &str) -> Result<bool, ParentError> {
+/// [`private_parent`] as a link that leads nowhere. What is made bears the owner's mark.
+pub fn ensure_parent(name: &str, owner: Option<&str>) -> Result<bool, ParentError> {
     if !is_link_name(name) {
         let name = name.to_owned();
         return Err(ParentError::Name { name });
@@ -204,7 +204,7 @@ pub fn ensure_parent(name: &str) -> Result<bool, ParentError> {
     let made = found.is_none();
     let link = match found {
         Some(link) => link,
-        None => make(&mut socket, name)?,
+        None => make(&mut socket, name, owner)?,
     };
     bring_up(&mut socket, &link).map_err(kernel)?;
     Ok(made)
@@ -238,12 +238,12 @@ fn kernel_error(name: &str, source: NetlinkError) -> ParentError {
     }
 }
 
-fn make(socket: &mut Socket, name: &str) -> Result<Link, ParentError> {
+fn make(socket: &mut Socket, name: &str, owner: Option<&str>) -> Result<Link, ParentError> {
     let kernel = |source| kernel_error(name, source);
     if name.starts_with(PRIVATE_PREFIX) {
-        make_private(socket, name)?;
+        make_private(socket, name, owner)?;
     } else if let Some((carrier, vlan)) = name.rsplit_once('.') {
-        make_vlan(socket, name, carrier, vlan)?;
+        make_vlan(socket, (name, owner), carrier, vlan)?;
     } else {
         let name = name.to_owned();
         return Err(ParentError::Missing { name });
@@ -255,10 +255,14 @@ fn make(socket: &mut Socket, name: &str) -> Result<Link, ParentError> {
         })
 }
 
-fn make_private(socket: &mut Socket, name: &str) -> Result<(), ParentError> {
+fn make_private(socket: &mut Socket, name: &str, owner: Option<&str>) -> Result<(), ParentError> {
     for kind in PRIVATE_KINDS {
         let mut batch = Batch::default();
-        route::create(&mut batch, &NewLink::named(name, kind), |_| ());
+        let new = NewLink {
+            alias: owner,
+            ..NewLink::named(name, kind)
+        };
+        route::create(&mut batch, &new, |_| ());
         match tolerate(socket.transact(&mut batch), Errno::EXIST) {
             Err(error) if error.is(Errno::OPNOTSUPP) => {}
             other => return other.map_err(|source| kernel_error(name, source)),
@@ -273,7 +277,7 @@ fn make_private(socket: &mut Socket, name: &str) -> Result<(), ParentError> {
 
 fn make_vlan(
     socket: &mut Socket,
-    name: &str,
+    (name, owner): (&str, Option<&str>),
     carrier: &str,
     vlan: &str,
 ) -> Result<(), ParentError> {
@@ -289,6 +293,7 @@ fn make_vlan(
     })?;
     let new = NewLink {
         parent: Some(link.index),
+        alias: owner,
         ..NewLink::named(name, "vlan")
     };
     let mut batch = Batch::default();

@@ -10,7 +10,9 @@ pub(crate) mod qdisc;
 mod table;
 
 pub(crate) use address::{Assigned, add_address, addresses, remove_address};
-pub(crate) use default_route::{RouteFamily, remove_default_routes, set_default_route};
+pub(crate) use default_route::{
+    RouteFamily, default_routes, remove_default_routes, set_default_route,
+};
 pub(crate) use link::{
     Change, Link, NewLink, Veth, create, create_ipvlan, create_macvlan, create_veth, create_vlan,
     delete, link_by_index, link_by_name, links, set_link, set_port,

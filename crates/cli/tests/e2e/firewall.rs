@@ -305,20 +305,38 @@ fn a_check_finds_what_is_wrong_and_repairs_it() {
     assert!(well(&first), "{first}");
     engine.gorae("system check").ok();
     type Damage<'a> = (&'a str, &'a Namespace, &'a str);
-    let damages: [Damage<'_>; 4] = [
+    // a bridge that is gone, down or without its address is back before anybody asks
+    let damages: [Damage<'_>; 7] = [
         ("10.81.0.9", &web, "ip addr del 10.81.0.9/24 dev eth0"),
         ("eth0", &web, "ip link set eth0 down"),
+        (
+            "Ethernet",
+            &web,
+            "ip link set eth0 address 02:00:00:00:00:99",
+        ),
         ("route", &web, "ip route del default"),
         (
-            "app",
+            "not on the bridge",
             engine.network(),
-            "ip addr del 10.81.0.1/24 dev BRIDGE",
+            "ip link set PORT nomaster",
         ),
+        ("is down", engine.network(), "ip link set PORT down"),
+        ("app", engine.network(), "ip link set BRIDGE mtu 1400"),
     ];
     let id = engine.docker("network inspect app -f '{{slice .Id 0 12}}'");
     let bridge = format!("br-{}", id.ok());
+    let ports = engine
+        .network()
+        .run(&format!("ip -o link show master {bridge}"))
+        .unwrap();
+    let port = ports
+        .split([' ', '@'])
+        .find(|word| word.starts_with("veth"));
     for (word, place, line) in damages {
-        place.run(&line.replace("BRIDGE", &bridge)).unwrap();
+        let line = line
+            .replace("BRIDGE", &bridge)
+            .replace("PORT", port.unwrap());
+        place.run(&line).unwrap();
         let found = report("/gorae/system/check");
         assert!(found.contains(word), "{line}: {found}");
         assert!(!found.contains(r#""Repaired":true"#), "{line}: {found}");

@@ -38,6 +38,8 @@ mod logs;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
+mod network_check;
+#[cfg(test)]
 mod network_faults;
 #[cfg(test)]
 mod networks;

@@ -53,7 +53,7 @@ impl Engine {
                 ula: networks.ula,
             },
         )?;
-        let net = Arc::new(Net::new(record, networks.mtu)?);
+        let net = Arc::new(Net::new(record, networks.mtu, &networks.owner)?);
         let built = self.build_network(&net);
         if built.is_err() {
             self.unmake_network(&net)?;

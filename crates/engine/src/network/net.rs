@@ -20,6 +20,8 @@ pub(crate) struct Net {
     pub(crate) names: Arc<NetworkNames>,
     /// The largest packet in bytes.
     pub(crate) mtu: u32,
+    /// The mark on the links that are made for it.
+    owner: String,
     v4: Option<Ipam>,
     v6: Option<Ipam>,
     bridge: Mutex<Option<Bridge>>,
@@ -46,14 +48,16 @@ pub(crate) struct Address {
 }
 
 impl Net {
-    /// Makes a network of its record; `mtu` is for networks that name none.
-    pub(crate) fn new(record: NetworkRecord, mtu: u32) -> Result<Self> {
+    /// Makes a network of its record; `mtu` is for networks that name none, `owner` is written on
+    /// the links that are made.
+    pub(crate) fn new(record: NetworkRecord, mtu: u32, owner: &str) -> Result<Self> {
         let ipam = |side: &Option<IpamRecord>| {
             let pool = side.as_ref().map(IpamRecord::pool).transpose();
             pool.map_err(|e| Error::invalid(e.to_string()))
         };
         Ok(Self {
             mtu: record.settings.mtu.unwrap_or(mtu),
+            owner: owner.to_owned(),
             parent_is_ours: record.parent_is_ours.into(),
             v4: ipam(&record.v4)?,
             v6: ipam(&record.v6)?,
@@ -94,7 +98,7 @@ impl Net {
         let Some(parent) = self.parent() else {
             return Ok(());
         };
-        let made = network::macvlan::ensure_parent(&parent)
+        let made = network::macvlan::ensure_parent(&parent, Some(&self.owner))
             .step(|| format!("set up the parent {parent} of network {}", self.name()))?;
         self.parent_is_ours.fetch_or(made, Ordering::Relaxed);
         Ok(())
@@ -119,11 +123,32 @@ impl Net {
         if self.record.driver != Driver::Bridge {
             return Ok(None);
         }
-        let config = bridge_config(&self.record, self.mtu);
+        let config = self.bridge_config();
         let step = || format!("set up bridge {} of network {}", config.name, self.name());
         let bridge = Bridge::ensure(config.clone()).step(step)?;
         *lock(&self.bridge) = Some(bridge.clone());
         Ok(Some(bridge))
+    }
+
+    fn bridge_config(&self) -> BridgeConfig {
+        let record = &self.record;
+        let side = |side: &IpamRecord| HostSide {
+            subnet: side.subnet,
+            gateway: record.host_address(side),
+        };
+        BridgeConfig {
+            name: record.settings.bridge.clone(),
+            sides: record.v4.iter().chain(&record.v6).map(side).collect(),
+            mtu: self.mtu,
+            owner: Some(self.owner.clone()),
+        }
+    }
+
+    /// The links of the host that are there for it.
+    pub(crate) fn own_links(&self) -> impl Iterator<Item = String> {
+        let bridge = &self.record.settings.bridge;
+        let bridge = (self.record.driver == Driver::Bridge).then(|| bridge.clone());
+        bridge.into_iter().chain(self.parent())
     }
 
     /// The bridge that was made last.
@@ -263,18 +288,6 @@ impl Drop for Address {
         if let Some(ipam) = self.net.ipam(self.ip.is_ipv6()) {
             ipam.release(self.ip);
         }
-    }
-}
-
-fn bridge_config(record: &NetworkRecord, mtu: u32) -> BridgeConfig {
-    let side = |side: &IpamRecord| HostSide {
-        subnet: side.subnet,
-        gateway: record.host_address(side),
-    };
-    BridgeConfig {
-        name: record.settings.bridge.clone(),
-        sides: record.v4.iter().chain(&record.v6).map(side).collect(),
-        mtu,
     }
 }
 

@@ -2,17 +2,20 @@
 
 use std::sync::{Arc, Weak};
 
-use network::{Disturbance, Watcher};
+use network::{Disturbance, HostLink, Sandbox, Watcher};
 
 use super::TABLE;
+use super::attach::network_namespace;
 use super::net::Net;
-use crate::container::lock;
+use crate::container::{Container, lock};
 use crate::engine::Engine;
 use crate::error::{Result, Step};
 
 impl Engine {
     /// Begins to look after rules and bridges, until the engine closes.
     pub(crate) fn watch_networks(self: &Arc<Self>) {
+        self.rejoin_all();
+        self.clear_inherited();
         let engine = Arc::downgrade(self);
         let on = move |disturbance| mend(&engine, disturbance);
         let bridges = Arc::clone(&self.networks.bridges);
@@ -39,8 +42,28 @@ impl Engine {
         Ok(restored)
     }
 
-    /// Makes a bridge again that is gone, with everything that was on it.
+    /// What is wrong with the bridge of a network, if it has one.
+    pub(super) fn bridge_fault(&self, net: &Net) -> Result<Option<String>> {
+        if net.zone().is_none() {
+            return Ok(None);
+        }
+        let Some(bridge) = net.bridge() else {
+            return Ok(Some("could not be made".to_owned()));
+        };
+        let fault = bridge.fault();
+        let fault = fault.step(|| format!("look at bridge {}", bridge.config().name))?;
+        Ok(fault.map(|fault| fault.to_string()))
+    }
+
+    /// Mends a bridge that is gone or not as it should be, with everything that was on it.
+    ///
+    /// One change of somebody's is told more than once, and the kernel changes links by itself as
+    /// well; with nothing wrong, nothing is done or said.
     pub(super) fn restore_bridge(&self, net: &Net) -> Result<()> {
+        let Some(fault) = self.bridge_fault(net)? else {
+            return Ok(());
+        };
+        let before = net.bridge();
         let Some(bridge) = net.ensure_bridge()? else {
             return Ok(());
         };
@@ -48,10 +71,15 @@ impl Engine {
         bridge
             .rejoin(&self.ports_of(net))
             .step(|| format!("put containers back on bridge {name}"))?;
-        if net.is_predefined() {
+        let is_new = before.is_none_or(|before| before.index() != bridge.index());
+        if net.is_predefined() && is_new {
             self.networks.refill(&bridge);
         }
-        tracing::warn!(bridge = name, "a bridge was taken away: it is put back");
+        tracing::warn!(
+            bridge = name,
+            fault,
+            "a bridge was disturbed: it is put right"
+        );
         self.restored_event("bridge", name);
         Ok(())
     }
@@ -67,6 +95,130 @@ impl Engine {
             ports.extend(host.map(|host| (host.name.clone(), !net.record.settings.icc)));
         }
         ports
+    }
+}
+
+impl Engine {
+    /// Puts links of living containers back on bridges that went while no engine ran.
+    fn rejoin_all(&self) {
+        let links = network::host_links().unwrap_or_default();
+        for net in self.networks.all() {
+            let Some(bridge) = net.bridge() else { continue };
+            let name = &bridge.config().name;
+            let mut ports = self.ports_of(&net);
+            ports.retain(|(port, _)| {
+                let mut links = links.iter();
+                links.any(|l| l.name == *port && l.master.as_ref() != Some(name))
+            });
+            if ports.is_empty() {
+                continue;
+            }
+            match bridge.rejoin(&ports) {
+                Ok(()) => tracing::warn!(bridge = name, ?ports, "links are back on their bridge"),
+                Err(error) => tracing::error!(
+                    bridge = name,
+                    error = crate::error::chain(&error),
+                    "links could not be put on their bridge"
+                ),
+            }
+        }
+    }
+
+    /// Deletes links of containers that an engine made which died before it could note them.
+    ///
+    /// Those of containers of which no networks are known at all are left: the containers use them.
+    fn clear_inherited(&self) {
+        let mut unknown = std::mem::take(&mut *lock(&self.networks.inherited));
+        let known: Vec<_> = self
+            .networks
+            .all()
+            .iter()
+            .flat_map(|n| self.ports_of(n))
+            .collect();
+        unknown.retain(|name| !known.iter().any(|(port, _)| port == name));
+        if unknown.is_empty() {
+            return;
+        }
+        for container in self.containers.all() {
+            let extra = extra_links(&container).unwrap_or_default();
+            let extra = extra.iter().filter(|(_, host)| unknown.contains(host));
+            for (inside, host) in extra {
+                tracing::warn!(
+                    container = %container.id,
+                    link = inside,
+                    "deletes a link that an engine made and did not note"
+                );
+                self.networks.delete_link(host);
+            }
+        }
+    }
+}
+
+impl super::Networks {
+    /// The links of this engine that belong to no network; those of containers are not among them.
+    pub(super) fn orphans(&self) -> Result<Vec<HostLink>> {
+        let links = network::host_links().step(|| "list the host's links")?;
+        Ok(orphans(links, &self.owner, &self.all()))
+    }
+
+    /// Deletes a link of this engine.
+    pub(super) fn delete_link(&self, name: &str) {
+        delete(&self.owner, name);
+    }
+}
+
+/// The links of a running container that belong to none of its networks: their names inside and on
+/// the host.
+pub(super) fn extra_links(container: &Container) -> Result<Vec<(String, String)>> {
+    let record = container.record().clone();
+    let shared = record.host.network_mode.starts_with("container:");
+    let live = lock(&container.live);
+    let Some(connection) = live.connection.as_ref().filter(|_| !shared) else {
+        return Ok(Vec::new());
+    };
+    let mut sandbox = Sandbox::adopt(network_namespace(record.state.pid)?)
+        .step(|| "enter the container's network")?;
+    let found = sandbox.interfaces().step(|| "list the container's links")?;
+    let is_known = |name: &str| {
+        let own = connection.endpoints.iter();
+        own.filter_map(|e| e.attached.host.as_ref())
+            .any(|host| host.name == name)
+    };
+    let extra = found.into_iter().filter_map(|link| {
+        let host = link.host.filter(|host| !is_known(&host.name))?;
+        Some((link.name, host.name))
+    });
+    Ok(extra.collect())
+}
+
+/// Deletes the bridges and parents of this engine that no network knows: a network was being made
+/// when the engine died. Returns its links of containers.
+pub(super) fn inherited(owner: &str, nets: &[Arc<Net>]) -> Vec<String> {
+    let links = network::host_links().unwrap_or_else(|error| {
+        tracing::warn!(%error, "links that nobody needs may stay");
+        Vec::new()
+    });
+    let of_containers = links
+        .iter()
+        .filter(|l| l.alias == owner && l.kind == "veth");
+    let of_containers = of_containers.map(|link| link.name.clone()).collect();
+    for orphan in orphans(links, owner, nets) {
+        tracing::warn!(link = orphan.name, "deletes a link that no network knows");
+        delete(owner, &orphan.name);
+    }
+    of_containers
+}
+
+fn orphans(mut links: Vec<HostLink>, owner: &str, nets: &[Arc<Net>]) -> Vec<HostLink> {
+    let known: Vec<String> = nets.iter().flat_map(|net| net.own_links()).collect();
+    // a container's link goes with its container
+    links.retain(|l| l.alias == owner && l.kind != "veth" && !known.contains(&l.name));
+    links
+}
+
+fn delete(owner: &str, name: &str) {
+    if let Err(error) = network::delete_owned(owner, name) {
+        tracing::warn!(link = name, %error, "a link that nobody needs stays");
     }
 }
 

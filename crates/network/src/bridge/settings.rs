@@ -1,6 +1,6 @@
 //! The kernel settings that make a bridge route.
 
-use super::BridgeConfig;
+use super::{BridgeConfig, BridgeFault};
 use crate::sysctl::{self, SysctlError};
 
 /// `arp_ignore`: answer as usual.
@@ -19,6 +19,31 @@ pub(super) fn ensure(config: &BridgeConfig) -> Result<(), SysctlError> {
         ensure_ipv6(&config.name, has_gateway(true))?;
     }
     Ok(())
+}
+
+/// Tells which setting is not as it must be for packets to pass.
+pub(super) fn fault(config: &BridgeConfig) -> Option<BridgeFault> {
+    let name = &config.name;
+    let has_gateway = |ipv6: bool| {
+        config
+            .gateways()
+            .any(|(gateway, _)| gateway.is_ipv6() == ipv6)
+    };
+    let v4 = [
+        "ipv4/ip_forward".to_owned(),
+        format!("ipv4/conf/{name}/route_localnet"),
+    ];
+    let v6 = [
+        "ipv6/conf/all/forwarding".to_owned(),
+        format!("ipv6/conf/{name}/forwarding"),
+    ];
+    let own = v4.into_iter().filter(|_| has_gateway(false));
+    let mut settings = own.chain(v6.into_iter().filter(|_| has_gateway(true)));
+    let wanted = "1";
+    let is_off = |name: &String| sysctl::read(name).is_ok_and(|value| value.trim() != wanted);
+    settings
+        .find(is_off)
+        .map(|name| BridgeFault::Setting { name, wanted })
 }
 
 fn ensure_ipv4(name: &str, gateway: bool) -> Result<(), SysctlError> {

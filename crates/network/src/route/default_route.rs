@@ -1,16 +1,17 @@
 //! The default routes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
 
 use super::abi::{
-    AF_INET, AF_INET6, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN,
-    RTA_GATEWAY, RTA_OIF, RTM_DELROUTE, RTM_NEWROUTE, RTN_UNICAST, RTN_UNSPEC, RTPROT_BOOT,
+    AF_INET, AF_INET6, AF_UNSPEC, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE,
+    RT_TABLE_MAIN, RTA_GATEWAY, RTA_OIF, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST,
+    RTN_UNSPEC, RTPROT_BOOT,
 };
-use super::{family, octets};
-use crate::netlink::abi::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE};
-use crate::netlink::{Batch, NetlinkError, Socket};
+use super::{family, ip_address, octets};
+use crate::netlink::abi::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use crate::netlink::{Batch, Message, NetlinkError, Socket, find, integer_ne};
 
 /// So many default routes of one family are deleted before the kernel is not believed any more.
 const MOST_ROUTES: usize = 64;
@@ -43,6 +44,39 @@ pub(crate) fn set_default_route(batch: &mut Batch, link: u32, gateway: IpAddr) {
         }
         route.u32(RTA_OIF, link);
     });
+}
+
+/// Lists the default routes of both families: the link, and the gateway, which is unspecified where
+/// everything is reached on the link itself. One with several next hops is left out.
+pub(crate) fn default_routes(socket: &mut Socket) -> Result<Vec<(u32, IpAddr)>, NetlinkError> {
+    socket.dump(
+        |batch| {
+            let mut header = [0; 12]; // struct rtmsg
+            header[0] = AF_UNSPEC;
+            let step = "list the default routes";
+            batch.message(RTM_GETROUTE, NLM_F_DUMP, &header, step, |_| ());
+        },
+        parse,
+    )
+}
+
+fn parse(message: &Message<'_>) -> Option<(u32, IpAddr)> {
+    let [family, prefix, _, _, table, _, _, kind, ..] = *message.payload else {
+        return None;
+    };
+    let is_default = message.kind == RTM_NEWROUTE
+        && prefix == 0
+        && table == RT_TABLE_MAIN
+        && kind == RTN_UNICAST;
+    let on_link = match family {
+        AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let attributes = message.attributes(12);
+    let link = find(attributes, RTA_OIF).and_then(integer_ne)?;
+    let gateway = find(attributes, RTA_GATEWAY).map_or(Some(on_link), ip_address)?;
+    is_default.then_some((u32::try_from(link).ok()?, gateway))
 }
 
 /// Deletes every default route of the family.

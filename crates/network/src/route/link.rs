@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::abi::{
     AF_BRIDGE, AF_INET6, AF_UNSPEC, IF_OPER_UP, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
-    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA,
-    IFLA_INFO_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
+    IFLA_BRPORT_ISOLATED, IFLA_BRPORT_MODE, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE,
+    IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_IPVLAN_MODE, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
     IFLA_MACVLAN_MODE, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_OPERSTATE, IFLA_PROTINFO,
     IFLA_STATS64, IFLA_VLAN_ID, IN6_ADDR_GEN_MODE_NONE, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK,
     RTM_SETLINK, VETH_INFO_PEER,
@@ -22,6 +22,8 @@ use crate::netlink::{Attributes, Batch, Message, NetlinkError, Socket, find, int
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
+    /// What somebody wrote on it; empty if nobody did.
+    pub(crate) alias: String,
     /// "bridge", "veth", ...; empty for hardware.
     pub(crate) kind: String,
     /// The bridge that the link is a port of.
@@ -62,6 +64,8 @@ pub(crate) struct NewLink<'a> {
     pub(crate) parent: Option<u32>,
     /// Where to make it, if not here.
     pub(crate) namespace: Option<BorrowedFd<'a>>,
+    /// What is written on it.
+    pub(crate) alias: Option<&'a str>,
 }
 
 impl<'a> NewLink<'a> {
@@ -73,6 +77,7 @@ impl<'a> NewLink<'a> {
             mtu: None,
             parent: None,
             namespace: None,
+            alias: None,
         }
     }
 }
@@ -81,6 +86,7 @@ impl<'a> NewLink<'a> {
 #[derive(Debug)]
 pub(crate) struct Veth<'a> {
     pub(crate) name: &'a str,
+    pub(crate) alias: Option<&'a str>,
     pub(crate) mtu: u32,
     pub(crate) peer_name: &'a str,
     pub(crate) peer_mac: Option<MacAddress>,
@@ -121,11 +127,21 @@ pub(crate) fn create(batch: &mut Batch, new: &NewLink<'_>, data: impl FnOnce(&mu
             info.nest(IFLA_INFO_DATA, data);
         });
     });
+    if let Some(alias) = new.alias {
+        // the kernel takes it only of a link that is there, but both in one call: whoever makes a
+        // link and dies leaves none without it
+        let step = format!("mark the link {}", new.name);
+        batch.message(RTM_SETLINK, NLM_F_ACK, &header, step, |link| {
+            link.text(IFLA_IFNAME, new.name);
+            link.text(IFLA_IFALIAS, alias);
+        });
+    }
 }
 
 pub(crate) fn create_veth(batch: &mut Batch, veth: &Veth<'_>) {
     let new = NewLink {
         mtu: Some(veth.mtu),
+        alias: veth.alias,
         ..NewLink::named(veth.name, "veth")
     };
     create(batch, &new, |data| {
@@ -276,6 +292,7 @@ fn parse(message: &Message<'_>) -> Option<Link> {
     Some(Link {
         index: number(message.payload.get(4..8))?,
         name: text(find(attributes, IFLA_IFNAME)?),
+        alias: find(attributes, IFLA_IFALIAS).map(text).unwrap_or_default(),
         kind: find(info, IFLA_INFO_KIND).map(text).unwrap_or_default(),
         master: number(find(attributes, IFLA_MASTER)),
         peer: number(find(attributes, IFLA_LINK)),

@@ -104,6 +104,41 @@ impl Sandbox {
         }
     }
 
+    /// Switches a link on that is there, and gives it what it lacks of its addresses and settings.
+    pub fn refresh(&mut self, interface: &Interface) -> Result<(), SandboxError> {
+        inside::check(interface)?;
+        let link = route::link_by_name(&mut self.inside, &interface.name)
+            .map_err(SandboxError::Inside)?
+            .ok_or_else(|| SandboxError::NoInterface {
+                name: interface.name.clone(),
+            })?;
+        let shares_its_mac = link.kind == "ipvlan";
+        let mac = interface.mac().filter(|_| !shares_its_mac);
+        let link_local = mac.map_or_else(
+            || own_link_local(interface),
+            |mac| Some(MacAddress::link_local(mac)),
+        );
+        if mac.is_some() && mac != link.mac {
+            let mut batch = Batch::default();
+            let change = Change {
+                mac,
+                ..Change::default()
+            };
+            route::set_link(&mut batch, link.index, &link.name, &change);
+            self.inside
+                .transact(&mut batch)
+                .map_err(|source| SandboxError::configure(interface, source))?;
+        }
+        let known = Known {
+            index: link.index,
+            name: link.name,
+            mtu: link.mtu,
+            ipv6: interface.has_ipv6(),
+            host: None,
+        };
+        self.configure(&known, interface, link_local)
+    }
+
     /// Describes a link that shares its parent's wire.
     fn shared_link<'a>(
         &self,

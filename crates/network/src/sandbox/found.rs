@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use super::inside::LOOPBACK_INDEX;
-use super::{HostInterface, Sandbox, SandboxError, is_port_name, lock};
+use super::{Gateway, HostInterface, Sandbox, SandboxError, is_port_name, lock};
 use crate::mac::MacAddress;
 use crate::netlink::{NetlinkError, Socket};
 use crate::route::{self, Link};
@@ -18,6 +18,8 @@ pub struct Found {
     pub mac: Option<MacAddress>,
     /// The largest packet.
     pub mtu: u32,
+    /// The link is switched on.
+    pub up: bool,
     /// The IP addresses with the lengths of their prefixes, without IPv6's link-local ones.
     pub addresses: Vec<(IpAddr, u8)>,
     /// The host's end of the veth pair, if it is one.
@@ -44,12 +46,27 @@ impl Sandbox {
                 host: host_end(&mut host, &link, number)?,
                 mac: link.mac,
                 mtu: link.mtu,
+                up: link.up,
                 name: link.name,
             })
         });
         found
             .collect::<Result<_, _>>()
             .map_err(SandboxError::Inside)
+    }
+
+    /// Lists the default routes of both families.
+    pub fn default_routes(&mut self) -> Result<Vec<Gateway>, SandboxError> {
+        let links = route::links(&mut self.inside).map_err(SandboxError::Inside)?;
+        let routes = route::default_routes(&mut self.inside).map_err(SandboxError::Inside)?;
+        let named = routes.into_iter().filter_map(|(index, address)| {
+            let link = links.iter().find(|link| link.index == index)?;
+            Some(Gateway {
+                address,
+                interface: link.name.clone(),
+            })
+        });
+        Ok(named.collect())
     }
 }
 

@@ -148,6 +148,7 @@ impl Pair<'_> {
             let mut batch = Batch::default();
             let veth = Veth {
                 name: &name,
+                alias: self.bridge.config().owner.as_deref(),
                 mtu: self.mtu,
                 peer_name: self.name,
                 peer_mac: self.mac,

@@ -1,8 +1,8 @@
 //! Making, repairing and cleaning the bridge; choosing a network.
 
-use network::{Bridge, BridgeError, Pool, pick_subnet};
+use network::{Bridge, BridgeError, BridgeFault, HostSide, Pool, macvlan, pick_subnet};
 
-use crate::lab::{BRIDGE, bridge_config, link_names, on_a_host, run, until};
+use crate::lab::{BRIDGE, bridge_config, link_names, on_a_host, run, sysctl};
 
 #[test]
 fn made_once_and_repaired_after() {
@@ -48,23 +48,83 @@ fn a_link_of_another_kind_is_not_taken() {
 }
 
 #[test]
-fn orphans_are_reaped_and_nothing_else() {
+fn links_bear_their_owners_mark_and_no_others_are_deleted() {
     on_a_host(|| {
-        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let mut config = bridge_config();
+        config.owner = Some("gorae test".to_owned());
+        let bridge = Bridge::ensure(config).unwrap();
         let pool = Pool::new(&bridge, 0).unwrap();
-        let (alive, orphan) = (pool.take().unwrap(), pool.take().unwrap());
-        let name = |s: &network::Sandbox| s.host_interface().unwrap().name.clone();
-        run("ip", "link add veth0000001 type veth peer name other");
-        run("ip", "link add mine type veth peer name yours");
-        run("ip", "link set mine master br0");
-        let reaped = bridge.reap(&[name(&alive)]).unwrap();
-        assert_eq!(reaped, [name(&orphan)]);
-        let links = link_names();
-        for kept in [name(&alive), "veth0000001".to_owned(), "mine".to_owned()] {
-            assert!(links.contains(&kept), "{kept}");
+        let sandbox = pool.take().unwrap();
+        macvlan::ensure_parent("dm-000000000001", Some("gorae test")).unwrap();
+        run("ip", "link add br1 type bridge");
+        run("ip", "link add br2 type bridge");
+        run("ip", "link set br2 alias other");
+        let port = sandbox.host_interface().unwrap().name.clone();
+        let links = network::host_links().unwrap();
+        let ours = links.iter().filter(|link| link.alias == "gorae test");
+        let mut ours: Vec<_> = ours.map(|link| link.name.as_str()).collect();
+        ours.sort_unstable();
+        assert_eq!(ours, ["br0", "dm-000000000001", &port]);
+        for name in ["br1", "br2", "lo", "dm-000000000001", "gone"] {
+            network::delete_owned("gorae test", name).unwrap();
+            network::delete_owned("", name).unwrap();
         }
-        drop(alive);
-        until(|| bridge.reap(&[]).unwrap().is_empty().then_some(())).unwrap();
+        let mut left = link_names();
+        left.sort_unstable();
+        assert_eq!(left, ["br0", "br1", "br2", "lo", &port]);
+        network::delete_owned("gorae test", &port).unwrap();
+        assert!(!link_names().contains(&port));
+    });
+}
+
+#[test]
+fn a_fault_is_named_and_mended() {
+    on_a_host(|| {
+        let mut config = bridge_config();
+        config.sides.push(HostSide {
+            subnet: "fd00:17::/64".parse().unwrap(),
+            gateway: Some("fd00:17::1".parse().unwrap()),
+        });
+        let mut bridge = Bridge::ensure(config.clone()).unwrap();
+        assert_eq!(bridge.fault().unwrap(), None);
+        run("ip", "addr add 172.20.0.1/16 dev br0");
+        assert_eq!(bridge.fault().unwrap(), None);
+        for (damage, words) in [
+            ("link set br0 down", "is down"),
+            ("link set br0 mtu 1400", "has the MTU 1400 instead of 1500"),
+            (
+                "addr del 172.17.0.1/16 dev br0",
+                "has lost its address 172.17.0.1/16",
+            ),
+            (
+                "addr del fd00:17::1/64 dev br0",
+                "has lost its address fd00:17::1/64",
+            ),
+            (
+                "addr del fe80::1/64 dev br0",
+                "has lost its address fe80::1/64",
+            ),
+            ("link del br0", "is gone"),
+        ] {
+            run("ip", damage);
+            let fault = bridge.fault().unwrap().unwrap();
+            assert_eq!(fault.to_string(), words, "{damage}");
+            bridge = Bridge::ensure(config.clone()).unwrap();
+            assert_eq!(bridge.fault().unwrap(), None, "{damage}");
+        }
+        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            sysctl(setting, "0");
+            let fault = bridge.fault().unwrap();
+            assert!(
+                matches!(fault, Some(BridgeFault::Setting { .. })),
+                "{setting}"
+            );
+            bridge = Bridge::ensure(config.clone()).unwrap();
+            assert_eq!(bridge.fault().unwrap(), None, "{setting}");
+        }
+        run("ip", "link del br0");
+        run("ip", "link add br0 type bridge");
+        assert_eq!(bridge.fault().unwrap(), Some(BridgeFault::Another));
     });
 }
 

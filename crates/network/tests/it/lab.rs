@@ -199,6 +199,7 @@ pub(crate) fn bridge_config() -> BridgeConfig {
             gateway: Some(GATEWAY),
         }],
         mtu: 1500,
+        owner: None,
     }
 }
 

@@ -31,6 +31,7 @@ fn bridge(name: &str, sides: &[HostSide]) -> Bridge {
         name: name.to_owned(),
         sides: sides.to_vec(),
         mtu: 1500,
+        owner: None,
     })
     .unwrap()
 }
@@ -591,6 +592,7 @@ fn bridges_that_cannot_be_are_refused() {
                 name: "br0".to_owned(),
                 sides: sides.to_vec(),
                 mtu,
+                owner: None,
             })
         };
         let outside = make(&[side("10.1.0.0/24", Some("10.2.0.1"))], 1500).unwrap_err();
@@ -608,8 +610,57 @@ fn bridges_that_cannot_be_are_refused() {
             name: "br0".to_owned(),
             sides: vec![side("10.1.0.0/24", Some("10.1.0.1"))],
             mtu: 1000,
+            owner: None,
         });
         attach(&mut sandbox, &four.unwrap(), "eth0", &[("10.1.0.2", 24)]);
         assert!(reaches_host(&sandbox, "10.1.0.1"));
+    });
+}
+
+#[test]
+fn what_a_link_has_lost_is_given_back() {
+    on_a_host(|| {
+        let bridge = dual("br0", 1);
+        let mut sandbox = Sandbox::isolated().unwrap();
+        let addresses = [("10.1.0.2", 24), ("fd00:1::2", 64)];
+        attach(&mut sandbox, &bridge, "eth0", &addresses);
+        let routes = Gateways {
+            v4: gateway("10.1.0.1", "eth0"),
+            v6: gateway("fd00:1::1", "eth0"),
+        };
+        sandbox.route(&routes).unwrap();
+        let wanted = addresses.map(|(a, p)| (ip(a), p));
+        let wanted = interface("eth0", &wanted);
+        let pristine = sandbox.interfaces().unwrap();
+        assert!(pristine[0].up);
+        let both = [routes.v4.clone().unwrap(), routes.v6.clone().unwrap()];
+        assert_eq!(sandbox.default_routes().unwrap(), both);
+        for damage in [
+            "addr del 10.1.0.2/24 dev eth0",
+            "addr flush dev eth0",
+            "link set eth0 down",
+            "link set eth0 address 02:00:00:00:00:99",
+        ] {
+            ip_inside(&sandbox, damage);
+            assert_ne!(sandbox.interfaces().unwrap(), pristine, "{damage}");
+            sandbox.refresh(&wanted).unwrap();
+            sandbox.route(&routes).unwrap();
+            assert_eq!(sandbox.interfaces().unwrap(), pristine, "{damage}");
+            assert_eq!(sandbox.default_routes().unwrap(), both, "{damage}");
+            assert!(reaches_host(&sandbox, "10.1.0.1"), "{damage}");
+            assert!(reaches_host(&sandbox, "fd00:1::1"), "{damage}");
+        }
+        ip_inside(&sandbox, "route del default");
+        assert_eq!(sandbox.default_routes().unwrap(), both[1..]);
+        ip_inside(&sandbox, "-6 route del default");
+        ip_inside(&sandbox, "route add default dev eth0 scope link");
+        ip_inside(&sandbox, "route add unreachable default metric 9");
+        assert_eq!(
+            sandbox.default_routes().unwrap(),
+            [gateway("0.0.0.0", "eth0").unwrap()]
+        );
+        let lost = interface("eth1", &[(ip("10.1.0.2"), 24)]);
+        let error = sandbox.refresh(&lost).unwrap_err();
+        assert!(matches!(error, SandboxError::NoInterface { .. }), "{error}");
     });
 }

@@ -43,7 +43,7 @@ fn connects(from: &Sandbox, to: &Sandbox, address: IpAddr, patience: Duration) -
 #[test]
 fn siblings_and_the_world_are_reached() {
     in_the_lab(|lab| {
-        assert!(!macvlan::ensure_parent("lan0").unwrap());
+        assert!(!macvlan::ensure_parent("lan0", None).unwrap());
         let addresses = |number| [([10, 9, 0, number].into(), 24)];
         let one = attached("lan0", MacvlanMode::Bridge, &addresses(50));
         let mut two = attached("lan0", MacvlanMode::Bridge, &addresses(51));
@@ -82,8 +82,8 @@ fn private_siblings_do_not_see_each_other() {
 fn a_network_without_parent_stays_within_the_host() {
     on_a_host(|| {
         let parent = macvlan::private_parent("0123456789abcdef0123456789abcdef");
-        assert!(macvlan::ensure_parent(&parent).unwrap());
-        assert!(!macvlan::ensure_parent(&parent).unwrap());
+        assert!(macvlan::ensure_parent(&parent, None).unwrap());
+        assert!(!macvlan::ensure_parent(&parent, None).unwrap());
         assert_eq!(run("ip", &format!("-o addr show dev {parent}")), "");
         let addresses = |n: u16| {
             [
@@ -112,7 +112,7 @@ fn a_network_without_parent_stays_within_the_host() {
 #[test]
 fn a_vlan_of_the_parent_is_made_where_the_kernel_can() {
     in_the_lab(|_| {
-        match macvlan::ensure_parent("lan0.10") {
+        match macvlan::ensure_parent("lan0.10", None) {
             Ok(made) => {
                 assert!(made);
                 let link = run("ip", "-d -o link show lan0.10");
@@ -132,7 +132,7 @@ fn a_vlan_of_the_parent_is_made_where_the_kernel_can() {
 #[test]
 fn parents_that_cannot_be_are_refused() {
     in_the_lab(|_| {
-        let refused = |name: &str| macvlan::ensure_parent(name).unwrap_err();
+        let refused = |name: &str| macvlan::ensure_parent(name, None).unwrap_err();
         assert!(matches!(refused("eth9"), ParentError::Missing { .. }));
         assert!(matches!(refused("a/b"), ParentError::Name { .. }));
         assert!(matches!(refused("eth9.5"), ParentError::NoCarrier { .. }));
