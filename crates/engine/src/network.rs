@@ -190,7 +190,7 @@ fn build(nets: &[Arc<Net>], alive: &[Attachments], config: &Config) -> Result<(F
         if let Err(error) = net.ensure_parent() {
             tracing::error!(network = net.name(), %error, "a network's parent is missing");
         }
-        match set_up(net, alive) {
+        match net.ensure_bridge() {
             Ok(bridge) if net.is_predefined() => default = default.or(bridge),
             Ok(_) => {}
             // the others must not wait for one that cannot be; `system check` tells of it again
@@ -215,27 +215,6 @@ fn build(nets: &[Arc<Net>], alive: &[Attachments], config: &Config) -> Result<(F
     };
     reap_limits(alive);
     Ok((firewall, pool.step(|| "prepare network namespaces")?))
-}
-
-/// Makes a network's bridge, with the living containers on it, or finds it as it was.
-fn set_up(net: &Net, alive: &[Attachments]) -> Result<Option<network::Bridge>> {
-    let bridge = net.ensure_bridge()?;
-    let endpoints = alive.iter().flat_map(|a| &a.endpoints);
-    let ports: Vec<(String, bool)> = endpoints
-        .filter(|e| e.network == net.id())
-        .filter_map(|e| Some((e.host.as_ref()?.name.clone(), !net.record.settings.icc)))
-        .collect();
-    if let Some(bridge) = &bridge
-        && let Err(error) = bridge.rejoin(&ports)
-    {
-        let error = crate::error::chain(&error);
-        tracing::error!(
-            network = net.name(),
-            error,
-            "living containers may be cut off"
-        );
-    }
-    Ok(bridge)
 }
 
 /// Deletes what is left of the limits of links that went while no engine ran.

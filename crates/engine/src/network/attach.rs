@@ -1,7 +1,7 @@
 //! Attaching a container to its networks at its start, and letting go at its end.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use api::network::EndpointSettings;
@@ -226,9 +226,6 @@ impl Networks {
         self.enter_names(record, &connection);
         match network_namespace(pid) {
             Ok(netns) => {
-                if let Err(error) = remove_strays(&connection, netns.as_fd()) {
-                    tracing::error!(id = %record.id, %error, "a link of no network may stay in a container");
-                }
                 if let Err(error) = self.serve_names(record, &mut connection, Some(netns.as_fd())) {
                     tracing::error!(id = %record.id, %error, "a living container has no resolver");
                 }
@@ -283,28 +280,6 @@ pub(super) fn interface_name(endpoint: &Endpoint, wishes: &Wishes, index: usize)
     let prefix = &endpoint.net().record.settings.prefix;
     let numbered = || format!("{prefix}{index}");
     wishes.ifname.clone().unwrap_or_else(numbered)
-}
-
-/// Deletes links of ours inside a container that belong to none of its networks: an engine died
-/// between making one and noting it.
-fn remove_strays(connection: &Connection, netns: BorrowedFd<'_>) -> Result<()> {
-    let step = || "look at the links of a container";
-    let netns = netns.try_clone_to_owned().step(step)?;
-    let mut sandbox = Sandbox::adopt(netns).step(step)?;
-    for found in sandbox.interfaces().step(step)? {
-        let known = |e: &Endpoint| e.attached.interface == found.name;
-        if found.host.is_some() && !connection.endpoints.iter().any(known) {
-            let name = &found.name;
-            tracing::warn!(
-                link = name,
-                "deletes a link of a container that no network accounts for"
-            );
-            sandbox
-                .detach(name)
-                .step(|| format!("delete the link {name}"))?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes the link of an endpoint, which has its name already; a link that the pool made gets its

@@ -110,7 +110,11 @@ impl Engine {
     }
 
     /// Compares a running container's links and routes with its endpoints.
-    fn check_container(&self, container: &Arc<Container>, repair: bool) -> Result<Vec<Finding>> {
+    pub(super) fn check_container(
+        &self,
+        container: &Arc<Container>,
+        repair: bool,
+    ) -> Result<Vec<Finding>> {
         let record = container.record().clone();
         // without its init it has ended, which whoever waits for it is about to say
         let Ok(netns) = network_namespace(record.state.pid) else {

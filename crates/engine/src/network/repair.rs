@@ -16,6 +16,7 @@ impl Engine {
     pub(crate) fn watch_networks(self: &Arc<Self>) {
         self.rejoin_all();
         self.clear_inherited();
+        self.mend_endpoints();
         let engine = Arc::downgrade(self);
         let on = move |disturbance| mend(&engine, disturbance);
         let bridges = Arc::clone(&self.networks.bridges);
@@ -120,6 +121,24 @@ impl Engine {
                     error = crate::error::chain(&error),
                     "links could not be put on their bridge"
                 ),
+            }
+        }
+    }
+
+    /// Mends what living containers lost of their links while no engine ran.
+    fn mend_endpoints(&self) {
+        let alive = self.containers.all().into_iter();
+        for container in alive.filter(|container| container.status().is_alive()) {
+            match self.check_container(&container, true) {
+                Ok(findings) => {
+                    for finding in findings {
+                        let (object, problem) = (finding.object, finding.problem);
+                        tracing::warn!(object, problem, "a container's network is put right");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(id = %container.id, %error, "a container's network cannot be checked");
+                }
             }
         }
     }
