@@ -11,6 +11,7 @@ mod create;
 mod default;
 mod disconnect;
 mod inspect;
+mod leaving;
 mod list;
 pub(crate) mod names;
 pub(crate) mod net;
@@ -50,6 +51,8 @@ pub(crate) struct Networks {
     tables: RwLock<HashMap<String, Arc<Net>>>,
     /// Held by whoever makes or removes a network: subnets and names are chosen one after another.
     pub(super) shaping: tokio::sync::Mutex<()>,
+    /// Links of removed networks that the kernel is still deleting.
+    pub(super) leaving: leaving::Leaving,
     pub(super) policy: PublishPolicy,
     pub(super) publish_address: IpAddr,
     pub(super) pools: Vec<AddressPool>,
@@ -97,6 +100,7 @@ impl Networks {
         Ok(Self {
             tables: RwLock::new(nets.into_iter().map(|n| (n.id().to_owned(), n)).collect()),
             shaping: tokio::sync::Mutex::default(),
+            leaving: leaving::Leaving::default(),
             policy: config.publish_policy,
             publish_address: config.publish_address,
             pools: if config.address_pools.is_empty() {

@@ -219,7 +219,13 @@ impl Bridge {
             source,
         })?;
         ensure_up(&mut socket, &config, &link).map_err(kernel)?;
-        ensure_addresses(&mut socket, &config, link.index).map_err(kernel)?;
+        // one that an earlier engine of this machine made bears its mark
+        let kind = |mark: &str| mark.split(' ').next().map(str::to_owned);
+        let ours = config
+            .owner
+            .as_ref()
+            .is_none_or(|owner| kind(owner) == kind(&link.alias));
+        ensure_addresses(&mut socket, &config, link.index, ours).map_err(kernel)?;
         Ok(Self {
             index: link.index,
             config,
@@ -395,16 +401,18 @@ fn ensure_up(socket: &mut Socket, config: &BridgeConfig, link: &Link) -> Result<
 }
 
 /// Gives the bridge its addresses and takes every other.
+/// Gives the bridge its addresses; those of a bridge that was there before us stay.
 fn ensure_addresses(
     socket: &mut Socket,
     config: &BridgeConfig,
     index: u32,
+    ours: bool,
 ) -> Result<(), NetlinkError> {
     let wanted = config.addresses();
     let mut assigned = route::addresses(socket)?;
     assigned.retain(|a| a.link == index);
     let is_wanted = |a: &Assigned| wanted.contains(&(a.address, a.prefix));
-    for stale in assigned.iter().filter(|a| !is_wanted(a)) {
+    for stale in assigned.iter().filter(|a| ours && !is_wanted(a)) {
         let mut batch = Batch::default();
         route::remove_address(&mut batch, stale);
         // an address goes by itself with the first of its network

@@ -35,6 +35,7 @@ impl Engine {
     /// When something cannot be read; what cannot be mended is a finding.
     pub async fn system_check(self: &Arc<Self>, repair: bool) -> Result<Report> {
         let _turn = self.networks.shaping.lock().await;
+        self.networks.leaving.settle().await;
         let engine = Arc::clone(self);
         let mut findings = self.blocking(move || engine.check_host(repair)).await?;
         for container in self.containers.all() {

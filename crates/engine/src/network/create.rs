@@ -22,6 +22,9 @@ impl Engine {
         request: CreateRequest,
     ) -> Result<CreateResponse> {
         let _turn = self.networks.shaping.lock().await;
+        if names_addresses(&request) {
+            self.networks.leaving.settle().await;
+        }
         let engine = Arc::clone(self);
         let net = self.blocking(move || engine.make_network(&request)).await?;
         let record = &net.stored();
@@ -73,16 +76,26 @@ impl Engine {
     }
 
     /// Takes away what the kernel has of a network.
-    pub(super) fn unmake_network(&self, net: &Net) -> Result<()> {
-        let settings = &net.record.settings;
-        lock(&self.networks.bridges).remove(&settings.bridge);
+    fn unmake_network(&self, net: &Net) -> Result<()> {
+        self.close_network(net)?;
+        self.delete_links(net)
+    }
+
+    /// Takes a network out of the firewall, and from those that are looked after.
+    pub(super) fn close_network(&self, net: &Net) -> Result<()> {
+        lock(&self.networks.bridges).remove(&net.record.settings.bridge);
         self.networks
             .firewall
             .remove(&net.zone_rules())
-            .step(|| format!("take network {} out of the firewall", net.name()))?;
+            .step(|| format!("take network {} out of the firewall", net.name()))
+    }
+
+    /// Deletes the links that were made for a network; those that were there before it stay.
+    pub(super) fn delete_links(&self, net: &Net) -> Result<()> {
+        let bridge = &net.record.settings.bridge;
         if net.bridge().is_some() {
-            network::Bridge::remove(&settings.bridge)
-                .step(|| format!("delete the bridge {}", settings.bridge))?;
+            network::delete_owned(&self.networks.owner, bridge)
+                .step(|| format!("delete the bridge {bridge}"))?;
         }
         if let Some(parent) = net.own_parent()
             && !self.is_parent_of_another(net, &parent)
@@ -100,4 +113,12 @@ impl Engine {
             .filter_map(|other| other.parent())
             .any(|other| other == parent)
     }
+}
+
+/// Whether a request names what a network that is being taken away may still have.
+fn names_addresses(request: &CreateRequest) -> bool {
+    let ipam = request.ipam.as_ref();
+    let configs = ipam.and_then(|ipam| ipam.config.as_ref());
+    let options = request.options.as_ref();
+    configs.is_some_and(|configs| !configs.is_empty()) || options.is_some_and(|o| !o.is_empty())
 }

@@ -45,14 +45,21 @@ impl Engine {
             )));
         }
         let (engine, gone) = (Arc::clone(self), Arc::clone(net));
-        if let Err(error) = self.blocking(move || engine.unmake_network(&gone)).await {
+        if let Err(error) = self.blocking(move || engine.close_network(&gone)).await {
             net.reopen();
             return Err(error);
         }
-        // only now: an engine that dies before finds the record and makes the network again
         self.db.remove(Table::Networks, net.id()).await?;
         self.networks.take_out(net.id());
         self.network_event("destroy", net, &[]);
+        // The kernel waits for two RCU grace periods, some 40 ms, before a bridge is gone. Nobody else
+        // has to; should the engine die before, the next one finds a bridge that no network knows.
+        let (engine, gone) = (Arc::clone(self), Arc::clone(net));
+        self.networks.leaving.add(move || {
+            if let Err(error) = engine.delete_links(&gone) {
+                tracing::error!(network = gone.name(), %error, "links of a removed network stay");
+            }
+        });
         Ok(())
     }
 
