@@ -57,6 +57,10 @@ impl Engine {
         let built = self.build_network(&net);
         if built.is_err() {
             self.unmake_network(&net)?;
+            // a bridge that was only half made
+            for orphan in self.networks.orphans()? {
+                self.networks.delete_link(&orphan.name);
+            }
         }
         built.map(|()| net)
     }
@@ -81,7 +85,8 @@ impl Engine {
             .remove(&net.zone_rules())
             .step(|| format!("take network {} out of the firewall", net.name()))?;
         if net.bridge().is_some() {
-            network::Bridge::remove(&settings.bridge)
+            // one that was there before stays, as with Docker
+            network::delete_owned(&self.networks.owner, &settings.bridge)
                 .step(|| format!("delete the bridge {}", settings.bridge))?;
         }
         if let Some(parent) = net.own_parent()
