@@ -100,7 +100,12 @@ impl Engine {
     /// Goes on with a container whose shim has run on.
     fn adopt(self: &Arc<Self>, container: &Arc<Container>, link: Link, state: &shim::State) {
         let record = container.record().clone();
-        if let Some(attached) = record.attached.clone() {
+        let noted = || crate::container::networks::noted(&self.run_dir(&record.id));
+        if let Some(attached) = record.attached.clone().or_else(noted) {
+            if record.attached.is_none() {
+                self.networks.readmit(&attached);
+                container.record().attached = Some(attached.clone());
+            }
             let connection = self.networks.adopt(&record, attached, state.pid);
             crate::container::lock(&container.live).connection = Some(connection);
         }

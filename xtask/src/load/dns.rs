@@ -5,10 +5,13 @@ use anyhow::{Context, Result, bail, ensure};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
+use sys::datagrams::{Inbox, Outbox};
 
 /// What is not answered by then is lost.
 const PATIENCE: Duration = Duration::from_millis(500);
 const HEADER: usize = 12;
+/// No answer to one question for an address is longer.
+const LONGEST_ANSWER: usize = 4096;
 /// A name that is asked for is at most this long, in its wire form.
 const LONGEST_NAME: usize = 255;
 /// What the server answers: an address of TEST-NET-1.
@@ -17,7 +20,7 @@ const ADDRESS: [u8; 4] = [192, 0, 2, 1];
 /// Answers every question with the same address.
 pub(super) fn serve(own: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(own).with_context(|| format!("listen on {own}"))?;
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; LONGEST_ANSWER];
     loop {
         let (size, peer) = socket
             .recv_from(&mut buffer)
@@ -79,8 +82,9 @@ pub(super) fn ask(server: SocketAddr, name: &str, at_once: u16, time: Duration) 
     let mut asker = Asker::new(server, name, at_once)?;
     let begun = Instant::now();
     for slot in 0..at_once {
-        asker.send(slot)?;
+        asker.queue(slot);
     }
+    asker.flush()?;
     while begun.elapsed() < time {
         asker.receive()?;
     }
@@ -89,8 +93,13 @@ pub(super) fn ask(server: SocketAddr, name: &str, at_once: u16, time: Duration) 
 }
 
 /// Questions under way: a question's number tells its slot, and how often that was used before.
+///
+/// Many datagrams go and come with one system call, so that it is the server that is measured.
 struct Asker {
     socket: UdpSocket,
+    server: SocketAddr,
+    inbox: Inbox,
+    outbox: Outbox,
     question: Vec<u8>,
     under_way: Vec<(u16, Instant)>,
     tally: Tally,
@@ -111,6 +120,9 @@ impl Asker {
             .context("set a time limit")?;
         Ok(Self {
             socket,
+            server,
+            inbox: Inbox::new(LONGEST_ANSWER),
+            outbox: Outbox::default(),
             question: question(name)?,
             under_way: (0..at_once).map(|slot| (slot, Instant::now())).collect(),
             tally: Tally::default(),
@@ -121,27 +133,41 @@ impl Asker {
         u16::try_from(self.under_way.len()).unwrap_or(u16::MAX)
     }
 
-    /// Asks anew in a slot.
-    fn send(&mut self, slot: u16) -> Result<()> {
+    /// Asks anew in a slot, with the next flush.
+    fn queue(&mut self, slot: u16) {
         let slots = self.slots();
         let entry = &mut self.under_way[usize::from(slot)];
         // past the end of the numbers the slot begins again at its own
         let number = entry.0.checked_add(slots).unwrap_or(slot);
         *entry = (number, Instant::now());
         self.question[..2].copy_from_slice(&number.to_be_bytes());
-        self.socket
-            .send(&self.question)
-            .context("send a question")?;
-        Ok(())
+        self.outbox.push(&self.question, self.server);
     }
 
+    fn flush(&mut self) -> Result<()> {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        outbox.send(&self.socket).context("send questions")
+    }
+
+    /// Waits for an answer, and takes all that have come with it.
     fn receive(&mut self) -> Result<()> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; LONGEST_ANSWER];
         match self.socket.recv(&mut buffer) {
-            Ok(size) => self.take(&buffer[..size]),
+            Ok(size) => self.take(&buffer[..size])?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.give_up(),
-            Err(error) => Err(error).context("receive an answer"),
+            Err(error) => return Err(error).context("receive an answer"),
         }
+        let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
+        let more = match inbox.receive(&self.socket) {
+            Ok(_) => inbox
+                .datagrams()
+                .try_for_each(|(answer, _)| self.take(answer)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error).context("receive answers"),
+        };
+        self.inbox = inbox;
+        more?;
+        self.flush()
     }
 
     fn take(&mut self, answer: &[u8]) -> Result<()> {
@@ -161,16 +187,16 @@ impl Asker {
             bail!("an answer with code {error} and {records} records");
         }
         self.tally.taken.push(sent.elapsed());
-        self.send(slot)
+        self.queue(slot);
+        Ok(())
     }
 
     /// Nothing came for long: all that was under way is lost.
-    fn give_up(&mut self) -> Result<()> {
+    fn give_up(&mut self) {
         for slot in 0..self.slots() {
             self.tally.lost += 1;
-            self.send(slot)?;
+            self.queue(slot);
         }
-        Ok(())
     }
 }
 

@@ -30,7 +30,7 @@ const FLOORS: &[(&str, u8, Sight)] = &[
     ("cli", 6, Below),
     // beside the house: nothing that runs on a user's machine depends on these
     ("testkit", 1, Only(&["sys", "oci"])),
-    ("xtask", 0, Only(&[])),
+    ("xtask", 1, Only(&["sys"])),
 ];
 
 /// Crates that only tests may depend on.

@@ -36,6 +36,8 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod macvlan;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod network_check;

@@ -163,3 +163,21 @@ fn a_bridge_is_put_back_once_and_also_when_no_engine_saw_it_go() {
     eventually("the port answers", || answers(&engine));
     engine.gorae("system check").ok();
 }
+
+#[test]
+fn a_bridge_of_the_hosts_own_is_used_and_stays() {
+    let engine = engine();
+    let ip = |line: &str| engine.network().run(&format!("ip {line}")).unwrap();
+    ip("link add brown type bridge");
+    engine
+        .docker("network create -o com.docker.network.bridge.name=brown --subnet 10.81.0.0/24 app")
+        .ok();
+    engine
+        .docker("run --rm --network app busybox ping -c 1 -W 2 10.81.0.1")
+        .ok();
+    engine.gorae("system check").ok();
+    engine.docker("network rm app").ok();
+    assert!(ip("-br link").contains("brown"));
+    engine.gorae("system check").ok();
+    ip("link del brown");
+}

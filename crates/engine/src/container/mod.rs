@@ -16,7 +16,7 @@ pub(crate) mod logs;
 mod monitor;
 mod mounts;
 mod network_stats;
-mod networks;
+pub(crate) mod networks;
 mod pause;
 mod prune;
 pub(crate) mod registry;

@@ -1,7 +1,8 @@
 //! A container enters its networks and leaves them.
 
+use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::ContainerId;
@@ -11,6 +12,33 @@ use crate::engine::Engine;
 use crate::error::{Result, Step};
 use crate::network::names::{needs_resolver, split_link};
 use crate::network::{Attachments, Connection};
+
+/// Where a container's places in its networks are noted before it starts.
+const NOTE: &str = "network.json";
+/// The longest note that is read: some thousand published ports.
+const LONGEST_NOTE: u64 = 4 << 20;
+
+/// Notes a container's places in its networks in its run folder.
+///
+/// The database is told after the start, and not waited for. An engine that dies in between would leave
+/// a container on a network that the next one knows nothing of.
+pub(super) fn note(run_dir: &Path, connection: Option<&Connection>) -> Result<()> {
+    let Some(connection) = connection.filter(|c| !c.endpoints.is_empty()) else {
+        return Ok(());
+    };
+    let path = run_dir.join(NOTE);
+    let step = || format!("write {}", path.display());
+    let text = serde_json::to_vec(&connection.attachments()).step(step)?;
+    std::fs::write(&path, text).step(step)
+}
+
+/// Reads what was noted before a container's start.
+pub(crate) fn noted(run_dir: &Path) -> Option<Attachments> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(run_dir.join(NOTE)).ok()?;
+    file.take(LONGEST_NOTE).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
 
 /// So many containers may stand on each other's network before a circle is suspected.
 const DEEPEST: usize = 16;

@@ -238,6 +238,7 @@ impl Engine {
             .collect();
         let run_dir = self.run_dir(&record.id);
         clear(&run_dir)?;
+        super::networks::note(&run_dir, connection)?;
         Ok(RunOrder {
             order: runtime::Order {
                 id: record.id.clone(),

@@ -243,6 +243,16 @@ impl Networks {
         drop(connection);
     }
 
+    /// Lets a living container into the firewall that the database did not know to be on a network.
+    pub(crate) fn readmit(&self, attachments: &Attachments) {
+        if let Err(error) = self.firewall.add(&attachments.rules()) {
+            tracing::error!(
+                error = crate::error::chain(&error),
+                "a living container's ports are closed"
+            );
+        }
+    }
+
     /// Takes the rules of a container away that is not there any more.
     pub(crate) fn forget(&self, attachments: &Attachments) {
         if let Err(error) = self.firewall.remove(&attachments.rules()) {

@@ -60,6 +60,10 @@ impl Engine {
         let built = self.build_network(&net);
         if built.is_err() {
             self.unmake_network(&net)?;
+            // a bridge that was only half made
+            for orphan in self.networks.orphans()? {
+                self.networks.delete_link(&orphan.name);
+            }
         }
         built.map(|()| net)
     }

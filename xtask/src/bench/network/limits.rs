@@ -106,10 +106,12 @@ fn samples(lab: &Lab<'_>, case: Case, rounds: u32) -> Result<Vec<f64>> {
     let address = address.context("the container has no IPv4 address")?;
     let _server = server(lab, &network, PORT)?;
     // the bucket's first burst, and the window's growth, are not the rate
-    let mut flags = vec!["--time=4".to_owned(), "--omit=2".to_owned()];
+    let mut flags = vec!["--omit=2".to_owned()];
     if case.bits < 1e9 {
         // blocks that arrive many times a second, so that the last one's part is small
-        flags.push("--length=16K".to_owned());
+        flags.extend(["--time=10".to_owned(), "--length=4K".to_owned()]);
+    } else {
+        flags.push("--time=4".to_owned());
     }
     if case.direction == "out" {
         flags.push("--reverse".to_owned());
