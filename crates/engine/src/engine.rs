@@ -75,6 +75,7 @@ impl Engine {
         });
         engine.recover(records).await?;
         engine.watch_networks();
+        engine.trim_when_calm();
         engine.warmer.start();
         Ok(engine)
     }

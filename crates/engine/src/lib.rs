@@ -7,6 +7,7 @@
 //! container's streams: those go on when the engine dies.
 #![forbid(unsafe_code)]
 
+mod calm;
 mod config;
 mod container;
 mod db;
