@@ -290,3 +290,36 @@ fn many_engines_deaths_while_networks_change() {
     let rules = engine.network().run("nft list ruleset").unwrap();
     assert!(!rules.contains(" . 80"), "{rules}");
 }
+
+#[test]
+fn a_start_that_the_database_has_not_seen_keeps_its_network() {
+    let mut engine = engine();
+    engine.docker("network create app").ok();
+    let mut addresses = std::collections::BTreeSet::new();
+    for round in 0..5 {
+        let (name, port) = (format!("box{round}"), 8080 + round);
+        engine
+            .docker(&format!(
+                "run -d --name {name} --network app -p {port}:80 busybox sleep 1000"
+            ))
+            .ok();
+        // what was written after the start is mostly not on the disk yet
+        engine.kill9().unwrap();
+        engine.restart().unwrap();
+        let address = engine.inspect(&name, "{{.NetworkSettings.Networks.app.IPAddress}}");
+        assert!(addresses.insert(address.clone()), "{address} again");
+        assert!(address.starts_with("172.18."), "{address:?}");
+        engine
+            .docker(&format!("port {name}"))
+            .shows(&format!("80/tcp -> 0.0.0.0:{port}"));
+        engine
+            .docker(&format!(
+                "run --rm --network app busybox ping -c 1 -W 2 {name}"
+            ))
+            .ok();
+    }
+    let names: Vec<String> = (0..5).map(|round| format!("box{round}")).collect();
+    engine.docker(&format!("rm -f {}", names.join(" "))).ok();
+    engine.docker("network rm app").ok();
+    assert_eq!(engine.traces(), [""; 0]);
+}
