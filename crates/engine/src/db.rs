@@ -58,8 +58,9 @@ struct Write {
 
 /// Writes that may be gathered into one commit.
 const BATCH: usize = 256;
-/// redb's page cache, bytes: the engine reads the database once, at its start.
-const CACHE: usize = 1 << 20;
+/// redb's page cache, bytes: the engine reads the database once, at its start, and a long record must not
+/// stay in memory twice.
+const CACHE: usize = 256 << 10;
 
 /// The open database.
 #[derive(Clone, Debug)]
