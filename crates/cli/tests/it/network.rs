@@ -351,7 +351,9 @@ fn bandwidth() {
     check(&["update", "--net-egress", "-1", "web"], Ok((0, -1)));
     check(
         &["create", "--net-ingress", "20mb", "img"],
-        Err("invalid argument \"20mb\" for \"--net-ingress\" flag: invalid rate: \"20mb\""),
+        Err(
+            "invalid argument \"20mb\" for \"--net-ingress\" flag: invalid rate \"20mb\": must be a number and a unit, such as 20mbit, 500kbit or 1gbit",
+        ),
     );
     check(
         &["update", "--net-egress=", "web"],
