@@ -22,6 +22,7 @@ mod prune;
 mod publish;
 mod remove;
 mod repair;
+mod republish;
 mod settings;
 
 pub(crate) use connection::{Attachments, Connection};
