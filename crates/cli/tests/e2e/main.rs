@@ -52,6 +52,8 @@ mod pull;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod testcontainers;
+#[cfg(test)]
 mod volumes;
 
 #[cfg(test)]
