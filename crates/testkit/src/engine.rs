@@ -139,6 +139,12 @@ impl Engine {
         self.folder.path().join("home")
     }
 
+    /// The parent of the engine's cgroups, directly below each hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
     /// The network that the engine and this thread are in.
     #[must_use]
     pub fn network(&self) -> &Namespace {

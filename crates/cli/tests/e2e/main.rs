@@ -18,6 +18,8 @@ mod crash;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod docker_cli;
+#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod failed_start;

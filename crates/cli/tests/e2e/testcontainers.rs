@@ -97,7 +97,9 @@ fn is_reaped(engine: &Engine, mut command: Command, timeout: &str, at_least: Dur
     eventually("all but the others is gone", || all() == "others");
     assert!(killed.elapsed() >= at_least, "after {:?}", killed.elapsed());
     eventually("their network is gone", || networks().is_empty());
-    eventually("their volumes are gone", || engine.docker("volume ls -q").ok() == "others");
+    eventually("their volumes are gone", || {
+        engine.docker("volume ls -q").ok() == "others"
+    });
     engine.docker("image ls -q busybox").ok();
 }
 
