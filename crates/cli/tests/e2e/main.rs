@@ -55,6 +55,7 @@ mod pull;
 mod streams;
 #[cfg(test)]
 mod testcontainers;
+mod update_ports;
 #[cfg(test)]
 mod volumes;
 

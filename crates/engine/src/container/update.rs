@@ -29,6 +29,7 @@ impl Engine {
         if !request.restart_policy.name.is_empty() {
             host.restart_policy = request.restart_policy;
         }
+        let ports = request.port_bindings;
         let mut warnings = Vec::new();
         check::limits(&mut host, &mut warnings)?;
         bandwidth::check(&host)?;
@@ -50,6 +51,10 @@ impl Engine {
             record.clone()
         };
         self.limit_bandwidth(&container, &record).await?;
+        let record = match ports {
+            Some(ports) => self.publish_again(&container, ports).await?,
+            None => record,
+        };
         self.db
             .put(Table::Containers, record.id.as_str(), &record)
             .await?;
