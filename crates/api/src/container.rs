@@ -383,6 +383,8 @@ wire! {
     pub struct UpdateRequest {
         /// New policy; an empty name keeps the old one.
         "RestartPolicy" => restart_policy: RestartPolicy,
+        /// The ports to publish from now on; absent keeps the old ones. An addition of Gorae's.
+        "PortBindings" [omitempty] => port_bindings: Option<PortMap>,
     }
     flatten {
         /// New limits; zero keeps the old value.

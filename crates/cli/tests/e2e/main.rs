@@ -52,6 +52,8 @@ mod pull;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod update_ports;
+#[cfg(test)]
 mod volumes;
 
 #[cfg(test)]

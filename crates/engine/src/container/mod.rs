@@ -20,6 +20,7 @@ mod network_stats;
 pub(crate) mod networks;
 mod pause;
 mod prune;
+mod publish;
 pub(crate) mod registry;
 mod remove;
 mod rename;

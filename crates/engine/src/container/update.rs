@@ -36,6 +36,7 @@ impl Engine {
         if !request.restart_policy.name.is_empty() {
             host.restart_policy = request.restart_policy;
         }
+        let ports = request.port_bindings;
         check::limits(&mut host, &mut Vec::new()).map_err(refuse)?;
         bandwidth::check(&host)?;
         if container.status().is_alive() {
@@ -54,6 +55,10 @@ impl Engine {
             record.clone()
         };
         self.limit_bandwidth(&container, &record).await?;
+        let record = match ports {
+            Some(ports) => self.publish_again(&container, ports).await?,
+            None => record,
+        };
         self.db
             .put(Table::Containers, record.id.as_str(), &record)
             .await?;
