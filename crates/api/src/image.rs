@@ -221,6 +221,41 @@ wire! {
         "SpaceReclaimed" => space_reclaimed: u64,
     }
 
+    /// A line of `GET /images/search`.
+    #[derive(Eq)]
+    pub struct SearchResult {
+        /// How many people have marked it.
+        "star_count" => star_count: i64,
+        /// Whether the registry's owner answers for it.
+        "is_official" => is_official: bool,
+        /// Name.
+        "name" => name: String,
+        /// Obsolete.
+        "is_automated" => is_automated: bool,
+        /// What its owner says of it.
+        "description" => description: String,
+    }
+
+    /// The answer of `GET /distribution/{name}/json`.
+    #[derive(Eq)]
+    pub struct DistributionInspect {
+        /// The manifest or index.
+        "Descriptor" => descriptor: Descriptor,
+        /// The platforms that it is for.
+        "Platforms" => platforms: Option<Vec<Platform>>,
+    }
+
+    /// What a push gives programs (`aux`).
+    #[derive(Eq)]
+    pub struct PushResult {
+        /// Tag.
+        "Tag" => tag: String,
+        /// The manifest's digest.
+        "Digest" => digest: String,
+        /// The manifest's bytes.
+        "Size" => size: i64,
+    }
+
     /// A message of a progress stream (pull, push, import, load, build).
     pub struct Progress {
         /// Text of a build.

@@ -32,4 +32,6 @@ pub use container::{Attachment, LogReader, Run, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
-pub use image::{ImportRequest, ProgressSender};
+pub use image::{
+    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+};

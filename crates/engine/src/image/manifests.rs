@@ -1,0 +1,126 @@
+//! The manifests and configurations of images as they lie in the content store.
+
+use std::collections::BTreeMap;
+
+use oci::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
+use oci::{Digest, Platform};
+use storage::{BlobStore, Compression};
+
+use super::{Image, Layer, parse_manifest};
+use crate::error::{Error, Result, Step};
+
+/// The longest manifest or index; registries take no longer ones.
+pub(super) const MANIFEST_MAX: u64 = 4 << 20;
+/// The longest configuration.
+pub(super) const CONFIG_MAX: u64 = 8 << 20;
+/// More layers cannot be stacked by any kernel.
+pub(super) const LAYERS_MAX: usize = 500;
+
+/// A manifest with its bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) bytes: Vec<u8>,
+    pub(super) manifest: Manifest,
+}
+
+impl Stored {
+    /// Reads an image's manifest.
+    pub(super) fn of(content: &BlobStore, image: &Image) -> Result<Self> {
+        let bytes = content
+            .read_small(&image.record.manifest, MANIFEST_MAX)
+            .step(|| format!("read the manifest of image {}", image.id.short()))?;
+        let manifest = parse_manifest(&bytes)?;
+        Ok(Self { bytes, manifest })
+    }
+
+    /// The manifest's own media type, or the one that its configuration speaks for.
+    pub(super) fn media_type(&self) -> &str {
+        let docker = self.manifest.config.media_type == media_type::DOCKER_CONFIG;
+        match &self.manifest.media_type {
+            Some(own) => own,
+            None if docker => media_type::DOCKER_MANIFEST,
+            None => media_type::OCI_MANIFEST,
+        }
+    }
+
+    /// What points to the manifest.
+    pub(super) fn descriptor(&self, digest: &Digest) -> Descriptor {
+        descriptor(self.media_type(), digest, self.bytes.len() as u64)
+    }
+}
+
+/// A descriptor without platform and annotations.
+pub(super) fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: digest.clone(),
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Writes a manifest for a configuration and layers in the terms of the OCI specification.
+pub(super) fn manifest_for(config: Descriptor, layers: Vec<Descriptor>) -> Manifest {
+    Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        config,
+        layers,
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Reads an image configuration and refuses one that is none.
+pub(super) fn parse_config(digest: &Digest, bytes: &[u8]) -> Result<ImageConfig> {
+    let config: ImageConfig = serde_json::from_slice(bytes)
+        .map_err(|e| Error::invalid(format!("invalid image configuration {digest}: {e}")))?;
+    if config.rootfs.diff_ids.len() > LAYERS_MAX {
+        return Err(Error::invalid(format!(
+            "invalid image configuration {digest}: {} layers are more than {LAYERS_MAX}",
+            config.rootfs.diff_ids.len()
+        )));
+    }
+    Ok(config)
+}
+
+/// Reads an index.
+pub(super) fn parse_index(bytes: &[u8]) -> Result<Index> {
+    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("invalid image index: {e}")))
+}
+
+/// The platform of a configuration.
+pub(super) fn platform_of(config: &ImageConfig) -> Platform {
+    Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        variant: config.variant.clone(),
+        os_version: None,
+    }
+}
+
+/// Whether a layer is one that is not to be sent to registries, as those of Windows.
+pub(super) fn is_foreign(layer: &Descriptor) -> bool {
+    layer.media_type.contains(".foreign.") || layer.media_type.contains(".nondistributable.")
+}
+
+/// Whether a layer's blob is a tar that nobody has packed.
+pub(super) fn is_plain(layer: &Descriptor) -> bool {
+    Compression::from_media_type(&layer.media_type) == Some(Compression::None)
+}
+
+/// The descriptors of an image's layers: the manifest's own, in the record's order.
+pub(super) fn layer_descriptors(manifest: &Manifest, layers: &[Layer]) -> Result<Vec<Descriptor>> {
+    let same = manifest.layers.len() == layers.len()
+        && manifest
+            .layers
+            .iter()
+            .zip(layers)
+            .all(|(descriptor, layer)| descriptor.digest == layer.blob);
+    if same {
+        return Ok(manifest.layers.clone());
+    }
+    Err(Error::internal(
+        "the image's manifest names other layers than the image has",
+    ))
+}
