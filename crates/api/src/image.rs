@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::container::{Config, GraphDriver, HealthConfig};
+use crate::error::InvalidParameter;
 use crate::wire::{EmptyObject, wire};
 
 wire! {
@@ -307,6 +308,25 @@ wire! {
     }
 }
 
+impl Platform {
+    /// Reads a query parameter, which has a platform as JSON since API 1.48; none where it is empty.
+    pub fn from_param(text: &str) -> Result<Option<Self>, InvalidParameter> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let platform: Self = serde_json::from_str(text)
+            .map_err(|error| InvalidParameter(format!("failed to parse platform: {error}")))?;
+        let refuse = |why: &str| Err(InvalidParameter(why.to_owned()));
+        match (platform.os.as_str(), platform.architecture.as_str()) {
+            ("", "") => {
+                refuse("optional platform components provided, but OS and Architecture are missing")
+            }
+            ("", _) | (_, "") => refuse("both OS and Architecture must be provided"),
+            _ => Ok(Some(platform)),
+        }
+    }
+}
+
 impl Progress {
     /// A plain line.
     #[must_use]
@@ -339,6 +359,40 @@ impl Progress {
             }),
             error: message,
             ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_in_queries() {
+        for (text, expect) in [
+            ("", Ok(None)),
+            (
+                r#"{"os":"linux","architecture":"arm64"}"#,
+                Ok(Some("arm64")),
+            ),
+            ("linux/arm64", Err("failed to parse platform: ")),
+            (
+                r#"{"os":"linux"}"#,
+                Err("both OS and Architecture must be provided"),
+            ),
+            (
+                r#"{"variant":"v7"}"#,
+                Err("optional platform components provided, but OS and"),
+            ),
+        ] {
+            match (Platform::from_param(text), expect) {
+                (Ok(found), Ok(expect)) => {
+                    let found = found.map(|platform| platform.architecture);
+                    assert_eq!(found.as_deref(), expect, "{text}");
+                }
+                (Err(error), Err(expect)) => assert!(error.0.starts_with(expect), "{}", error.0),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
         }
     }
 }

@@ -122,7 +122,10 @@ mod tests {
         let page = br#"{"num_results":2,"results":[{"name":"a","star_count":3,"description":"x\u001b[2J","extra":1},{"name":"b"}]}"#;
         let found = read(page, 1).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].star_count, found[0].description.as_str()), (3, "x [2J"));
+        assert_eq!(
+            (found[0].star_count, found[0].description.as_str()),
+            (3, "x [2J")
+        );
         assert_eq!(read(br#"{"results":null}"#, 5), Some(Vec::new()));
         assert_eq!(read(b"<html>", 5), None);
     }

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod event;
 mod filter;
+mod glob;
 mod image;
 mod names;
 mod network;

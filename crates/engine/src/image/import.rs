@@ -280,7 +280,11 @@ fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
             CHANGES.join(", ")
         )));
     }
-    let invalid = || Error::invalid(format!("invalid change {change:?}: {word} needs an operand"));
+    let invalid = || {
+        Error::invalid(format!(
+            "invalid change {change:?}: {word} needs an operand"
+        ))
+    };
     let (_, rest) = change
         .trim()
         .split_once(char::is_whitespace)

@@ -90,7 +90,9 @@ impl Engine {
         }
         let mut lease = files.lease;
         for image in planned {
-            lease = self.load_image(image, lease, request.quiet, progress).await?;
+            lease = self
+                .load_image(image, lease, request.quiet, progress)
+                .await?;
         }
         Ok(())
     }
@@ -110,7 +112,8 @@ impl Engine {
         };
         let id = record.id.clone();
         for name in &image.names {
-            self.register_image(record.clone(), Some(name), None).await?;
+            self.register_image(record.clone(), Some(name), None)
+                .await?;
             let text = format!("Loaded image: {}\n", name.familiar());
             tell(progress, stream_text(text)).await?;
         }
@@ -188,7 +191,10 @@ impl Engine {
         quiet: bool,
         progress: &ProgressSender,
     ) -> Result<Vec<Layer>> {
-        let work = unpacks.iter().map(|layer| self.unpack_layer(layer));
+        let mut work = Vec::with_capacity(unpacks.len());
+        for layer in unpacks {
+            work.push(self.unpack_layer(layer));
+        }
         let mut staged = std::pin::pin!(stream::iter(work).buffered(UNPACKS));
         let mut layers = Vec::with_capacity(unpacks.len());
         for layer in unpacks {

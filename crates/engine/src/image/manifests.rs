@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use oci::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
 use oci::{Digest, Platform};
+use serde_json::{Value, json};
 use storage::{BlobStore, Compression};
 
+use super::remote::{platform, shown};
 use super::{Image, Layer, parse_manifest};
+use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 
 /// The longest manifest or index; registries take no longer ones.
@@ -47,6 +50,89 @@ impl Stored {
     pub(super) fn descriptor(&self, digest: &Digest) -> Descriptor {
         descriptor(self.media_type(), digest, self.bytes.len() as u64)
     }
+}
+
+impl Engine {
+    /// What an image's names lead to, and the manifests behind it, as clients see them.
+    ///
+    /// An image that was pulled from an index has that index's other manifests, too: they are named
+    /// and are not here.
+    pub(super) fn image_manifests(
+        &self,
+        image: &Image,
+    ) -> Result<(Option<api::image::Descriptor>, Vec<Value>)> {
+        let content = self.store.content();
+        let stored = Stored::of(content, image)?;
+        let own = stored.descriptor(&image.record.manifest);
+        let Some(digest) = &image.record.index else {
+            let entry = self.available(image, &stored, &own);
+            return Ok((Some(shown(&own)), vec![entry]));
+        };
+        let bytes = content
+            .read_small(digest, MANIFEST_MAX)
+            .step(|| format!("read the index of image {}", image.id.short()))?;
+        let index = parse_index(&bytes)?;
+        let kind = index.media_type.as_deref().unwrap_or(media_type::OCI_INDEX);
+        let target = descriptor(kind, digest, bytes.len() as u64);
+        let entries = index.manifests.iter().map(|entry| {
+            if entry.digest == image.record.manifest {
+                self.available(image, &stored, entry)
+            } else {
+                absent(entry)
+            }
+        });
+        Ok((Some(shown(&target)), entries.collect()))
+    }
+
+    fn available(&self, image: &Image, stored: &Stored, entry: &Descriptor) -> Value {
+        let layers: u64 = image
+            .record
+            .layers
+            .iter()
+            .map(|layer| layer.blob_size)
+            .sum();
+        let content = layers + stored.manifest.config.size + stored.bytes.len() as u64;
+        let containers = self.containers.all().into_iter();
+        let users: Vec<String> = containers
+            .filter(|container| container.record().image == image.id)
+            .map(|container| container.id.to_string())
+            .collect();
+        json!({
+            "ID": entry.digest,
+            "Descriptor": shown(entry),
+            "Available": true,
+            "Size": {"Content": content, "Total": content + image.size},
+            "Kind": "image",
+            "ImageData": {
+                "Platform": platform(&image.platform()),
+                "Size": {"Unpacked": image.size},
+                "Containers": users,
+            },
+        })
+    }
+}
+
+/// An entry of an index whose content is not here.
+fn absent(entry: &Descriptor) -> Value {
+    let mut value = json!({
+        "ID": entry.digest,
+        "Descriptor": shown(entry),
+        "Available": false,
+        "Size": {"Content": 0, "Total": 0},
+        "Kind": "unknown",
+    });
+    if let Some(about) = entry.annotations.get("vnd.docker.reference.digest") {
+        value["Kind"] = "attestation".into();
+        value["AttestationData"] = json!({"For": about});
+    } else if let Some(own) = &entry.platform {
+        value["Kind"] = "image".into();
+        value["ImageData"] = json!({
+            "Platform": platform(own),
+            "Size": {"Unpacked": 0},
+            "Containers": null,
+        });
+    }
+    value
 }
 
 /// A descriptor without platform and annotations.

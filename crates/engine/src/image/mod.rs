@@ -31,12 +31,12 @@ use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
 pub use import::{ImportRequest, ImportSource};
-pub use load::LoadRequest;
 pub(crate) use inspect::health;
+pub use load::LoadRequest;
 pub use pull::ProgressSender;
+pub(crate) use pull::{credentials, registry_error};
 pub use push::PushRequest;
 pub use save::ImageArchive;
-pub(crate) use pull::{credentials, registry_error};
 pub(crate) use store::Leases;
 
 /// A layer of an image.
@@ -194,11 +194,7 @@ impl Images {
     }
 
     /// The same, with a platform that is known to be one.
-    pub(crate) fn for_platform(
-        &self,
-        name: &str,
-        wanted: Option<&Platform>,
-    ) -> Result<Arc<Image>> {
+    pub(crate) fn for_platform(&self, name: &str, wanted: Option<&Platform>) -> Result<Arc<Image>> {
         let image = self.find(name)?;
         let own = image.platform();
         match wanted {

@@ -231,9 +231,7 @@ impl Engine {
             .map_err(|e| registry_error(&e))?;
         let (chunks, source) = mpsc::channel(CHUNKS);
         let (store, wanted) = (Arc::clone(&self.store), layer.clone());
-        let unpack = self.blocking(move || {
-            unpack(&store, &wanted, ChunkReader::new(source))
-        });
+        let unpack = self.blocking(move || unpack(&store, &wanted, ChunkReader::new(source)));
         let download = async {
             let (size, mut told) = (layer.descriptor.size, Instant::now());
             let mut received = 0_u64;

@@ -180,15 +180,21 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<()> {
         let mut seen = std::collections::HashSet::new();
-        let layers: Vec<(&Layer, &Descriptor)> =
-            ready.image.record.layers.iter().zip(&ready.layers).collect();
+        let layers: Vec<(&Layer, &Descriptor)> = ready
+            .image
+            .record
+            .layers
+            .iter()
+            .zip(&ready.layers)
+            .collect();
         let (first, again): (Vec<_>, Vec<_>) = layers
             .into_iter()
             .rev()
             .partition(|(_, descriptor)| seen.insert(&descriptor.digest));
-        let pushes = first
-            .into_iter()
-            .map(|(layer, descriptor)| self.push_layer(layer, descriptor, tag, repository, progress));
+        let mut pushes = Vec::with_capacity(first.len());
+        for (layer, descriptor) in first {
+            pushes.push(self.push_layer(layer, descriptor, tag, repository, progress));
+        }
         stream::iter(pushes)
             .buffer_unordered(UPLOADS)
             .try_collect::<()>()
@@ -267,7 +273,11 @@ impl Engine {
         image: Arc<Image>,
         progress: &ProgressSender,
     ) -> Result<Ready> {
-        let mut lease = self.images.leases.take(image.blobs().cloned().collect()).await;
+        let mut lease = self
+            .images
+            .leases
+            .take(image.blobs().cloned().collect())
+            .await;
         let (content, read) = (self.store.content().clone(), Arc::clone(&image));
         let (stored, layers) = self
             .blocking(move || {
@@ -418,7 +428,10 @@ mod tests {
             (digest.as_str(), "", "cannot push a digest reference"),
         ] {
             let error = PushRequest::new(name, tag, None).unwrap_err();
-            assert_eq!((error.kind(), error.message()), (Kind::InvalidParameter, message));
+            assert_eq!(
+                (error.kind(), error.message()),
+                (Kind::InvalidParameter, message)
+            );
         }
         let request = PushRequest::new("r:5000/a:1", "2", None).unwrap();
         assert_eq!(request.reference.familiar(), "r:5000/a:2");

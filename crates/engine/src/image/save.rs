@@ -242,10 +242,7 @@ impl Documents {
         let mut members = vec![
             ("index.json", json(&index)?),
             ("manifest.json", json(&items)?),
-            (
-                "oci-layout",
-                br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec(),
-            ),
+            ("oci-layout", br#"{"imageLayoutVersion": "1.0.0"}"#.to_vec()),
         ];
         if !self.repositories.is_empty() {
             members.push(("repositories", json(&self.repositories)?));

@@ -75,7 +75,9 @@ impl Wanted {
 
     fn accepts(&self, found: &Found) -> bool {
         found.star_count >= self.stars
-            && self.official.is_none_or(|wanted| found.is_official == wanted)
+            && self
+                .official
+                .is_none_or(|wanted| found.is_official == wanted)
     }
 }
 
@@ -164,7 +166,10 @@ mod tests {
         for (filters, message) in [
             (r#"{"x":["1"]}"#, "invalid filter 'x'"),
             (r#"{"stars":["x"]}"#, "invalid filter 'stars=x'"),
-            (r#"{"is-official":["x"]}"#, "invalid filter 'is-official=[x]'"),
+            (
+                r#"{"is-official":["x"]}"#,
+                "invalid filter 'is-official=[x]'",
+            ),
         ] {
             let filters = Filters::parse(filters).unwrap();
             let refused = Wanted::read(&filters).err().unwrap();

@@ -132,7 +132,9 @@ impl Reader<'_> {
 
     fn file(&self, name: &str) -> Result<&Stored> {
         self.files.stored(name).ok_or_else(|| {
-            Error::invalid(format!("invalid {MANIFEST}: {name:?} is not in the archive"))
+            Error::invalid(format!(
+                "invalid {MANIFEST}: {name:?} is not in the archive"
+            ))
         })
     }
 
@@ -166,8 +168,8 @@ impl Reader<'_> {
         let mut start = Vec::new();
         let blob = self.content.open(&stored.digest).step(step)?;
         blob.take(6).read_to_end(&mut start).step(step)?;
-        let packing = Compression::detect(&start)
-            .map_err(|e| Error::invalid(format!("{}: {e}", step())))?;
+        let packing =
+            Compression::detect(&start).map_err(|e| Error::invalid(format!("{}: {e}", step())))?;
         let kind = packing.media_type();
         Ok(descriptor(kind, &stored.digest, stored.size))
     }
@@ -419,7 +421,10 @@ mod tests {
         let refused = |name: &str| tagged(name).unwrap_err().message().to_owned();
         assert_eq!(refused("tr/bad"), "invalid tag \"tr/bad\"");
         let with_digest = format!("a:1@sha256:{}", "a".repeat(64));
-        assert_eq!(refused(&with_digest), format!("invalid tag {with_digest:?}"));
+        assert_eq!(
+            refused(&with_digest),
+            format!("invalid tag {with_digest:?}")
+        );
         assert!(refused("a/B:1").contains("must be lowercase"));
     }
 

@@ -123,10 +123,7 @@ impl Files {
                 step()
             )));
         }
-        engine
-            .images
-            .leases
-            .extend(&mut self.lease, digest.clone());
+        engine.images.leases.extend(&mut self.lease, digest.clone());
         if engine
             .store
             .content()
