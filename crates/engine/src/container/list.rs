@@ -1,17 +1,20 @@
 //! Listing containers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::Filters;
 use api::container::{MountPoint, Port, Summary, SummaryHostConfig, SummaryNetworkSettings};
 use api::query::ContainerList;
 use jiff::Timestamp;
+use oci::Digest;
 
 use super::health::Condition;
 use super::{Container, Mount, MountKind, Record, State, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::filter;
+use crate::filter::{self, Patterns};
+use crate::image::Images;
 
 const FILTERS: [&str; 15] = [
     "ancestor",
@@ -59,8 +62,9 @@ impl Engine {
             .take(most)
             .collect();
         let mut list = Vec::with_capacity(chosen.len());
+        let mut shown = ShownImages::default();
         for container in chosen {
-            let mut summary = self.summary(&container);
+            let mut summary = self.summary(&container, &mut shown);
             if options.size {
                 let (rw, root) = self.sizes(&container).await?;
                 (summary.size_rw, summary.size_root_fs) = (rw, root);
@@ -90,20 +94,22 @@ impl Engine {
         Ok((signed(rw), signed(rw.saturating_add(image))))
     }
 
-    pub(crate) fn summary(&self, container: &Container) -> Summary {
-        let record = container.record().clone();
+    /// What a list tells of a container; `shown` is kept for the whole list.
+    fn summary(&self, container: &Container, shown: &mut ShownImages) -> Summary {
+        // in this order, as everywhere
         let live = lock(&container.live);
+        let record = &*container.record();
         let connection = live.connection.as_ref();
         let command = record.args().join(" ");
         Summary {
             id: record.id.to_string(),
             names: Some(vec![format!("/{}", record.name)]),
-            image: self.images.shown_name(&record.config.image, &record.image),
+            image: shown.name(&self.images, record),
             image_id: record.image.to_string(),
             image_manifest_descriptor: None,
             command,
             created: record.created.as_second(),
-            ports: Some(ports(&record, connection)),
+            ports: Some(ports(record, connection)),
             size_rw: 0,
             size_root_fs: 0,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -114,10 +120,25 @@ impl Engine {
                 annotations: record.host.annotations.clone(),
             },
             network_settings: Some(SummaryNetworkSettings {
-                networks: Some(self.networks.endpoints_of(&record, connection)),
+                networks: Some(self.networks.endpoints_of(record, connection)),
             }),
             mounts: Some(record.mounts.iter().map(mount_point).collect()),
         }
+    }
+}
+
+/// What `ps` shows as the images of containers, found once for those of the same image.
+#[derive(Debug, Default)]
+struct ShownImages(HashMap<(String, Digest), String>);
+
+impl ShownImages {
+    fn name(&mut self, images: &Images, record: &Record) -> String {
+        let key = (record.config.image.clone(), record.image.clone());
+        let shown = self
+            .0
+            .entry(key)
+            .or_insert_with_key(|(name, id)| images.shown_name(name, id));
+        shown.clone()
     }
 }
 
@@ -226,6 +247,7 @@ pub(crate) fn human(seconds: u64) -> String {
 struct Wanted<'a> {
     all: bool,
     filters: &'a Filters,
+    names: Patterns<'a>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
 }
@@ -251,13 +273,14 @@ impl<'a> Wanted<'a> {
         Ok(Self {
             all,
             filters,
+            names: Patterns::new(filters, "name"),
             before: created("before")?,
             since: created("since")?,
         })
     }
 
     fn matches(&self, engine: &Engine, container: &Container) -> bool {
-        let record = container.record().clone();
+        let record = &*container.record();
         let state = &record.state;
         let filters = self.filters;
         if !self.all
@@ -273,14 +296,14 @@ impl<'a> Wanted<'a> {
         filters.exact("status", state.status.word())
             && (!filters.contains("exited") || exited)
             && filters.prefix("id", record.id.as_str())
-            && (filter::pattern(filters, "name", &record.name)
-                || filter::pattern(filters, "name", &format!("/{}", record.name)))
+            && (self.names.matches(&record.name)
+                || self.names.matches(&format!("/{}", record.name)))
             && filter::labels(filters, record.config.labels.as_ref())
             && any(filters, "ancestor", |image| {
-                engine.images.is_ancestor(image, &record)
+                engine.images.is_ancestor(image, record)
             })
             && any(filters, "network", |network| {
-                engine.networks.is_on_any(&record, network)
+                engine.networks.is_on_any(record, network)
             })
             && any(filters, "volume", |v| {
                 record
@@ -288,8 +311,8 @@ impl<'a> Wanted<'a> {
                     .iter()
                     .any(|m| m.name == v || m.destination == v)
             })
-            && any(filters, "publish", |port| published(&record, port))
-            && any(filters, "expose", |port| exposed(&record, port))
+            && any(filters, "publish", |port| published(record, port))
+            && any(filters, "expose", |port| exposed(record, port))
             && any(filters, "health", |h| {
                 h == state
                     .health
