@@ -58,7 +58,8 @@ impl Engine {
         let mut host = host_config.unwrap_or_default();
         let name = name.filter(|n| !n.is_empty());
         if let Some(name) = name {
-            names::check(name.strip_prefix('/').unwrap_or(name)).map_err(|_| names::invalid(name))?;
+            names::check(name.strip_prefix('/').unwrap_or(name))
+                .map_err(|_| names::invalid(name))?;
         }
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
         check::network(&config, &host)?;
@@ -278,7 +279,7 @@ fn cleaned(path: &str) -> String {
 fn own_mac(
     config: &mut Config,
     host: &HostConfig,
-    endpoints: &mut BTreeMap<String, Option<EndpointSettings>>,
+    endpoints: &mut BTreeMap<String, Option<Box<EndpointSettings>>>,
 ) -> Result<Option<String>> {
     let mac = std::mem::take(&mut config.mac_address);
     if mac.is_empty() {
