@@ -16,6 +16,8 @@ mod error;
 mod event;
 mod filter;
 mod image;
+mod live;
+pub mod metrics;
 mod names;
 mod network;
 mod notice;

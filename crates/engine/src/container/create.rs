@@ -63,6 +63,7 @@ impl Engine {
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
+        crate::live::fill(&self.settings(), &mut host);
         check::request(&config, &mut host, &mut warnings)?;
         check_network_mode(&host)?;
         crate::network::bandwidth::fill(&config, &mut host)?;
