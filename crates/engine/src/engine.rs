@@ -12,6 +12,8 @@ use crate::db::Db;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
 use crate::image::Images;
+use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::seccomp::Filters;
 use crate::volume::Volumes;
@@ -24,7 +26,9 @@ pub struct Engine {
     pub(crate) id: String,
     pub(crate) db: Db,
     pub(crate) store: Arc<storage::Store>,
-    pub(crate) client: distribution::Client,
+    /// Settings that can change while the engine runs; all others are in `config`.
+    pub(crate) live: Live,
+    pub(crate) metrics: Metrics,
     pub(crate) containers: Containers,
     pub(crate) execs: Execs,
     pub(crate) images: Images,
@@ -57,7 +61,7 @@ impl Engine {
         let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
         let (records, attached) = crate::recover::records(&db)?;
         let networks = Networks::open(&config, &db, &attached).await?;
-        let client = crate::image::client(&config)?;
+        let live = Live::new(&config)?;
         let engine = Arc::new(Self {
             id,
             images: Images::load(&db)?,
@@ -68,7 +72,8 @@ impl Engine {
             events: Events::new(),
             store: Arc::new(store),
             db,
-            client,
+            live,
+            metrics: Metrics::default(),
             networks,
             warmer,
             config,

@@ -17,6 +17,8 @@ mod event;
 mod filter;
 mod glob;
 mod image;
+mod live;
+pub mod metrics;
 mod names;
 mod network;
 mod notice;

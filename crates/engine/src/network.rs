@@ -29,7 +29,7 @@ pub(crate) use connection::{Attachments, Connection};
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use api::host_config::HostConfig;
 use network::{
@@ -56,7 +56,7 @@ pub(crate) struct Networks {
     pub(super) leaving: leaving::Leaving,
     pub(super) policy: PublishPolicy,
     pub(super) publish_address: IpAddr,
-    pub(super) pools: Vec<AddressPool>,
+    pools: RwLock<Vec<AddressPool>>,
     /// From where IPv6 networks get their subnets.
     pub(super) ula: AddressPool,
     pub(super) mtu: u32,
@@ -102,11 +102,7 @@ impl Networks {
             leaving: leaving::Leaving::default(),
             policy: config.publish_policy,
             publish_address: config.publish_address,
-            pools: if config.address_pools.is_empty() {
-                network::default_pools()
-            } else {
-                config.address_pools.clone()
-            },
+            pools: RwLock::new(pools(&config.address_pools)),
             ula: network::ula_pool(chosen.ula),
             mtu: config.mtu,
             owner,
@@ -118,6 +114,23 @@ impl Networks {
             watcher: Mutex::default(),
             bridges: Arc::new(Mutex::new(bridges)),
         })
+    }
+
+    /// Takes the subnets of networks that are made from now on from these pools.
+    pub(crate) fn set_pools(&self, given: &[AddressPool]) {
+        let mut current = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        *current = pools(given);
+    }
+
+    /// Where the subnets of new networks come from.
+    pub(super) fn pools(&self) -> Vec<AddressPool> {
+        let current = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// How many questions the resolvers of containers were asked.
+    pub(crate) fn questions(&self) -> u64 {
+        self.dns.questions()
     }
 
     /// Lets go of the ready namespaces and of the watch over the rules.
@@ -247,4 +260,13 @@ pub(crate) fn check_network_mode(host: &HostConfig) -> Result<()> {
         ));
     }
     publish::check(host)
+}
+
+/// The given pools, or the built-in ones where none are.
+fn pools(given: &[AddressPool]) -> Vec<AddressPool> {
+    if given.is_empty() {
+        network::default_pools()
+    } else {
+        given.to_vec()
+    }
 }

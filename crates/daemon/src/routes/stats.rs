@@ -51,7 +51,9 @@ fn samples(
     id: String,
     first: Stats,
 ) -> impl stream::Stream<Item = Result<Bytes, BodyError>> {
-    let Shared { engine, closing } = shared;
+    let Shared {
+        engine, closing, ..
+    } = shared;
     let state = (engine, id, None::<Stats>, first, Instant::now());
     stream::unfold(state, |(engine, id, before, mut sample, due)| async move {
         if let Some(before) = &before {

@@ -24,6 +24,18 @@ use crate::location::bare;
 /// A hosts file of an ad blocker has a few megabytes.
 const FILE_MAX: u64 = 16 << 20;
 
+/// The longest that [`lookup`] takes.
+const LOOKUP: Duration = Duration::from_secs(20);
+
+/// All addresses of a host, in the order of preference, as the usual files say.
+///
+/// # Errors
+/// When there is no such host, or the name servers do not tell.
+pub async fn lookup(host: &str) -> Result<Vec<IpAddr>, TransportError> {
+    let names = Names::new(NameSources::default());
+    names.lookup(host, LOOKUP).await
+}
+
 #[derive(Debug)]
 pub(super) struct Names {
     sources: NameSources,

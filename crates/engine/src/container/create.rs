@@ -67,6 +67,7 @@ impl Engine {
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
+        crate::live::fill(&self.settings(), &mut host);
         super::restart::policy_of_label(&config, &mut host)?;
         check::request(&config, &mut host, &mut warnings)?;
         config.working_dir = cleaned(&config.working_dir);

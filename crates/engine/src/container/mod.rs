@@ -309,6 +309,13 @@ impl Container {
         self.record().state.status
     }
 
+    /// Docker's word for its health; empty where it has no check.
+    pub(crate) fn health_status(&self) -> &'static str {
+        let record = self.record();
+        let health = record.state.health.as_ref();
+        health.map_or("", |health| health.condition.word())
+    }
+
     pub(crate) fn name(&self) -> String {
         self.record().name.clone()
     }

@@ -130,6 +130,9 @@ impl Engine {
                 health.unwatched();
             }
         });
+        if exit.oom_killed {
+            self.metrics.out_of_memory.add(1);
+        }
         self.save_later(container).await;
         let code = exit.code.to_string();
         let started = exit.started_at.parse::<Timestamp>().ok();

@@ -145,6 +145,7 @@ impl Engine {
             if container.status() != Status::Restarting {
                 return;
             }
+            engine.metrics.restarts.add(1);
             if let Err(error) = engine.start_in_turn(&container).await {
                 tracing::warn!(id = %container.id, %error, "a restart by policy failed");
             }
