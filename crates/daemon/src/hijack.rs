@@ -46,6 +46,27 @@ pub(crate) struct Ask {
     pub(crate) version: ApiVersion,
     /// Keys that detach.
     pub(crate) detach_keys: DetachKeys,
+    /// What is done when they were typed.
+    pub(crate) on_detach: OnDetach,
+}
+
+/// What is done when a client has detached.
+pub(crate) struct OnDetach(Box<dyn FnOnce() + Send>);
+
+impl OnDetach {
+    pub(crate) fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    pub(crate) fn call(self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for OnDetach {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OnDetach")
+    }
 }
 
 impl Ask {
@@ -54,6 +75,7 @@ impl Ask {
         parts: &mut http::request::Parts,
         version: ApiVersion,
         detach_keys: DetachKeys,
+        on_detach: OnDetach,
     ) -> Self {
         let protocol = wanted_protocol(&parts.headers);
         let upgrade = protocol.zip(parts.extensions.remove::<OnUpgrade>());
@@ -61,6 +83,7 @@ impl Ask {
             upgrade: upgrade.map(|(protocol, connection)| (connection, protocol)),
             version,
             detach_keys,
+            on_detach,
         }
     }
 }
@@ -106,7 +129,7 @@ pub(crate) fn answer_first(
     let Some((connection, protocol)) = ask.upgrade else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let keys = tty.then_some(ask.detach_keys);
+    let keys = tty.then_some((ask.detach_keys, ask.on_detach));
     tokio::spawn(async move {
         let result = match connection.await {
             Ok(upgraded) => pump(upgraded, attaching, tty, keys, closing).await,
@@ -147,10 +170,11 @@ async fn pump(
     upgraded: Upgraded,
     attaching: impl Future<Output = Result<Option<Attachment>, String>>,
     tty: bool,
-    keys: Option<DetachKeys>,
+    keys: Option<(DetachKeys, OnDetach)>,
     closing: Closing,
 ) -> io::Result<()> {
     let (client, early) = take(upgraded)?;
+    let (keys, on_detach) = keys.unzip();
     let hang_up = HangUp::new(&client)?;
     let (from_client, mut to_client) = client.into_split();
     let work = async {
@@ -185,7 +209,11 @@ async fn pump(
                     settled.wait().await;
                 }
             }
-            () = feed(early, from_client, to_container, keys) => {}
+            () = feed(early, from_client, to_container, keys) => {
+                if let Some(on_detach) = on_detach {
+                    on_detach.call();
+                }
+            }
         }
         to_client.shutdown().await
     };
@@ -212,13 +240,25 @@ async fn head_read(to_client: &OwnedWriteHalf) {
 
 /// Writes a message of the engine into the stream.
 async fn tell(to_client: &mut OwnedWriteHalf, tty: bool, message: &str) -> io::Result<()> {
+    to_client.write_all(&told(tty, message)?).await
+}
+
+/// A message of the engine as it stands in a stream.
+fn told(tty: bool, message: &str) -> io::Result<Bytes> {
     let text = format!("{message}\r\n");
+    let mut bytes = Vec::with_capacity(stdcopy::HEADER + text.len());
     if !tty {
         let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-        let header = stdcopy::header(stdcopy::Stream::Stdout, length);
-        to_client.write_all(&header).await?;
+        bytes.extend_from_slice(&stdcopy::header(stdcopy::Stream::Stdout, length));
     }
-    to_client.write_all(text.as_bytes()).await
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(bytes.into())
+}
+
+/// Tells of a failure where the streams would have been, as dockerd does for execs.
+pub(crate) fn answer_failure(tty: bool, message: &str) -> Response {
+    let bytes = told(tty, message).map_err(|error| BodyError::new(error.to_string()));
+    body::stream(RAW, stream::once(std::future::ready(bytes)))
 }
 
 async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Result<()> {

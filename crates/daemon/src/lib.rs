@@ -21,6 +21,7 @@ mod routes;
 mod run;
 mod serve;
 mod version;
+mod websocket;
 
 pub use config::Config;
 pub use run::{RunError, run};
