@@ -278,7 +278,13 @@ async fn attach_by_websocket(
         (wanted.stdin, wanted.stdout, wanted.stderr) = (true, true, true);
     }
     let keys = detach_keys(&wanted)?;
-    let offer = Offer::new(&mut parts, version)?;
+    let offer = Offer::new(&mut parts, version).or_else(|refusal| {
+        // which container is asked for is the first question
+        shared
+            .engine
+            .container_wait(&id, WaitCondition::NotRunning)?;
+        Err(refusal)
+    })?;
     let on_detach = tell_detached(&shared, &id);
     let attachment = shared.engine.container_attach(&id, &wanted).await?;
     Ok(offer.take(attachment, keys, on_detach, shared.closing))

@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, Path, Request, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
+use hyper::upgrade::OnUpgrade;
 
 use super::{Shared, to_the_end};
 use crate::body::{empty, json};
@@ -47,14 +48,19 @@ async fn start(
     request: Request,
 ) -> Reply {
     let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    // read before anything is refused: who still sends does not hear
+    let request = Request::from_parts(parts.clone(), body);
+    let Json(options) = Json::<StartRequest>::from_request(request, &()).await?;
+    if let Some(upgrade) = upgrade {
+        parts.extensions.insert(upgrade);
+    }
     let (keys, tty) = shared.engine.exec_terms(&id)?;
     let on_detach = {
         let (engine, id) = (Arc::clone(&shared.engine), id.clone());
         OnDetach::new(move || engine.exec_detached(&id))
     };
     let ask = Ask::new(&mut parts, version, DetachKeys::parse(&keys)?, on_detach);
-    let request = Request::from_parts(parts, body);
-    let Json(options) = Json::<StartRequest>::from_request(request, &()).await?;
     let detach = options.detach;
     let engine = shared.engine;
     let starting = to_the_end(async move { engine.exec_start(&id, &options).await });

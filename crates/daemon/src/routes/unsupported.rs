@@ -2,6 +2,7 @@
 //! the one that Docker gives when the feature is off.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::{any, delete, get};
 use http::StatusCode;
 
@@ -37,7 +38,7 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 /// Dockerd's answer while its experimental features are off.
-async fn experimental() -> ApiError {
+async fn experimental(_: Bytes) -> ApiError {
     ApiError::new(
         StatusCode::NOT_IMPLEMENTED,
         "This experimental feature is disabled by default. Start the Docker daemon in experimental \
