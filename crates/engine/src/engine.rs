@@ -8,6 +8,7 @@ use oci::ContainerId;
 use crate::config::Config;
 use crate::container::exec::Execs;
 use crate::container::registry::Containers;
+use crate::container::stats::Machine;
 use crate::db::Db;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
@@ -37,6 +38,7 @@ pub struct Engine {
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
+    pub(crate) machine: Machine,
 }
 
 impl Engine {
@@ -70,6 +72,7 @@ impl Engine {
             execs: Execs::default(),
             filters: Filters::default(),
             events: Events::new(),
+            machine: Machine::default(),
             store: Arc::new(store),
             db,
             live,

@@ -1,5 +1,6 @@
 //! Containers: their records, their states, and a file for each verb.
 
+mod asking;
 mod attach;
 mod check;
 mod create;
@@ -28,7 +29,7 @@ mod restart;
 mod run;
 pub(crate) mod spec;
 mod start;
-mod stats;
+pub(crate) mod stats;
 mod stop;
 mod top;
 mod update;
@@ -40,6 +41,7 @@ pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::LogReader;
 pub use run::Run;
+pub use stats::Sampler;
 pub use wait::Waiter;
 
 use std::path::Path;
