@@ -41,5 +41,5 @@ pub use credentials::{Credentials, DecodeCredentialsError, auth_key};
 pub use error::{ErrorKind, RegistryError, chain};
 pub use login::Login;
 pub use manifest::DocumentError;
-pub use net::TransportError;
+pub use net::{HostNames, TransportError};
 pub use resolve::Resolved;

@@ -1,5 +1,6 @@
 //! What an engine is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -38,6 +39,12 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
+    /// The log driver of containers that name none.
+    pub log_driver: String,
+    /// Options for it; those of the cache go to every driver that sends on.
+    pub log_opts: BTreeMap<String, String>,
+    /// Where systemd's journal listens.
+    pub journal_socket: PathBuf,
     /// An image that the engine carries, as an OCI layout in a tar archive.
     pub builtin_image: Option<&'static [u8]>,
 }
@@ -60,6 +67,9 @@ impl Default for Config {
             cgroup_parent: "/gorae".into(),
             insecure_registries: Vec::new(),
             warm: 6,
+            log_driver: "json-file".to_owned(),
+            log_opts: BTreeMap::new(),
+            journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
         }
     }

@@ -66,6 +66,8 @@ impl Engine {
         {
             return self.adopt(container, link, &state);
         }
+        // what its last run has written may still be to be sent on
+        self.forward_log(container);
         let wants_restart = {
             let record = container.record();
             let policy = record.host.restart_policy.name.clone();

@@ -127,7 +127,7 @@ impl Engine {
             n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
                 .unwrap_or(0),
             system_time: Timestamp::now().to_string(),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: self.config.log_driver.clone(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if cgroup_v2() { "2" } else { "1" }.to_owned(),
             kernel_version: uname(rustix::system::Uname::release),
@@ -267,7 +267,7 @@ fn plugins() -> PluginsInfo {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
         authorization: None,
-        log: list(&["json-file", "none"]),
+        log: list(&crate::container::logs::options::DRIVERS),
     }
 }
 

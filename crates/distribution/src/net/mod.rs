@@ -9,6 +9,7 @@ mod tls;
 pub(crate) use connect::Connector;
 pub(crate) use proxy::Proxies;
 pub(crate) use tls::Verify;
+pub use names::HostNames;
 
 use std::error::Error as StdError;
 use std::io;

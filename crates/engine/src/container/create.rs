@@ -64,6 +64,8 @@ impl Engine {
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
         check::request(&config, &mut host, &mut warnings)?;
+        let (driver, options) = (&self.config.log_driver, &self.config.log_opts);
+        super::logs::settle(&mut host.log_config, driver, options)?;
         check_network_mode(&host)?;
         crate::network::bandwidth::fill(&config, &mut host)?;
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty())
