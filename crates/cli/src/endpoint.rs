@@ -6,6 +6,7 @@ use anyhow::Context;
 use api::client::{Endpoint, Tls, TlsFiles};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Finds the engine that flags or environment name; our own where they name none.
 pub(crate) fn find(globals: &Globals) -> anyhow::Result<Endpoint> {
@@ -46,15 +47,17 @@ fn tls(flags: &TlsFlags) -> anyhow::Result<Option<Tls>> {
     let verify = flags
         .verify
         .unwrap_or_else(|| variable("DOCKER_TLS_VERIFY").is_some());
-    let wanted = flags.tls.unwrap_or_else(|| {
-        named || flags.verify.is_some() || variable("DOCKER_TLS").is_some()
-    });
+    let wanted = flags
+        .tls
+        .unwrap_or_else(|| named || flags.verify.is_some() || variable("DOCKER_TLS").is_some());
     if !verify && !wanted {
         return Ok(None);
     }
     let folder = match variable("DOCKER_CERT_PATH") {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".to_owned())).join(".docker"),
+        None => {
+            PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".to_owned())).join(".docker")
+        }
     };
     let usual = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
     let certificate = flags.certificate.clone().or_else(|| usual("cert.pem"));
@@ -94,11 +97,15 @@ fn resolved(text: &str) -> anyhow::Result<(String, Option<String>)> {
     Ok((format!("tcp://{ip}{port}"), Some(host.to_owned())))
 }
 
+/// The longest that the search for an engine's address may take.
+const LOOKUP: Duration = Duration::from_secs(20);
+
 fn lookup(host: &str) -> anyhow::Result<IpAddr> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let found = runtime.block_on(distribution::lookup(host))?;
+    let names = distribution::HostNames::default();
+    let found = runtime.block_on(names.lookup(host, LOOKUP))?;
     let first = found.first().copied();
     first.with_context(|| format!("{host} has no address"))
 }

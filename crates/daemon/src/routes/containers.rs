@@ -239,7 +239,7 @@ async fn logs(
 ) -> Reply {
     let reader = shared
         .engine
-        .container_logs(&id, Logs::from_query(&query)?)?;
+        .container_logs(&id, &Logs::from_query(&query)?)?;
     let content_type = hijack::content_type(reader.tty, version);
     Ok(body::stream(
         content_type,
