@@ -16,6 +16,7 @@ mod hijack;
 mod listen;
 mod lock;
 mod log;
+mod outgoing;
 mod request;
 mod routes;
 mod run;

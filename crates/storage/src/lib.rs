@@ -8,15 +8,21 @@
 //! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
 //! - [`container`]: the writable layer of containers;
+//! - [`view`]: the whole tree of a container, running or not, by fd;
+//! - [`archive`]: files of such a tree as a tar stream, and back;
+//! - [`diff`]: what a container has changed, as a list and as a layer;
 //! - [`volume`] and [`copy_up`]: named volumes and their first content.
 //!
 //! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
 
+pub mod archive;
+pub mod commit;
 pub mod compression;
 pub mod container;
 pub mod content;
 pub mod copy_up;
+pub mod diff;
 mod fsutil;
 pub mod import;
 pub mod layers;
@@ -24,6 +30,7 @@ pub mod overlay;
 mod store;
 mod tar_stream;
 pub mod unpack;
+pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
@@ -32,4 +39,4 @@ pub use fsutil::usage::Usage;
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};
 pub use tar_stream::ArchiveError;
-pub use unpack::{Applied, ApplyOptions, Devices, UnpackError};
+pub use unpack::{Applied, ApplyOptions, Devices, Refusal, UnpackError};

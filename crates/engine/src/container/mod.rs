@@ -1,12 +1,15 @@
 //! Containers: their records, their states, and a file for each verb.
 
+pub(crate) mod archive;
 mod attach;
+pub(crate) mod changes;
 mod check;
 mod create;
 mod defaults;
 mod device;
 pub(crate) mod exec;
 mod exec_user;
+mod export;
 mod files;
 mod health;
 mod inspect;
@@ -29,9 +32,11 @@ mod start;
 mod stats;
 mod stop;
 mod top;
+mod tree;
 mod update;
 mod wait;
 
+pub use archive::Outgoing;
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;

@@ -11,7 +11,7 @@ use oci::image::{
 use oci::{Digest, Platform, Reference};
 use storage::ApplyOptions;
 
-use super::{Layer, Record, tag};
+use super::{Layer, Record, change, tag};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 
@@ -51,9 +51,7 @@ impl Engine {
                 .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
         };
         let mut defaults = ContainerDefaults::default();
-        for change in &request.changes {
-            apply_change(&mut defaults, change)?;
-        }
+        change::apply(&mut defaults, &request.changes)?;
         // what is imported is not an image's yet: nothing may be collected until it is
         let _quiet = self.images.leases.collector.lock().await;
         let engine = Arc::clone(self);
@@ -135,7 +133,11 @@ impl Engine {
     }
 
     /// Stores a configuration and a manifest of it; answers their digests.
-    fn put_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<(Digest, Digest)> {
+    pub(super) fn put_image(
+        &self,
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+    ) -> Result<(Digest, Digest)> {
         let config = serde_json::to_vec(config).step(|| "write an image configuration")?;
         let id = self
             .store
@@ -162,100 +164,5 @@ impl Engine {
             .put_bytes(&bytes)
             .step(|| "store a manifest")?;
         Ok((id, manifest))
-    }
-}
-
-/// Applies one of the Dockerfile instructions that `--change` takes.
-fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
-    let invalid = || {
-        Error::invalid(format!(
-            "invalid change {change:?}: expected CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR and its operand"
-        ))
-    };
-    let (word, rest) = change
-        .trim()
-        .split_once(char::is_whitespace)
-        .ok_or_else(invalid)?;
-    let rest = rest.trim();
-    let pairs = || {
-        let (key, value) = rest
-            .split_once('=')
-            .or_else(|| rest.split_once(' '))
-            .ok_or_else(invalid)?;
-        Ok::<_, Error>((key.to_owned(), value.trim_matches('"').to_owned()))
-    };
-    match word.to_ascii_uppercase().as_str() {
-        "CMD" => config.cmd = Some(command(rest)),
-        "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
-        "ENV" => {
-            let (key, value) = pairs()?;
-            config
-                .env
-                .get_or_insert_default()
-                .push(format!("{key}={value}"));
-        }
-        "LABEL" => {
-            let (key, value) = pairs()?;
-            config.labels.get_or_insert_default().insert(key, value);
-        }
-        "EXPOSE" => {
-            let port = if rest.contains('/') {
-                rest.to_owned()
-            } else {
-                format!("{rest}/tcp")
-            };
-            config
-                .exposed_ports
-                .get_or_insert_default()
-                .insert(port, serde_json::json!({}));
-        }
-        "VOLUME" => {
-            for path in list(rest).unwrap_or_else(|| vec![rest.to_owned()]) {
-                config
-                    .volumes
-                    .get_or_insert_default()
-                    .insert(path, serde_json::json!({}));
-            }
-        }
-        "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
-        "USER" => config.user = rest.to_owned(),
-        "WORKDIR" => config.working_dir = rest.to_owned(),
-        _ => return Err(invalid()),
-    }
-    Ok(())
-}
-
-/// A command in exec form, or else in shell form.
-fn command(text: &str) -> Vec<String> {
-    list(text).unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
-}
-
-fn list(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_applied() {
-        let mut config = ContainerDefaults::default();
-        for change in [
-            r#"CMD ["a","b"]"#,
-            "ENTRYPOINT run it",
-            "ENV A=b c",
-            "expose 80",
-            "LABEL x=y",
-            "USER 7",
-            "WORKDIR /w",
-        ] {
-            apply_change(&mut config, change).unwrap();
-        }
-        assert_eq!(config.cmd.unwrap(), ["a", "b"]);
-        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run it"]);
-        assert_eq!(config.env.unwrap(), ["A=b c"]);
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        assert!(apply_change(&mut ContainerDefaults::default(), "RUN x").is_err());
     }
 }
