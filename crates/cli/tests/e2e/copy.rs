@@ -259,7 +259,7 @@ fn both_clients_copy_both_ways() {
             }
             engine
                 .run(client, &format!("cp {at}/in box:/data/new"))
-                .shows_nothing_or_success(client);
+                .prints("");
             engine
                 .run(client, &format!("cp {at}/in/. box:/data/sub"))
                 .ok();
@@ -302,19 +302,6 @@ fn both_clients_copy_both_ways() {
             engine.run(client, "volume rm vol").ok();
             fs::remove_dir_all(&out).unwrap();
         }
-    }
-}
-
-/// Docker's command line tells of success on stderr.
-trait Told {
-    fn shows_nothing_or_success(&self, client: Client);
-}
-
-impl Told for testkit::docker::Outcome {
-    #[track_caller]
-    fn shows_nothing_or_success(&self, _: Client) {
-        assert_eq!((self.code, self.stdout.as_str()), (0, ""), "{self:?}");
-        assert!(self.stderr.contains("Successfully copied"), "{self:?}");
     }
 }
 
@@ -392,7 +379,7 @@ fn wrong_copies_are_refused() {
             ("cp box:/data/file @/nope/", "no such directory"),
             ("cp @/dir box:/data/file", "cannot copy directory"),
             ("cp @/file box:/nope/", "no such directory"),
-            ("cp @/file box:/data/file/", "not a directory"),
+            ("cp @/file box:/data/file/", "no such directory"),
             (
                 "cp @/file fixed:/data",
                 "container rootfs is marked read-only",

@@ -197,6 +197,7 @@ fn extract(
     let options = ExtractOptions {
         ownership: ownership(tree, record, wanted)?,
         replace_kind: !wanted.no_overwrite_dir_non_dir,
+        rename: None,
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let start = rustix::fs::openat(&target.fd, c".", flags, Mode::empty())
@@ -266,6 +267,7 @@ fn refusal(error: &ExtractError, path: &str) -> Error {
         ExtractError::Archive(_)
         | ExtractError::Start(_)
         | ExtractError::Kernels
+        | ExtractError::Beside { .. }
         | ExtractError::Refused { .. } => Error::invalid(crate::error::chain(error)),
         ExtractError::Step { .. } => Error::internal(crate::error::chain(error)),
     }

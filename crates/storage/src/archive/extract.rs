@@ -42,12 +42,40 @@ pub enum Ownership {
 }
 
 /// How an archive is extracted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtractOptions {
     /// Whose the files become.
     pub ownership: Ownership,
     /// Whether a directory and something else may take each other's place.
     pub replace_kind: bool,
+    /// The one name at the top of the archive, and what it becomes; nothing beside it is taken.
+    pub rename: Option<Rename>,
+}
+
+/// A name at the top of an archive, and what it becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    /// The name in the archive.
+    pub from: Vec<u8>,
+    /// The name on the disk.
+    pub to: Vec<u8>,
+}
+
+impl Rename {
+    /// The name on the disk of something in the archive.
+    fn apply(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let rest = name.strip_prefix(self.from.as_slice())?;
+        let rest = match (self.from.ends_with(b"/"), rest.strip_prefix(b"/")) {
+            (false, None) if !rest.is_empty() => return None,
+            (_, stripped) => stripped.unwrap_or(rest),
+        };
+        let to = self.to.as_slice();
+        Some(if rest.is_empty() {
+            to.to_vec()
+        } else {
+            [to, b"/", rest].concat()
+        })
+    }
 }
 
 /// An archive that cannot be extracted.
@@ -78,6 +106,14 @@ pub enum ExtractError {
     OverDirectory {
         /// The entry's name.
         entry: String,
+    },
+    /// A name that was not asked for.
+    #[error("refused entry {entry:?}: it is not below {top:?}, which was asked for")]
+    Beside {
+        /// The entry's name.
+        entry: String,
+        /// The name that was asked for.
+        top: String,
     },
     /// The directory is one of the kernel's.
     #[error("the directory is on a file system of the kernel, which takes no files")]
@@ -112,10 +148,13 @@ pub fn extract(
     let mut archive = Archive::new(BufReader::with_capacity(INPUT, decoder));
     let mut extractor = Extractor {
         places: Places::new(start),
-        options: *options,
+        options: options.clone(),
         directories: Vec::new(),
     };
-    while let Some(entry) = archive.next()? {
+    while let Some(mut entry) = archive.next()? {
+        if let Some(rename) = &options.rename {
+            renamed(&mut entry, rename)?;
+        }
         extractor.entry(&entry, &mut archive)?;
     }
     extractor.set_directories()?;
@@ -360,6 +399,23 @@ impl Extractor {
     }
 }
 
+/// Gives an entry, and the target of a hard link, its name on the disk.
+fn renamed(entry: &mut Entry, rename: &Rename) -> Result<(), ExtractError> {
+    let beside = |name: &[u8]| ExtractError::Beside {
+        entry: shown(name),
+        top: shown(&rename.from),
+    };
+    entry.name = rename
+        .apply(&entry.name)
+        .ok_or_else(|| beside(&entry.name))?;
+    if entry.kind == Kind::HardLink {
+        entry.link = rename
+            .apply(&entry.link)
+            .ok_or_else(|| beside(&entry.link))?;
+    }
+    Ok(())
+}
+
 fn refused(name: &[u8], reason: Refusal) -> ExtractError {
     let entry = shown(name);
     ExtractError::Refused { entry, reason }
@@ -521,4 +577,31 @@ pub(super) fn is_kernels(fd: BorrowedFd<'_>) -> bool {
     KERNELS
         .iter()
         .any(|kind| i128::from(found.f_type) == i128::from(*kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_at_the_top_are_renamed() {
+        let check = |from: &str, to: &str, name: &str, expect: Option<&str>| {
+            let rename = Rename {
+                from: from.into(),
+                to: to.into(),
+            };
+            let found = rename.apply(name.as_bytes());
+            let found = found.map(|name| String::from_utf8(name).unwrap());
+            assert_eq!(found.as_deref(), expect, "{from} {to} {name}");
+        };
+        check("in", "out", "in/", Some("out"));
+        check("in", "out", "in/a/b", Some("out/a/b"));
+        check("in", "out", "inner", None);
+        check("in", "out", "other", None);
+        check(".", "out", "./a", Some("out/a"));
+        check(".", "out", "./", Some("out"));
+        check("/", "out", "/", Some("out"));
+        check("/", "out", "/bin/sh", Some("out/bin/sh"));
+        check("/", ".", "/bin/sh", Some("./bin/sh"));
+    }
 }
