@@ -538,7 +538,7 @@ fn hostile_archives_stay_in_their_directory() {
     engine.docker("run -d --name box data").ok();
     let outside = engine.home().join("outside");
     fs::create_dir(&outside).unwrap();
-    let up = "../".repeat(40);
+    let up = "../".repeat(12);
     let (direct, climbing) = (
         outside.display().to_string(),
         format!("{up}{}", outside.display()),
@@ -554,7 +554,7 @@ fn hostile_archives_stay_in_their_directory() {
                 .file("l/x", b"evil", 0o644)
                 .and_then(Archive::finish)
                 .unwrap(),
-            200,
+            400,
         ),
         (
             "a link that climbs",
@@ -562,7 +562,7 @@ fn hostile_archives_stay_in_their_directory() {
                 .file("l/x", b"evil", 0o644)
                 .and_then(Archive::finish)
                 .unwrap(),
-            200,
+            400,
         ),
         (
             "a link to the container's etc",
@@ -570,7 +570,7 @@ fn hostile_archives_stay_in_their_directory() {
                 .file("l/x", b"evil", 0o644)
                 .and_then(Archive::finish)
                 .unwrap(),
-            200,
+            400,
         ),
         (
             "a hard link to the host",
@@ -818,7 +818,7 @@ fn exports_can_be_imported() {
                 client,
                 "run --rm again sh -c 'ls /vol /own /data; stat -c %a /data/sub/x'",
             )
-            .prints("/own\n/data:\nabslink\ndangling\nevil\nfile\nlink\nsub\n\n/vol:\n4755");
+            .prints("/own\n\n/data:\nabslink\ndangling\nevil\nfile\nlink\nsub\n\n/vol:\n4755");
         engine.run(client, "rmi again").ok();
         engine
             .run(client, "export nosuch")

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::place::{Places, open_dir};
-use crate::compression::Decoder;
+use crate::compression::unpacked;
 use crate::copy_up::xattrs::is_content;
 use crate::fsutil;
 use crate::tar_stream::{Archive, ArchiveError, Entry, Kind, shown};
@@ -144,8 +144,8 @@ pub fn extract(
     if is_kernels(start.as_fd()) {
         return Err(ExtractError::Kernels);
     }
-    let decoder = Decoder::new(source).map_err(ExtractError::Start)?;
-    let mut archive = Archive::new(BufReader::with_capacity(INPUT, decoder));
+    let plain = unpacked(source).map_err(ExtractError::Start)?;
+    let mut archive = Archive::new(BufReader::with_capacity(INPUT, plain));
     let mut extractor = Extractor {
         places: Places::new(start),
         options: options.clone(),
