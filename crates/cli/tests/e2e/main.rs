@@ -10,9 +10,13 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
