@@ -50,6 +50,10 @@ mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod volumes;
