@@ -28,6 +28,8 @@ mod flags;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod image_refusals;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;
