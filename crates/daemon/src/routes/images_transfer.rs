@@ -94,7 +94,7 @@ async fn import(shared: Shared, wanted: ImageCreate, body: Body) -> Reply {
                 "fromImage or fromSrc is required",
             ));
         }
-        "-" => ImportSource::Reader(Box::new(fed(body))),
+        "-" => ImportSource::Reader(Box::new(BodyReader::fed(body))),
         _ => ImportSource::Address(wanted.from_src),
     };
     let engine = shared.engine;
@@ -117,19 +117,12 @@ pub(super) async fn load(
         platform: platform(&query)?,
         quiet: query.bool("quiet"),
     };
-    let source = fed(request.into_body());
+    let source = BodyReader::fed(request.into_body());
     let engine = shared.engine;
     told(shared.closing, Before::IsTold, async move |sender| {
         engine.image_load(&wanted, source, &sender).await
     })
     .await
-}
-
-/// A body as a reader, fed by a task of its own; it ends with the reader or with the connection.
-fn fed(body: Body) -> BodyReader {
-    let (reader, feed) = BodyReader::new(body);
-    tokio::spawn(feed);
-    reader
 }
 
 pub(super) async fn save(State(shared): State<Shared>, Params(query): Params) -> Reply {

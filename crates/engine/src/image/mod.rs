@@ -1,6 +1,7 @@
 //! Images: their records, and a file for each verb.
 
 mod builtin;
+mod change;
 mod history;
 mod import;
 mod inspect;
