@@ -18,6 +18,8 @@ mod crash;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod docker_cli;
+#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod failed_start;
@@ -29,6 +31,7 @@ mod flags;
 mod hostile;
 #[cfg(test)]
 mod image_refusals;
+mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -57,6 +60,9 @@ mod push;
 mod save_load;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod testcontainers;
+mod update_ports;
 #[cfg(test)]
 mod volumes;
 
