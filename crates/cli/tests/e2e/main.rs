@@ -34,6 +34,7 @@ mod flags;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod image_refusals;
 mod hostile_load;
 #[cfg(test)]
 mod images;
@@ -57,6 +58,10 @@ mod networks;
 mod publish;
 #[cfg(test)]
 mod pull;
+#[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
