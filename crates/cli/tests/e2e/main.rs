@@ -48,6 +48,8 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
