@@ -12,6 +12,8 @@ mod bench;
 #[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod crash;
