@@ -153,6 +153,7 @@ pub(crate) static GROUPS: &[Group] = &[
         entries: &[
             entry("check", &c::check::VERB),
             entry("df", &c::df::VERB),
+            entry("dial-stdio", &c::dial_stdio::VERB),
             entry("events", &c::events::VERB),
             entry("info", &c::info::VERB),
             entry("prune", &c::prune::SYSTEM),

@@ -17,6 +17,8 @@ mod event;
 mod filter;
 mod glob;
 mod image;
+mod live;
+pub mod metrics;
 mod names;
 mod network;
 mod notice;
@@ -29,7 +31,7 @@ mod volume;
 mod warm;
 
 pub use config::Config;
-pub use container::{Attachment, LogReader, Run, Settled, Waiter};
+pub use container::{Attachment, LogReader, Run, Sampler, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;

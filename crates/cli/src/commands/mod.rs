@@ -6,6 +6,8 @@ pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod daemon;
 pub(crate) mod df;
+pub(crate) mod dial_stdio;
+pub(crate) mod dockerd;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod history;

@@ -46,7 +46,6 @@ pub(super) fn request(
         )));
     }
     modes::check(host)?;
-    log(host)?;
     capabilities(host)?;
     ulimits(host)?;
     security(host)?;
@@ -77,7 +76,11 @@ fn options(host: &HostConfig) -> Result<()> {
         ));
     }
     let driver = host.volume_driver.as_str();
-    let named = host.binds.iter().flatten().find(|bind| !bind.starts_with('/'));
+    let named = host
+        .binds
+        .iter()
+        .flatten()
+        .find(|bind| !bind.starts_with('/'));
     match named.and_then(|bind| bind.split(':').next()) {
         Some(name) if !matches!(driver, "" | "local") => Err(Error::not_found(format!(
             "create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found"
@@ -128,8 +131,6 @@ fn fill(host: &mut HostConfig) {
     );
     default(&mut host.runtime, "runc");
     default(&mut host.restart_policy.name, "no");
-    default(&mut host.log_config.kind, "json-file");
-    host.log_config.config.get_or_insert_default();
     if host.shm_size == 0 {
         host.shm_size = spec::SHM_SIZE;
     }
@@ -141,17 +142,6 @@ fn fill(host: &mut HostConfig) {
         host.readonly_paths
             .get_or_insert_with(|| list(&defaults::READONLY_PATHS));
     }
-}
-
-fn log(host: &HostConfig) -> Result<()> {
-    let log = &host.log_config;
-    if !matches!(log.kind.as_str(), "json-file" | "none") {
-        return Err(Error::invalid(format!(
-            "logger: no log driver named '{}' is registered",
-            log.kind
-        )));
-    }
-    super::log_sink(std::path::Path::new(""), "", log).map(drop)
 }
 
 fn ulimits(host: &HostConfig) -> Result<()> {

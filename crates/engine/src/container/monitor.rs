@@ -78,6 +78,7 @@ impl Engine {
         match Arc::clone(&container.occupied).try_lock_owned() {
             Ok(occupied) => {
                 self.check_health(container, false);
+                self.forward_log(container);
                 self.watch(container, link, None, occupied);
             }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),
@@ -130,6 +131,9 @@ impl Engine {
                 health.unwatched();
             }
         });
+        if exit.oom_killed {
+            self.metrics.out_of_memory.add(1);
+        }
         self.save_later(container).await;
         let code = exit.code.to_string();
         let started = exit.started_at.parse::<Timestamp>().ok();

@@ -139,7 +139,7 @@ impl Engine {
             format!("http://{address}")
         };
         let mut file = self
-            .client
+            .registries()
             .download(&address)
             .await
             .map_err(|e| registry_error(&e))?;

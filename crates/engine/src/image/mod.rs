@@ -307,11 +307,23 @@ fn familiar(names: &[String]) -> Vec<String> {
 
 /// The registry client of an engine.
 pub(crate) fn client(config: &Config) -> Result<distribution::Client> {
-    let settings = distribution::ClientConfig {
+    let mut settings = distribution::ClientConfig {
         insecure_registries: config.insecure_registries.clone(),
         user_agent: format!("gorae/{}", env!("CARGO_PKG_VERSION")),
+        max_connections_per_host: config.max_concurrent_downloads,
         ..distribution::ClientConfig::from_env()
     };
+    settings.retry.attempts = config.max_download_attempts;
+    let proxies = [
+        (&mut settings.proxy.http, &config.http_proxy),
+        (&mut settings.proxy.https, &config.https_proxy),
+        (&mut settings.proxy.no_proxy, &config.no_proxy),
+    ];
+    for (place, value) in proxies {
+        if let Some(value) = value {
+            place.clone_from(value);
+        }
+    }
     Ok(distribution::Client::new(settings))
 }
 

@@ -53,7 +53,9 @@ impl Engine {
                 .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
             None => Platform::host(),
         };
-        let repository = self.client.repository(&reference, auth.map(credentials));
+        let repository = self
+            .registries()
+            .repository(&reference, auth.map(credentials));
         let shown = reference.tag().map_or_else(
             || {
                 reference

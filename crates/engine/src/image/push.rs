@@ -102,7 +102,7 @@ impl Engine {
         tell(progress, Progress::status(text)).await?;
         let images = self.tagged(reference)?;
         for (image, tag) in images {
-            let repository = self.client.repository(&tag, auth.map(credentials));
+            let repository = self.registries().repository(&tag, auth.map(credentials));
             tokio::select! {
                 result = self.push_tag(image, &tag, &repository, progress) => result?,
                 () = progress.closed() => {

@@ -33,7 +33,7 @@ impl Engine {
         }
         let credentials = auth.map(credentials);
         let found = self
-            .client
+            .registries()
             .search(&search, credentials.as_ref())
             .await
             .map_err(|e| registry_error(&e))?;

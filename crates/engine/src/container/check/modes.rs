@@ -44,6 +44,12 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
             host.cgroupns_mode
         )));
     }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        )));
+    }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
@@ -55,7 +61,6 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
     }
     Ok(())
 }
-
 
 /// Checks what a container wants of its network against the network it has.
 pub(in crate::container) fn network(config: &Config, host: &HostConfig) -> Result<()> {
@@ -96,7 +101,10 @@ pub(in crate::container) fn network(config: &Config, host: &HostConfig) -> Resul
             return conflict(what);
         }
     }
-    host.extra_hosts.iter().flatten().try_for_each(|line| extra_host(line))
+    host.extra_hosts
+        .iter()
+        .flatten()
+        .try_for_each(|line| extra_host(line))
 }
 
 /// Checks one `--add-host`, `name:address`.
