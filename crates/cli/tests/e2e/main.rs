@@ -10,11 +10,15 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
 mod compose_ten;
 #[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]

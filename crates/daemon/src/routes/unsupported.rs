@@ -22,11 +22,7 @@ pub(super) fn routes() -> Router<Shared> {
         ("/build/{*rest}", "building images"),
         ("/session", "building images"),
         ("/grpc", "building images"),
-        ("/commit", "committing containers"),
         ("/plugins/{*rest}", "installing plugins"),
-        ("/containers/{id}/archive", "copying files"),
-        ("/containers/{id}/export", "exporting containers"),
-        ("/containers/{id}/changes", "listing changed files"),
     ] {
         router = router.route(path, any(move || refuse(what)));
     }

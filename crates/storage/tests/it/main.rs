@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
 mod copy_up;
+#[cfg(test)]
+mod diff;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
