@@ -14,6 +14,8 @@ mod commit;
 #[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod copy;
@@ -54,6 +56,8 @@ mod network_check;
 mod network_faults;
 #[cfg(test)]
 mod networks;
+#[cfg(test)]
+mod node_clients;
 #[cfg(test)]
 mod publish;
 #[cfg(test)]
