@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::container::exec::Execs;
 use crate::container::registry::Containers;
 use crate::db::Db;
+use crate::df::Measured;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
 use crate::image::Images;
@@ -33,6 +34,7 @@ pub struct Engine {
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
+    pub(crate) measured: Measured,
 }
 
 impl Engine {
@@ -66,6 +68,7 @@ impl Engine {
             execs: Execs::default(),
             filters: Filters::default(),
             events: Events::new(),
+            measured: Measured::default(),
             store: Arc::new(store),
             db,
             client,

@@ -289,21 +289,6 @@ impl Engine {
         Ok(volumes)
     }
 
-    async fn volume_size(self: &Arc<Self>, name: &str) -> Result<u64> {
-        let (store, name) = (Arc::clone(&self.store), name.to_owned());
-        self.blocking(move || {
-            let step = || format!("measure volume {name}");
-            Ok(store
-                .volumes()
-                .get(&name)
-                .step(step)?
-                .usage()
-                .step(step)?
-                .allocated)
-        })
-        .await
-    }
-
     fn volumes_in_use(&self) -> HashMap<String, Vec<ContainerId>> {
         let mut users: HashMap<String, Vec<ContainerId>> = HashMap::new();
         for container in self.containers.all() {

@@ -13,6 +13,7 @@
 //! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod compression;
 pub mod container;
 pub mod content;
@@ -28,7 +29,7 @@ pub mod volume;
 
 pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError};
-pub use fsutil::usage::Usage;
+pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};
 pub use tar_stream::ArchiveError;

@@ -4,8 +4,10 @@ mod containers;
 mod exec;
 mod images;
 mod networks;
+mod plugins;
 mod run;
 mod stats;
+mod swarm;
 mod system;
 mod unsupported;
 mod volumes;
@@ -14,10 +16,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use engine::Engine;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::watch;
 
-use crate::error::ApiError;
+use crate::body::empty;
+use crate::error::{ApiError, Reply};
 
 /// What every route has.
 #[derive(Clone, Debug)]
@@ -65,14 +68,24 @@ fn all() -> Router<Shared> {
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())
+        .merge(swarm::routes())
+        .merge(plugins::routes())
         .merge(unsupported::routes())
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_found)
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
 }
 
 /// Dockerd's answer for paths and methods that it does not have.
 pub(crate) async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// Answers what no route takes; to the question which methods there are dockerd says nothing but yes.
+async fn no_route(method: Method) -> Reply {
+    if method == Method::OPTIONS {
+        return Ok(empty(StatusCode::OK));
+    }
+    Err(not_found().await)
 }
 
 /// Empty text as nothing.

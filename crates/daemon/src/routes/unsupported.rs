@@ -2,34 +2,36 @@
 //! the one that Docker gives when the feature is off.
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::extract::State;
+use axum::routing::{any, get, post};
 use http::StatusCode;
 
 use super::Shared;
 use crate::body::json;
 use crate::error::{ApiError, Reply};
+use crate::request::Params;
 
 pub(super) fn routes() -> Router<Shared> {
-    let mut router = Router::new().route("/plugins", get(no_plugins));
-    for family in ["swarm", "nodes", "services", "tasks", "secrets", "configs"] {
-        router = router
-            .route(&format!("/{family}"), any(no_swarm))
-            .route(&format!("/{family}/{{*rest}}"), any(no_swarm));
+    let mut router = Router::new().route("/build/prune", post(prune_nothing));
+    for path in ["/build", "/build/cancel", "/session", "/grpc"] {
+        router = router.route(path, post(move || refuse("building images")));
+    }
+    for path in [
+        "/containers/{id}/checkpoints",
+        "/containers/{id}/checkpoints/{name}",
+    ] {
+        router = router.route(
+            path,
+            get(experimental).post(experimental).delete(experimental),
+        );
     }
     for (path, what) in [
-        ("/build", "building images"),
-        ("/build/{*rest}", "building images"),
-        ("/session", "building images"),
-        ("/grpc", "building images"),
         ("/commit", "committing containers"),
-        ("/plugins/{*rest}", "installing plugins"),
         ("/distribution/{*rest}", "inspecting images in registries"),
         ("/containers/{id}/archive", "copying files"),
         ("/containers/{id}/export", "exporting containers"),
         ("/containers/{id}/changes", "listing changed files"),
         ("/containers/{id}/attach/ws", "attaching by websocket"),
-        ("/containers/{id}/checkpoints", "checkpoints"),
-        ("/containers/{id}/checkpoints/{*rest}", "checkpoints"),
     ] {
         router = router.route(path, any(move || refuse(what)));
     }
@@ -40,14 +42,49 @@ async fn refuse(what: &'static str) -> ApiError {
     ApiError::not_implemented(what)
 }
 
-async fn no_plugins() -> Reply {
-    Ok(json(StatusCode::OK, &[(); 0]))
+/// What dockerd says of checkpoints, which it has in its experimental mode alone.
+async fn experimental() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental \
+         mode in order to enable it. (gorae has no checkpoints)",
+    )
 }
 
-async fn no_swarm() -> ApiError {
-    ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
-         to connect this node to swarm and try again.",
-    )
+/// There is no build cache yet, so its prune, which `docker system prune` asks for too, frees nothing.
+async fn prune_nothing(State(shared): State<Shared>, Params(query): Params) -> Reply {
+    const FILTERS: [&str; 9] = [
+        "until",
+        "id",
+        "label",
+        "label!",
+        "parent",
+        "type",
+        "description",
+        "inuse",
+        "shared",
+    ];
+    for name in [
+        "keep-storage",
+        "reserved-space",
+        "max-used-space",
+        "min-free-space",
+    ] {
+        if let Err(error) = query.int(name) {
+            let given = query.get(name);
+            let why = error.0;
+            return Err(ApiError::invalid(format!(
+                "{name} is in bytes and expects an integer, got {given}: {why}"
+            )));
+        }
+    }
+    let filters = query.filters()?;
+    if let Err(error) = filters.validate(&FILTERS) {
+        return Err(ApiError::from(error).context("failed to prune build cache"));
+    }
+    shared.engine.build_cache_prune();
+    Ok(json(
+        StatusCode::OK,
+        &serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}),
+    ))
 }

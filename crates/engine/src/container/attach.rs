@@ -73,6 +73,9 @@ impl Engine {
             (true, Status::Running) => Some(self.attach_running(&container, order).await?),
             (true, _) => Some(attach_early(&container, order)?),
         };
+        if io.is_some() {
+            self.container_event("attach", &container, &[]);
+        }
         Ok(Attachment {
             tty,
             past,

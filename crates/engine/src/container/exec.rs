@@ -405,8 +405,16 @@ fn command_line(request: &CreateRequest) -> String {
     request
         .cmd
         .as_ref()
-        .map(|words| words.join(" "))
+        .map(|words| told(words))
         .unwrap_or_default()
+}
+
+/// A command as events tell it: dockerd puts a space behind the program even where nothing follows.
+pub(super) fn told(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [program, arguments @ ..] => format!("{program} {}", arguments.join(" ")),
+    }
 }
 
 pub(super) fn process(

@@ -252,15 +252,26 @@ impl Engine {
             stderr: true,
         };
         let ended = self.execs.expect(&id);
+        let command = exec::told(words);
+        let tell = |action: &str, extra: &[(&str, &str)]| {
+            let all: Vec<_> = [("execID", id.as_str())]
+                .iter()
+                .chain(extra)
+                .copied()
+                .collect();
+            self.container_event(action, container, &all);
+        };
+        tell(&format!("exec_create: {command}"), &[]);
         let mut guard = KillOnDrop {
             run_dir: self.run_dir(&container.id),
             id: Some(id.clone()),
         };
+        tell(&format!("exec_start: {command}"), &[]);
         let (_, mut stream) = self
             .exec_run(
                 container,
                 ExecOrder {
-                    id,
+                    id: id.clone(),
                     process,
                     streams,
                 },
@@ -270,6 +281,7 @@ impl Engine {
         let output = read_output(&mut stream).await;
         let code = ended.await.unwrap_or(-1);
         guard.id = None;
+        tell("exec_die", &[("exitCode", &code.to_string())]);
         Ok((code.into(), output))
     }
 }

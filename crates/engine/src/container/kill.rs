@@ -50,7 +50,6 @@ impl Engine {
         } else {
             self.signal(&container, number).await?;
         }
-        self.container_event("kill", &container, &[("signal", &number.to_string())]);
         Ok(())
     }
 
@@ -58,7 +57,10 @@ impl Engine {
     pub(super) async fn signal(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
         let request = Request::Kill { signal, exec: None };
         match ask(&self.run_dir(&container.id), &request).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.container_event("kill", container, &[("signal", &signal.to_string())]);
+                Ok(())
+            }
             Err(error) if error.kind() == Kind::Conflict => Ok(()),
             Err(_) if !container.status().is_alive() => Ok(()),
             Err(error) => self.signal_without_shim(container, signal, error),

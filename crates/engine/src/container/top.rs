@@ -42,6 +42,7 @@ impl Engine {
                 "list processes: unexpected answer {reply:?}"
             )));
         };
+        self.container_event("top", &container, &[]);
         if arguments.is_empty() || arguments == DEFAULT {
             return Ok(TopResponse {
                 titles: Some(TITLES.iter().map(|&t| t.to_owned()).collect()),
