@@ -119,6 +119,19 @@ impl Client {
     }
 
     /// The places for blob streams of one registry.
+    /// All addresses of a host, by the same files that registries are found by.
+    ///
+    /// # Errors
+    /// The name is unknown, or nobody answers in time.
+    pub async fn lookup_host(
+        &self,
+        host: &str,
+        limit: std::time::Duration,
+    ) -> Result<Vec<std::net::IpAddr>, crate::TransportError> {
+        let names = crate::net::Names::new(self.shared.config.names.clone());
+        names.lookup(host, limit).await
+    }
+
     pub(crate) fn downloads(&self, domain: &str) -> Arc<Semaphore> {
         self.with_registry(domain, |registry| registry.downloads.clone())
     }

@@ -77,6 +77,7 @@ impl Engine {
             config,
         });
         engine.recover(records).await?;
+        engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();
         engine.warmer.start();

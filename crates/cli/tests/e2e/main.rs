@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_requests;
+#[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bench;
@@ -17,6 +19,8 @@ mod containers;
 mod crash;
 #[cfg(test)]
 mod dns;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod docker_py;
 #[cfg(test)]
@@ -52,7 +56,11 @@ mod pull;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
+#[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::event::Message;
-use api::query::{DiskUsageTypes, Events};
+use api::query::{DiskUsageTypes, Events, Query};
 use api::registry::AuthConfig;
 use api::system::Info;
 use axum::extract::State;
@@ -93,7 +93,12 @@ async fn disk_usage(
     Extension(version): Extension<ApiVersion>,
     Params(query): Params,
 ) -> Reply {
-    let types = DiskUsageTypes::from_query(&query)?;
+    // before 1.42 everything was told, whatever was asked
+    let types = if version < ApiVersion::one(42) {
+        DiskUsageTypes::from_query(&Query::default())?
+    } else {
+        DiskUsageTypes::from_query(&query)?
+    };
     let mut usage = shared.engine.disk_usage(&types).await?;
     if version < ApiVersion::one(42) {
         usage.builder_size = Some(0);

@@ -7,6 +7,7 @@ mod proxy;
 mod tls;
 
 pub(crate) use connect::Connector;
+pub(crate) use names::Names;
 pub(crate) use proxy::Proxies;
 pub(crate) use tls::Verify;
 

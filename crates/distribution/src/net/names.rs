@@ -25,7 +25,7 @@ use crate::location::bare;
 const FILE_MAX: u64 = 16 << 20;
 
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     sources: NameSources,
     current: Mutex<Option<(Stamp, Arc<Resolver>)>>,
 }
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Names {
-    pub(super) fn new(sources: NameSources) -> Self {
+    pub(crate) fn new(sources: NameSources) -> Self {
         Self {
             sources,
             current: Mutex::new(None),
@@ -54,7 +54,7 @@ impl Names {
     }
 
     /// All addresses of a host, in the order of preference.
-    pub(super) async fn lookup(
+    pub(crate) async fn lookup(
         &self,
         host: &str,
         limit: Duration,

@@ -28,6 +28,7 @@ impl Engine {
         let _turn = container.lifecycle.lock().await;
         if container.status().is_alive() {
             self.stop_in_turn(&container, options).await?;
+            self.container_event("stop", &container, &[]);
         }
         container.update(|state| {
             state.stopped_by_hand = false;
