@@ -119,19 +119,6 @@ impl Client {
     }
 
     /// The places for blob streams of one registry.
-    /// All addresses of a host, by the same files that registries are found by.
-    ///
-    /// # Errors
-    /// The name is unknown, or nobody answers in time.
-    pub async fn lookup_host(
-        &self,
-        host: &str,
-        limit: std::time::Duration,
-    ) -> Result<Vec<std::net::IpAddr>, crate::TransportError> {
-        let names = crate::net::Names::new(self.shared.config.names.clone());
-        names.lookup(host, limit).await
-    }
-
     pub(crate) fn downloads(&self, domain: &str) -> Arc<Semaphore> {
         self.with_registry(domain, |registry| registry.downloads.clone())
     }
@@ -150,6 +137,11 @@ impl Client {
             registry.ping = Some((Instant::now(), kept));
         });
         Ok(ping)
+    }
+
+    /// The addresses at which a registry may be.
+    pub(crate) fn bases(&self, domain: &str) -> Result<Vec<Base>, RegistryError> {
+        self.shared.insecure.bases(domain)
     }
 
     /// Forgets what a registry said, because it does not hold any more.

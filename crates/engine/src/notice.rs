@@ -131,6 +131,10 @@ impl Engine {
 
     /// Tells that the engine put something back that others had taken away.
     pub(crate) fn restored_event(&self, what: &str, object: &str) {
+        match what {
+            "rules" => self.metrics.repaired_rules.add(1),
+            _ => self.metrics.repaired_bridges.add(1),
+        }
         let attributes = BTreeMap::from([
             ("name".to_owned(), object.to_owned()),
             ("what".to_owned(), what.to_owned()),

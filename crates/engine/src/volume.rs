@@ -75,6 +75,10 @@ impl Volumes {
         mounts.map(|record| record.name.clone()).collect()
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.read().len()
+    }
+
     /// Whether nobody has named the volume.
     pub(crate) fn is_anonymous(&self, name: &str) -> bool {
         self.read()

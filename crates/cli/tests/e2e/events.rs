@@ -12,8 +12,14 @@ use crate::bench::{Checks, engine, eventually};
 /// Commands of Docker's command line, and behind each what dockerd 28.5.2 told of it: kind, action and
 /// attributes, with ids left out. `die` and `stop` race with each other there.
 const SCRIPT: &[(&str, &[&str])] = &[
-    ("volume create --label vl=1 evvol", &["volume create evvol driver=local"]),
-    ("network create --label nl=1 evnet", &["network create ID name=evnet type=bridge"]),
+    (
+        "volume create --label vl=1 evvol",
+        &["volume create evvol driver=local"],
+    ),
+    (
+        "network create --label nl=1 evnet",
+        &["network create ID name=evnet type=bridge"],
+    ),
     (
         "create --name evc --label cl=2 -v evvol:/v --network evnet busybox sleep 1000",
         &["container create ID cl=2 image=busybox name=evc"],
@@ -42,10 +48,19 @@ const SCRIPT: &[(&str, &[&str])] = &[
             "container exec_die ID cl=2 execID=ID exitCode=3 image=busybox name=evc",
         ],
     ),
-    ("pause evc", &["container pause ID cl=2 image=busybox name=evc"]),
-    ("unpause evc", &["container unpause ID cl=2 image=busybox name=evc"]),
+    (
+        "pause evc",
+        &["container pause ID cl=2 image=busybox name=evc"],
+    ),
+    (
+        "unpause evc",
+        &["container unpause ID cl=2 image=busybox name=evc"],
+    ),
     ("top evc", &["container top ID cl=2 image=busybox name=evc"]),
-    ("rename evc evd", &["container rename ID cl=2 image=busybox name=evd oldName=/evc"]),
+    (
+        "rename evc evd",
+        &["container rename ID cl=2 image=busybox name=evd oldName=/evc"],
+    ),
     (
         "update --memory 100m --memory-swap 200m evd",
         &["container update ID cl=2 image=busybox name=evd"],
@@ -73,7 +88,10 @@ const SCRIPT: &[(&str, &[&str])] = &[
             "container restart ID cl=2 image=busybox name=evd",
         ],
     ),
-    ("kill -s USR1 evd", &["container kill ID cl=2 image=busybox name=evd signal=10"]),
+    (
+        "kill -s USR1 evd",
+        &["container kill ID cl=2 image=busybox name=evd signal=10"],
+    ),
     (
         "rm -f evd",
         &[
@@ -105,10 +123,22 @@ const SCRIPT: &[(&str, &[&str])] = &[
         ],
     ),
     ("volume rm evvol", &["volume destroy evvol driver=local"]),
-    ("network rm evnet", &["network destroy ID name=evnet type=bridge"]),
-    ("volume prune -f --filter label=nosuch", &["volume prune  reclaimed=0"]),
-    ("network prune -f --filter label=nosuch", &["network prune  reclaimed=0"]),
-    ("image prune -f --filter label=nosuch", &["image prune  reclaimed=0"]),
+    (
+        "network rm evnet",
+        &["network destroy ID name=evnet type=bridge"],
+    ),
+    (
+        "volume prune -f --filter label=nosuch",
+        &["volume prune  reclaimed=0"],
+    ),
+    (
+        "network prune -f --filter label=nosuch",
+        &["network prune  reclaimed=0"],
+    ),
+    (
+        "image prune -f --filter label=nosuch",
+        &["image prune  reclaimed=0"],
+    ),
     ("builder prune -f", &["builder prune  reclaimed=0"]),
 ];
 
@@ -129,7 +159,9 @@ fn told(engine: &Engine, since: Duration, until: Duration, filters: &str) -> Vec
     let text = String::from_utf8(answer.body).unwrap();
     assert_eq!(answer.status, 200, "{text}");
     let lines = text.lines().filter(|line| !line.is_empty());
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// `sha256:` and 64 digits, or those alone, are an id.
@@ -143,7 +175,9 @@ fn without_id(text: &str) -> &str {
 
 fn shown(event: &Message) -> String {
     let attributes = event.actor.attributes.clone().unwrap_or_default();
-    let pairs = attributes.iter().filter(|(name, _)| *name != "execDuration");
+    let pairs = attributes
+        .iter()
+        .filter(|(name, _)| *name != "execDuration");
     let pairs: Vec<String> = pairs
         .map(|(name, value)| format!("{name}={}", without_id(value)))
         .collect();
@@ -167,8 +201,12 @@ fn the_stream_is_dockerds() {
             std::thread::sleep(Duration::from_millis(20));
         }
         // the end of a container and what stopped it are told by two tasks
-        let stop = found.iter().position(|text| text.starts_with("container stop "));
-        let die = found.iter().position(|text| text.starts_with("container die "));
+        let stop = found
+            .iter()
+            .position(|text| text.starts_with("container stop "));
+        let die = found
+            .iter()
+            .position(|text| text.starts_with("container die "));
         if let (Some(stop), Some(die)) = (stop, die)
             && stop < die
         {
@@ -214,7 +252,10 @@ fn filters_choose_as_dockerds_do() {
         engine.docker(line).ok();
     }
     let until = now();
-    let id = engine.docker("images -q --no-trunc busybox").ok().to_owned();
+    let id = engine
+        .docker("images -q --no-trunc busybox")
+        .ok()
+        .to_owned();
     let by_id = format!(r#"{{"image":["{id}"]}}"#);
     let by_start = format!(r#"{{"image":["{}"]}}"#, &id[..20]);
     let mut checks = Checks::default();
@@ -273,10 +314,17 @@ fn times_of_the_command_line() {
         let names = |flags: &str| {
             let line = format!("events --filter type=volume --format '{{{{.Actor.ID}}}}' {flags}");
             let outcome = engine.run(client, &line);
-            outcome.ok().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            outcome
+                .ok()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let since = stamp(first);
-        assert_eq!(names(&format!("--since {since} --until 0s")), ["one", "two"]);
+        assert_eq!(
+            names(&format!("--since {since} --until 0s")),
+            ["one", "two"]
+        );
         assert_eq!(names("--since 10m --until 0s"), ["one", "two"]);
         let (middle, end) = (stamp(middle), stamp(now()));
         assert_eq!(names(&format!("--since {middle} --until {end}")), ["two"]);
@@ -307,7 +355,11 @@ fn health_checks_are_told() {
         actions().contains_key("health_status: healthy")
     });
     let counts = actions();
-    for action in ["exec_create: /bin/sh -c true", "exec_start: /bin/sh -c true", "exec_die"] {
+    for action in [
+        "exec_create: /bin/sh -c true",
+        "exec_start: /bin/sh -c true",
+        "exec_die",
+    ] {
         assert!(counts.contains_key(action), "{counts:?}");
     }
     engine.docker("rm -f sick").ok();

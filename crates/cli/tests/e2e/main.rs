@@ -19,10 +19,11 @@ mod containers;
 mod crash;
 #[cfg(test)]
 mod dns;
-#[cfg(test)]
-mod events;
+mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -31,6 +32,8 @@ mod firewall;
 mod flags;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -57,6 +60,8 @@ mod pull;
 mod streams;
 #[cfg(test)]
 mod system;
+mod testcontainers;
+mod update_ports;
 #[cfg(test)]
 mod volumes;
 #[cfg(test)]

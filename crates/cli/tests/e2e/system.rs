@@ -73,7 +73,11 @@ fn check_fields(checks: &mut Checks, what: &str, value: &Value, expect: &str) {
             _ => false,
         };
         checks.note(is_so, || {
-            format!("{what}.{name}: {:?} for {:?}", found.get(name), expect.get(name))
+            format!(
+                "{what}.{name}: {:?} for {:?}",
+                found.get(name),
+                expect.get(name)
+            )
         });
     }
 }
@@ -114,14 +118,19 @@ fn info_and_version_have_dockers_fields() {
     let details = &version["Components"][0]["Details"];
     let expect = "ApiVersion:string Arch:string BuildTime:string Experimental:string GitCommit:string \
          GoVersion:string KernelVersion:string MinAPIVersion:string Os:string";
-    for name in expect.split_whitespace().filter_map(|p| p.split(':').next()) {
+    for name in expect
+        .split_whitespace()
+        .filter_map(|p| p.split(':').next())
+    {
         checks.note(details[name].is_string(), || format!("no detail {name}"));
     }
     assert_eq!(info["Swarm"]["LocalNodeState"], "inactive");
     assert_eq!(info["FirewallBackend"]["Driver"], "nftables");
     engine.docker("info").shows("Server Version");
     engine.docker("version").shows("API version:      1.51");
-    engine.docker("info --format '{{.Swarm.LocalNodeState}}'").prints("inactive");
+    engine
+        .docker("info --format '{{.Swarm.LocalNodeState}}'")
+        .prints("inactive");
 }
 
 #[test]
@@ -135,7 +144,10 @@ fn older_clients_get_what_they_knew() {
     assert!(new["RuncCommit"].get("Expected").is_none());
     let registries = |info: &Value| info["RegistryConfig"].as_object().unwrap().len();
     assert_eq!(registries(&old), registries(&new) + 2);
-    assert_eq!(info("v1.25")["SecurityOptions"][0], "name=seccomp,profile=builtin");
+    assert_eq!(
+        info("v1.25")["SecurityOptions"][0],
+        "name=seccomp,profile=builtin"
+    );
     assert_eq!(info("v1.24")["SecurityOptions"][0], "seccomp");
     let usage = |version: &str| get(&engine, &format!("/{version}/system/df"));
     assert!(usage("v1.51").get("BuilderSize").is_none());
@@ -147,7 +159,11 @@ fn pings_say_what_clients_negotiate_by() {
     let engine = engine();
     for (method, body) in [("GET", "OK"), ("HEAD", "")] {
         let answer = engine.api(method, "/_ping", "").unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (200, body.as_bytes()), "{method}");
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (200, body.as_bytes()),
+            "{method}"
+        );
         let header = |name: &str| answer.header(name).unwrap_or_default().to_owned();
         for (name, expect) in [
             ("api-version", "1.51"),
@@ -167,7 +183,11 @@ fn pings_say_what_clients_negotiate_by() {
 
 /// Bytes that `du` counts.
 fn du(path: &Path) -> u64 {
-    let output = Command::new("du").args(["-s", "-B1"]).arg(path).output().unwrap();
+    let output = Command::new("du")
+        .args(["-s", "-B1"])
+        .arg(path)
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
@@ -187,7 +207,9 @@ fn every_byte_is_accounted_for() {
         )
         .ok();
     engine.docker("tag busybox second:1").ok();
-    engine.docker("create --name idle -v /anonymous busybox").ok();
+    engine
+        .docker("create --name idle -v /anonymous busybox")
+        .ok();
     let root = engine.root_folder();
     let found = usage(&engine);
     let account = found.gorae.clone().unwrap();
@@ -204,34 +226,64 @@ fn every_byte_is_accounted_for() {
     assert_eq!(parts.iter().sum::<i64>(), account.total);
     let difference = account.total.abs_diff(du(&root).cast_signed());
     // the database may have written a page in between
-    assert!(difference <= 64 << 10, "{difference} bytes differ: {account:?}");
-    assert!(account.logs >= 588_895, "the lines of seq and more: {account:?}");
-    assert!((3_000_000..4_000_000).contains(&account.containers), "{account:?}");
-    assert!((2_000_000..3_000_000).contains(&account.volumes), "{account:?}");
+    assert!(
+        difference <= 64 << 10,
+        "{difference} bytes differ: {account:?}"
+    );
+    assert!(
+        account.logs >= 588_895,
+        "the lines of seq and more: {account:?}"
+    );
+    assert!(
+        (3_000_000..4_000_000).contains(&account.containers),
+        "{account:?}"
+    );
+    assert!(
+        (2_000_000..3_000_000).contains(&account.volumes),
+        "{account:?}"
+    );
 
     let containers = found.containers.unwrap();
     let size = |name: &str| {
         let named = |c: &&api::container::Summary| c.names.as_ref().unwrap()[0] == name;
         containers.iter().find(named).unwrap().size_rw
     };
-    assert!((3_000_000..3_100_000).contains(&size("/writer")), "a file with two names once");
+    assert!(
+        (3_000_000..3_100_000).contains(&size("/writer")),
+        "a file with two names once"
+    );
     assert_eq!(size("/idle"), 0);
     let volumes = found.volumes.unwrap();
     let data = volumes.iter().find(|v| v.name == "data").unwrap();
     let data = data.usage_data.clone().unwrap();
     assert_eq!(data.ref_count, 1);
-    assert!((2_000_000..2_100_000).contains(&data.size), "holes take nothing: {data:?}");
+    assert!(
+        (2_000_000..2_100_000).contains(&data.size),
+        "holes take nothing: {data:?}"
+    );
     // one layer, whatever names it has
     let images = found.images.unwrap();
     assert_eq!(images.len(), 1);
-    assert_eq!((images[0].size, images[0].shared_size), (found.layers_size, 0));
+    assert_eq!(
+        (images[0].size, images[0].shared_size),
+        (found.layers_size, 0)
+    );
     assert_eq!(images[0].containers, 2);
 
     let table = engine.gorae("system df -v").ok().to_owned();
-    for text in ["Every byte on the disk:", "Logs", "Metadata", "Total", "WRITTEN", "writer"] {
+    for text in [
+        "Every byte on the disk:",
+        "Logs",
+        "Metadata",
+        "Total",
+        "WRITTEN",
+        "writer",
+    ] {
         assert!(table.contains(text), "{table}");
     }
-    engine.docker("system df -v").shows("Local Volumes space usage:");
+    engine
+        .docker("system df -v")
+        .shows("Local Volumes space usage:");
     engine.docker("rm -v writer idle").ok();
     engine.docker("volume rm data").ok();
     let after = usage(&engine).gorae.unwrap();
@@ -256,7 +308,11 @@ fn layers_of_several_images_are_shared() {
     let images = found.images.unwrap();
     let shared: Vec<i64> = images.iter().map(|image| image.shared_size).collect();
     let sizes: i64 = images.iter().map(|image| image.size).sum();
-    assert_eq!(shared.iter().filter(|size| **size == 50_000).count(), 2, "{shared:?}");
+    assert_eq!(
+        shared.iter().filter(|size| **size == 50_000).count(),
+        2,
+        "{shared:?}"
+    );
     assert_eq!(found.layers_size, sizes - 50_000);
 }
 
@@ -317,13 +373,25 @@ fn system_prune_by_both_clients() {
         ] {
             engine.run(client, line).ok();
         }
-        let anonymous = engine.run(client, "volume create --label keep=no").ok().to_owned();
+        let anonymous = engine
+            .run(client, "volume create --label keep=no")
+            .ok()
+            .to_owned();
         let said = engine.run(client, "system prune -f --filter label!=keep=yes");
-        for text in ["Deleted Containers:", "Deleted Networks:\nshut", "Total reclaimed space: "] {
+        for text in [
+            "Deleted Containers:",
+            "Deleted Networks:\nshut",
+            "Total reclaimed space: ",
+        ] {
             assert!(said.ok().contains(text), "{said:?}");
         }
-        engine.run(client, "ps -a --format '{{.Names}}'").prints("kept");
-        let networks = engine.run(client, "network ls --filter type=custom --format '{{.Name}}'");
+        engine
+            .run(client, "ps -a --format '{{.Names}}'")
+            .prints("kept");
+        let networks = engine.run(
+            client,
+            "network ls --filter type=custom --format '{{.Name}}'",
+        );
         networks.prints("open");
         let said = engine.run(client, "system prune -f --volumes --filter label=keep=no");
         assert!(said.ok().contains(&anonymous), "{said:?}");

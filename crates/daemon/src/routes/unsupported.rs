@@ -2,8 +2,9 @@
 //! the one that Docker gives when the feature is off.
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use http::StatusCode;
 
 use super::Shared;
@@ -16,39 +17,31 @@ pub(super) fn routes() -> Router<Shared> {
     for path in ["/build", "/build/cancel", "/session", "/grpc"] {
         router = router.route(path, post(move || refuse("building images")));
     }
-    for path in [
-        "/containers/{id}/checkpoints",
-        "/containers/{id}/checkpoints/{name}",
-    ] {
-        router = router.route(
-            path,
-            get(experimental).post(experimental).delete(experimental),
-        );
-    }
     for (path, what) in [
         ("/commit", "committing containers"),
-        ("/distribution/{*rest}", "inspecting images in registries"),
         ("/containers/{id}/archive", "copying files"),
         ("/containers/{id}/export", "exporting containers"),
         ("/containers/{id}/changes", "listing changed files"),
-        ("/containers/{id}/attach/ws", "attaching by websocket"),
     ] {
         router = router.route(path, any(move || refuse(what)));
     }
+    let checkpoints = "/containers/{id}/checkpoints";
     router
+        .route(checkpoints, get(experimental).post(experimental))
+        .route(&format!("{checkpoints}/{{name}}"), delete(experimental))
+}
+
+/// Dockerd's answer while its experimental features are off.
+async fn experimental(_: Bytes) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental \
+         mode in order to enable it.",
+    )
 }
 
 async fn refuse(what: &'static str) -> ApiError {
     ApiError::not_implemented(what)
-}
-
-/// What dockerd says of checkpoints, which it has in its experimental mode alone.
-async fn experimental() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "This experimental feature is disabled by default. Start the Docker daemon in experimental \
-         mode in order to enable it. (gorae has no checkpoints)",
-    )
 }
 
 /// There is no build cache yet, so its prune, which `docker system prune` asks for too, frees nothing.

@@ -24,8 +24,28 @@ use crate::location::bare;
 /// A hosts file of an ad blocker has a few megabytes.
 const FILE_MAX: u64 = 16 << 20;
 
+/// Looks up names of hosts as every connection to a registry does.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct HostNames(Names);
+
+impl Default for HostNames {
+    fn default() -> Self {
+        Self(Names::new(NameSources::default()))
+    }
+}
+
+impl HostNames {
+    /// All addresses of a host, in the order of preference; an address stands for itself.
+    ///
+    /// # Errors
+    /// When the name has none, or no server answers within the limit.
+    pub async fn lookup(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, TransportError> {
+        self.0.lookup(host, limit).await
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Names {
     sources: NameSources,
     current: Mutex<Option<(Stamp, Arc<Resolver>)>>,
 }
@@ -46,7 +66,7 @@ impl std::fmt::Debug for Resolver {
 }
 
 impl Names {
-    pub(crate) fn new(sources: NameSources) -> Self {
+    pub(super) fn new(sources: NameSources) -> Self {
         Self {
             sources,
             current: Mutex::new(None),
@@ -54,7 +74,7 @@ impl Names {
     }
 
     /// All addresses of a host, in the order of preference.
-    pub(crate) async fn lookup(
+    pub(super) async fn lookup(
         &self,
         host: &str,
         limit: Duration,

@@ -219,7 +219,9 @@ impl Engine {
         if name.parse::<IpAddr>().is_ok() {
             return Ok(options);
         }
-        let found = self.client.lookup_host(&name, LOOKUP).await;
+        let found = distribution::HostNames::default()
+            .lookup(&name, LOOKUP)
+            .await;
         let addresses = found.map_err(|e| {
             let step = "error resolving passed in network volume address";
             Error::invalid(format!("{step}: {}", distribution::chain(&e)))
