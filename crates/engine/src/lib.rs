@@ -11,6 +11,7 @@ mod calm;
 mod config;
 mod container;
 mod db;
+mod df;
 mod engine;
 mod error;
 mod event;

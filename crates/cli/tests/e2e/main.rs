@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_requests;
+#[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bench;
@@ -23,10 +25,11 @@ mod copy;
 mod crash;
 #[cfg(test)]
 mod dns;
-#[cfg(test)]
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -69,10 +72,13 @@ mod save_load;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
 mod testcontainers;
 mod update_ports;
 #[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {
