@@ -134,6 +134,17 @@ wire! {
         "NetworkSettings" => network_settings: Option<SummaryNetworkSettings>,
         /// Mounts.
         "Mounts" => mounts: Option<Vec<MountPoint>>,
+        /// Health; Docker lists it since 1.52.
+        "Health" [omitempty] => health: Option<HealthSummary>,
+    }
+
+    /// Health of a container in a list.
+    #[derive(Eq)]
+    pub struct HealthSummary {
+        /// `none`, `starting`, `healthy` or `unhealthy`.
+        "Status" => status: String,
+        /// Failures in a row.
+        "FailingStreak" => failing_streak: i64,
     }
 
     /// Host configuration in a list.
@@ -372,6 +383,8 @@ wire! {
     pub struct UpdateRequest {
         /// New policy; an empty name keeps the old one.
         "RestartPolicy" => restart_policy: RestartPolicy,
+        /// The ports to publish from now on; absent keeps the old ones. An addition of Gorae's.
+        "PortBindings" [omitempty] => port_bindings: Option<PortMap>,
     }
     flatten {
         /// New limits; zero keeps the old value.

@@ -27,6 +27,7 @@ mod template;
 mod terminal;
 mod tree;
 mod units;
+mod upload;
 
 use args::{Call, Reading};
 use failure::Failure;

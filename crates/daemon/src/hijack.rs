@@ -203,13 +203,22 @@ async fn head_read(to_client: &ToClient) {
 
 /// Writes a message of the engine into the stream.
 async fn tell(to_client: &mut ToClient, tty: bool, message: &str) -> io::Result<()> {
+    to_client.write_all(&told(tty, message)).await
+}
+
+/// A message of the engine as a stream carries it.
+fn told(tty: bool, message: &str) -> Vec<u8> {
     let text = format!("{message}\r\n");
-    if !tty {
-        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-        let header = stdcopy::header(stdcopy::Stream::Stdout, length);
-        to_client.write_all(&header).await?;
-    }
-    to_client.write_all(text.as_bytes()).await
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let header = stdcopy::header(stdcopy::Stream::Stdout, length);
+    let header = if tty { &[][..] } else { &header[..] };
+    [header, text.as_bytes()].concat()
+}
+
+/// The answer that is a message of the engine alone, in a stream of the container's output.
+pub(crate) fn message(tty: bool, message: &str) -> Response {
+    let told = Ok::<_, BodyError>(Bytes::from(told(tty, message)));
+    body::stream(RAW, stream::iter([told]))
 }
 
 async fn replay(mut past: LogReader, to_client: &mut ToClient) -> io::Result<()> {

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod event;
 mod filter;
+mod glob;
 mod image;
 mod live;
 pub mod metrics;
@@ -34,4 +35,6 @@ pub use container::{Attachment, LogReader, Run, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
-pub use image::{ImportRequest, ProgressSender};
+pub use image::{
+    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+};

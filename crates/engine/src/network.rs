@@ -22,6 +22,7 @@ mod prune;
 mod publish;
 mod remove;
 mod repair;
+mod republish;
 mod settings;
 
 pub(crate) use connection::{Attachments, Connection};
@@ -221,6 +222,7 @@ fn build(nets: &[Arc<Net>], alive: &[Attachments], config: &Config) -> Result<(F
     let rules = Networks::first_rules(nets.iter().cloned(), alive);
     let firewall = Firewall::ensure(TABLE, config.publish_policy, rules)
         .step(|| "set up the nftables rules")?;
+    audit::warn_of_obstacles(&firewall);
     let size = PoolSize {
         attached: config.warm,
         isolated: config.warm,

@@ -18,6 +18,8 @@ mod crash;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod docker_cli;
+#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod failed_start;
@@ -51,6 +53,9 @@ mod publish;
 mod pull;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod testcontainers;
+mod update_ports;
 #[cfg(test)]
 mod volumes;
 

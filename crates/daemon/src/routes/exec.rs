@@ -51,13 +51,15 @@ async fn start(
     let detach = options.detach;
     let engine = shared.engine;
     let starting = to_the_end(async move { engine.exec_start(&id, &options).await });
+    let tty = exec.process_config.tty;
     if detach || ask.upgrade.is_none() {
-        return match starting.await? {
-            Some(attachment) => Ok(hijack::answer(ask, attachment, shared.closing)),
-            None => Ok(empty(StatusCode::OK)),
+        return match starting.await {
+            Ok(Some(attachment)) => Ok(hijack::answer(ask, attachment, shared.closing)),
+            Ok(None) => Ok(empty(StatusCode::OK)),
+            Err(error) if detach => Err(error),
+            Err(error) => Ok(hijack::message(tty, &error.into_message())),
         };
     }
-    let tty = exec.process_config.tty;
     let starting = async move { starting.await.map_err(ApiError::into_message) };
     Ok(hijack::answer_first(ask, tty, starting, shared.closing))
 }

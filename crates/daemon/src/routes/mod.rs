@@ -1,8 +1,10 @@
 //! The routes, a file a group.
 
 mod containers;
+mod distribution;
 mod exec;
 mod images;
+mod images_transfer;
 mod networks;
 mod run;
 mod stats;
@@ -92,6 +94,7 @@ fn all() -> Router<Shared> {
         .merge(containers::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(distribution::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())

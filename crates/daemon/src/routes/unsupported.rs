@@ -23,7 +23,6 @@ pub(super) fn routes() -> Router<Shared> {
         ("/grpc", "building images"),
         ("/commit", "committing containers"),
         ("/plugins/{*rest}", "installing plugins"),
-        ("/distribution/{*rest}", "inspecting images in registries"),
         ("/containers/{id}/archive", "copying files"),
         ("/containers/{id}/export", "exporting containers"),
         ("/containers/{id}/changes", "listing changed files"),

@@ -9,6 +9,7 @@ pub(crate) mod exec;
 mod exec_user;
 mod files;
 mod health;
+mod hint;
 mod inspect;
 mod kill;
 mod list;
@@ -19,6 +20,7 @@ mod network_stats;
 pub(crate) mod networks;
 mod pause;
 mod prune;
+mod publish;
 pub(crate) mod registry;
 mod remove;
 mod rename;
@@ -31,6 +33,7 @@ mod stop;
 mod top;
 mod update;
 mod wait;
+mod wanted;
 
 pub use attach::Attachment;
 pub use exec::Settled;
@@ -42,6 +45,7 @@ pub use wait::Waiter;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -230,6 +234,10 @@ pub(crate) struct Container {
     /// Streams of clients that attached before the start; the shim gets them with its order.
     early: Mutex<Vec<attach::Early>>,
     pub(crate) live: Mutex<Live>,
+    /// It was stopped to be started again.
+    restart_wanted: AtomicBool,
+    /// Restarts by policy since it last ran for a good while: their pauses grow.
+    pauses: AtomicU32,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
@@ -249,6 +257,8 @@ impl Container {
             occupied: Arc::default(),
             early: Mutex::default(),
             live: Mutex::default(),
+            restart_wanted: AtomicBool::default(),
+            pauses: AtomicU32::default(),
             phase: watch::channel(phase).0,
         }
     }
@@ -260,19 +270,40 @@ impl Container {
 
     /// Changes the state and tells those who wait.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, ended) = self.change(change);
+        self.announce(ended);
+        result
+    }
+
+    /// Changes the state without a word, for [`Self::announce`] to follow; tells whether that ended it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> (T, bool) {
         let mut record = self.record();
         let was_alive = record.state.status.is_alive();
         let result = change(&mut record.state);
+        (result, was_alive && !record.state.status.is_alive())
+    }
+
+    /// Tells those who wait of the state.
+    fn announce(&self, ended: bool) {
+        let record = self.record();
         let state = &record.state;
         self.phase.send_modify(|phase| {
             phase.status = state.status;
-            if was_alive && !state.status.is_alive() {
+            if ended {
                 phase.exits += 1;
                 phase.exit_code = state.exit_code;
                 phase.error.clone_from(&state.error);
             }
         });
-        result
+    }
+
+    /// Forgets earlier restarts: a person starts it.
+    fn begin_anew(&self) {
+        self.pauses.store(0, Ordering::Relaxed);
+        self.update(|state| {
+            state.stopped_by_hand = false;
+            state.restart_count = 0;
+        });
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -294,6 +325,15 @@ impl Container {
 /// Locks a mutex; what a panicking thread left behind is still a value of its type.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Where a container's output is kept, from what the client asked.

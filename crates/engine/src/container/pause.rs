@@ -21,20 +21,27 @@ impl Engine {
             Status::Running => {}
             Status::Paused => {
                 return Err(Error::conflict(format!(
-                    "container {} is already paused",
+                    "Container {} is already paused",
                     container.id
                 )));
             }
-            _ => {
+            Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "container {} is not running",
+                    "Container {} is restarting, wait until the container is running",
                     container.id
                 )));
             }
+            _ => return Err(not_running(&container)),
         }
-        ask(&self.run_dir(&container.id), &Request::Pause)
-            .await
-            .map_err(|e| e.context("pause container"))?;
+        let paused = ask(&self.run_dir(&container.id), &Request::Pause).await;
+        if let Err(error) = paused {
+            // it may have ended meanwhile
+            return Err(if container.status().is_alive() {
+                error.context("pause container")
+            } else {
+                not_running(&container)
+            });
+        }
         container.update(|state| state.status = Status::Paused);
         self.save_later(&container).await;
         self.container_event("pause", &container, &[]);
@@ -50,7 +57,7 @@ impl Engine {
         let _turn = container.lifecycle.lock().await;
         if container.status() != Status::Paused {
             return Err(Error::conflict(format!(
-                "container {} is not paused",
+                "Container {} is not paused",
                 container.id
             )));
         }
@@ -67,4 +74,8 @@ impl Engine {
         self.save_later(container).await;
         Ok(())
     }
+}
+
+fn not_running(container: &Container) -> Error {
+    Error::conflict(format!("container {} is not running", container.id))
 }

@@ -51,7 +51,8 @@ impl Engine {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
         match container.status() {
-            Status::Running => {
+            // a restart by policy is on its way
+            Status::Running | Status::Restarting => {
                 return Err(Error::not_modified(format!(
                     "container {} is already running",
                     container.id
@@ -67,12 +68,9 @@ impl Engine {
                     "container is marked for removal and cannot be started",
                 ));
             }
-            Status::Created | Status::Exited | Status::Restarting => {}
+            Status::Created | Status::Exited => {}
         }
-        container.update(|state| {
-            state.stopped_by_hand = false;
-            state.restart_count = 0;
-        });
+        container.begin_anew();
         let result = self.start_in_turn(&container).await;
         if result.is_err() && container.record().host.auto_remove {
             self.remove_in_turn(&container, true).await;

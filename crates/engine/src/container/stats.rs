@@ -79,7 +79,7 @@ fn fill(stats: &mut Stats, figures: Figures) {
     };
     stats.pids = PidsStats {
         current: figures.pids.current,
-        limit: figures.pids.limit.unwrap_or(u64::MAX),
+        limit: figures.pids.limit.unwrap_or(0),
     };
     let entries = |list: Vec<runtime::cgroup::BlockEntry>| {
         let entry = |e: runtime::cgroup::BlockEntry| BlkioEntry {

@@ -25,7 +25,7 @@ impl Engine {
             Status::Running | Status::Paused => {}
             Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "container {} is restarting, wait until the container is running",
+                    "Container {} is restarting, wait until the container is running",
                     container.id
                 )));
             }
@@ -42,14 +42,16 @@ impl Engine {
                 "list processes: unexpected answer {reply:?}"
             )));
         };
-        if arguments.is_empty() || arguments == DEFAULT {
-            return Ok(TopResponse {
+        let response = if arguments.is_empty() || arguments == DEFAULT {
+            TopResponse {
                 titles: Some(TITLES.iter().map(|&t| t.to_owned()).collect()),
                 processes: Some(pids.iter().filter_map(|pid| row(*pid)).collect()),
-            });
-        }
-        let output = host_ps(arguments).await?;
-        parse(&output, &pids)
+            }
+        } else {
+            parse(&host_ps(arguments).await?, &pids)?
+        };
+        self.container_event("top", &container, &[]);
+        Ok(response)
     }
 }
 
@@ -134,11 +136,11 @@ async fn host_ps(arguments: &str) -> Result<String> {
         .await
         .step(|| format!("run ps {arguments} on the host"))?;
     if !output.status.success() {
+        // the first line says what is wrong, the others how it is used
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::internal(format!(
-            "error running ps: {}",
-            text.trim()
-        )));
+        let why = text.trim().lines().next().unwrap_or_default();
+        let why = why.strip_prefix("error: ").unwrap_or(why);
+        return Err(Error::invalid(format!("ps: error: {why}")));
     }
     let length = output.stdout.len().min(OUTPUT_MAX);
     Ok(String::from_utf8_lossy(&output.stdout[..length]).into_owned())
@@ -171,7 +173,7 @@ fn parse(output: &str, pids: &[i32]) -> Result<TopResponse> {
     }
     Ok(TopResponse {
         titles: Some(titles),
-        processes: Some(processes),
+        processes: Some(processes).filter(|rows| !rows.is_empty()),
     })
 }
 

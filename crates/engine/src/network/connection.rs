@@ -61,8 +61,8 @@ pub(crate) struct Connection {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) ports: Vec<PortMapping>,
     pub(crate) open: Vec<Opened>,
-    /// The reserved ports.
-    pub(crate) lease: Option<PortLease>,
+    /// The reserved ports: those of the start, and those that were published later.
+    pub(crate) leases: Vec<PortLease>,
     /// The resolver inside, and what it answers from.
     pub(crate) resolver: Option<Resolver>,
 }
@@ -153,7 +153,7 @@ impl Connection {
             endpoints: Vec::new(),
             ports: Vec::new(),
             open: Vec::new(),
-            lease: None,
+            leases: Vec::new(),
             resolver: None,
         }
     }

@@ -223,7 +223,8 @@ impl Cgroup {
     /// On a hybrid machine the v2 directory, which has no controller that matters, keeps its name.
     ///
     /// # Errors
-    /// `Unsupported` on v2, and the kernel's refusal; then the old name stands everywhere.
+    /// `Unsupported` on v2 and for another parent, which v1 does not have either (cgroups(7)), and the kernel's
+    /// refusal; then the old name stands everywhere.
     pub fn rename(&mut self, path: &Path) -> Result<(), CgroupError> {
         if self.hierarchies.kind() == Kind::V2 {
             return Err(CgroupError::Unsupported {
@@ -232,6 +233,12 @@ impl Cgroup {
             });
         }
         let target = Self::at(&self.hierarchies, path)?;
+        if target.path.parent() != self.path.parent() {
+            return Err(CgroupError::Unsupported {
+                what: "moving a cgroup to another parent",
+                version: "v1",
+            });
+        }
         for at in 0..self.dirs.len() {
             if let Err(error) = self.rename_one(at, &target.dirs[at]) {
                 self.rename_back(&target, at);

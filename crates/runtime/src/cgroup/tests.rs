@@ -614,6 +614,8 @@ fn a_name_changes_under_its_processes() {
         return;
     }
     renamed.unwrap();
+    let elsewhere = cgroup.rename(&target.join("below"));
+    assert!(matches!(elsewhere, Err(CgroupError::Unsupported { .. })));
     assert_eq!(Path::new("/").join(cgroup.path()), target);
     assert_eq!(cgroup.pids().unwrap(), [sleeper.pid()]);
     let found = Cgroup::open(&cgroup.hierarchies, &target).unwrap();
