@@ -198,8 +198,8 @@ mod tests {
     use axum::routing::{get, post};
     use engine::Attachment;
     use http_body_util::BodyExt;
-    use tokio::net::UnixStream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
 
     async fn panics() -> &'static str {
         panic!("a bug")

@@ -166,7 +166,8 @@ impl Socket {
         address: SocketAddr,
         tls: Option<Arc<Tls>>,
     ) -> Result<Self, ListenError> {
-        let listener = tcp_listener(address).map_err(|source| ListenError::Tcp { address, source })?;
+        let listener =
+            tcp_listener(address).map_err(|source| ListenError::Tcp { address, source })?;
         Ok(Self {
             acceptor: Acceptor::Tcp(listener, tls),
             _file: None,

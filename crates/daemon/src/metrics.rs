@@ -76,7 +76,9 @@ pub(crate) async fn count(State(shared): State<Shared>, request: Request, next: 
     let method = known(request.method());
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    shared.requests.note(method, &route, status, begun.elapsed());
+    shared
+        .requests
+        .note(method, &route, status, begun.elapsed());
     response
 }
 
@@ -148,7 +150,9 @@ fn process(page: &mut Page) {
 /// `VmRSS` of proc(5), which is in units of 1024 bytes.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes << 10)
 }

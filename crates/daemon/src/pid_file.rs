@@ -93,7 +93,10 @@ mod tests {
         assert!(!path.exists());
         std::fs::write(&path, "1\n").unwrap();
         let error = PidFile::write(&path).unwrap_err().to_string();
-        assert!(error.starts_with("process with PID 1 is still running"), "{error}");
+        assert!(
+            error.starts_with("process with PID 1 is still running"),
+            "{error}"
+        );
         // above the largest number that a process can have
         std::fs::write(&path, "4194305").unwrap();
         drop(PidFile::write(&path).unwrap());

@@ -20,7 +20,9 @@ pub enum RunError {
     #[error("take the engine's folders")]
     Lock(#[source] LockError),
     /// The folder is another engine's.
-    #[error("{root} holds a Docker engine's data, which Gorae cannot use and must not mix with its own: name another folder, such as {root}/gorae")]
+    #[error(
+        "{root} holds a Docker engine's data, which Gorae cannot use and must not mix with its own: name another folder, such as {root}/gorae"
+    )]
     Foreign {
         /// Folder.
         root: PathBuf,

@@ -51,10 +51,7 @@ pub(crate) fn metrics(address: SocketAddr) -> Result<Socket, ListenError> {
 
 /// Whoever may ask the API is root on this host: an address that others reach needs TLS, and clients that show who they are.
 fn guard(address: SocketAddr, config: &Config) -> Result<(), ListenError> {
-    let verified = config
-        .tls
-        .as_ref()
-        .map(|files| files.authority.is_some());
+    let verified = config.tls.as_ref().map(|files| files.authority.is_some());
     match (address.ip().is_loopback(), verified) {
         (_, Some(true)) => Ok(()),
         (true, Some(false)) => {

@@ -190,7 +190,11 @@ mod tests {
             .unwrap();
         std::fs::write(path("cert.pem"), certificate.pem()).unwrap();
         std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
-        std::fs::write(path("other.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        std::fs::write(
+            path("other.pem"),
+            KeyPair::generate().unwrap().serialize_pem(),
+        )
+        .unwrap();
         let check = |authority: Option<&str>, certificate: &str, key: &str, expect: &str| {
             let files = TlsFiles {
                 authority: authority.map(path),
@@ -208,6 +212,11 @@ mod tests {
         check(None, "key.pem", "key.pem", "holds no certificate");
         check(None, "cert.pem", "cert.pem", "holds no private key");
         check(None, "cert.pem", "other.pem", "use certificate ");
-        check(Some("key.pem"), "cert.pem", "key.pem", "holds no certificate");
+        check(
+            Some("key.pem"),
+            "cert.pem",
+            "key.pem",
+            "holds no certificate",
+        );
     }
 }

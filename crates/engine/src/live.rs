@@ -186,7 +186,12 @@ mod tests {
     fn changes() {
         let (old, mut new) = (Config::default(), config());
         new.mtu = 9000;
-        let live = ["default-ipc-mode", "default-shm-size", "default-ulimit", "dns"];
+        let live = [
+            "default-ipc-mode",
+            "default-shm-size",
+            "default-ulimit",
+            "dns",
+        ];
         assert!(old.live_changes(&new).starts_with(&live));
         assert_eq!(old.fixed_changes(&new), ["mtu"]);
         let mut taken = old.clone();

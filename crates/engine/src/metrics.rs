@@ -230,7 +230,11 @@ impl Engine {
         );
         let opened = self.metrics.opened.duration_since(UNIX_EPOCH);
         page.seconds(&[], opened.unwrap_or_default());
-        page.family("gorae_events_total", Kind::Counter, "Events, by type and action.");
+        page.family(
+            "gorae_events_total",
+            Kind::Counter,
+            "Events, by type and action.",
+        );
         let counts = self.events.counts.0.lock();
         for ((kind, action), count) in &*counts.unwrap_or_else(PoisonError::into_inner) {
             page.sample(&[("action", action), ("type", kind)], *count);
@@ -308,10 +312,26 @@ impl Engine {
             return;
         };
         let gauges = [
-            ("gorae_image_layers", "Layers that are unpacked.", layers as u64),
-            ("gorae_image_layer_bytes", "Bytes of unpacked layers.", layer_bytes),
-            ("gorae_image_blobs", "Blobs as they were pulled.", blobs as u64),
-            ("gorae_image_blob_bytes", "Bytes of these blobs.", blob_bytes),
+            (
+                "gorae_image_layers",
+                "Layers that are unpacked.",
+                layers as u64,
+            ),
+            (
+                "gorae_image_layer_bytes",
+                "Bytes of unpacked layers.",
+                layer_bytes,
+            ),
+            (
+                "gorae_image_blobs",
+                "Blobs as they were pulled.",
+                blobs as u64,
+            ),
+            (
+                "gorae_image_blob_bytes",
+                "Bytes of these blobs.",
+                blob_bytes,
+            ),
         ];
         for (name, help, value) in gauges {
             page.family(name, Kind::Gauge, help);

@@ -62,8 +62,6 @@ pub(crate) struct Networks {
     pub(super) mtu: u32,
     /// The mark on the links that this engine makes.
     pub(super) owner: String,
-    /// Links with this mark that an earlier engine left, until it is known whose they are.
-    pub(super) inherited: Mutex<Vec<String>>,
     pub(super) firewall: Firewall,
     pub(super) ports: Ports,
     pool: Mutex<Option<Pool>>,
@@ -87,7 +85,7 @@ impl Networks {
         for (_, record) in db.load::<NetworkRecord>(Table::Networks)? {
             nets.push(Arc::new(Net::new(record, config.mtu, &owner)?));
         }
-        let inherited = repair::inherited(&owner, &nets);
+        repair::delete_orphans(&owner, &nets);
         let (firewall, pool) = {
             let (nets, alive, config) = (nets.clone(), alive.to_vec(), config.clone());
             tokio::task::spawn_blocking(move || build(&nets, &alive, &config))
@@ -108,7 +106,6 @@ impl Networks {
             ula: network::ula_pool(chosen.ula),
             mtu: config.mtu,
             owner,
-            inherited: Mutex::new(inherited),
             firewall,
             ports: Ports::new(),
             pool: Mutex::new(Some(pool)),
@@ -171,14 +168,13 @@ impl Networks {
         if text.is_empty() {
             return Err(missing());
         }
-        if let Some(net) = self.get(text) {
-            return Ok(net);
-        }
-        let all = self.all();
-        if let Some(net) = all.iter().find(|net| net.name() == text) {
+        let tables = self.tables.read();
+        let tables = tables.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let named = || tables.values().find(|net| net.name() == text);
+        if let Some(net) = tables.get(text).or_else(named) {
             return Ok(Arc::clone(net));
         }
-        let mut matches = all.iter().filter(|net| net.id().starts_with(text));
+        let mut matches = tables.values().filter(|net| net.id().starts_with(text));
         match (matches.next(), matches.next()) {
             (Some(net), None) => Ok(Arc::clone(net)),
             (None, _) => Err(missing()),

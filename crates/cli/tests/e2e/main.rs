@@ -30,6 +30,8 @@ mod flags;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hostile_load;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;

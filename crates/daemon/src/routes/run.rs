@@ -23,9 +23,9 @@ use tokio::net::unix::OwnedReadHalf;
 
 use super::{Closing, Shared, to_the_end};
 use crate::body::json;
+use crate::connection::ToClient;
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
-use crate::connection::ToClient;
 use crate::hang_up::HangUp;
 use crate::hijack::{self, Ask};
 use crate::request::SomeJson;
@@ -154,8 +154,8 @@ async fn output(mut from: OwnedReadHalf, to: &mut ToClient, tty: bool) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::container::CreateResponse;
     use crate::connection::Connection;
+    use api::container::CreateResponse;
     use tokio::net::UnixStream;
 
     #[tokio::test]

@@ -138,9 +138,10 @@ fn kind_of(value: &Value) -> &'static str {
 fn texts(directive: &Directive, value: &Value) -> Option<Vec<String>> {
     match (directive.key, value) {
         ("default-address-pools", Value::Array(list)) => list.iter().map(pool).collect(),
-        ("default-ulimits", Value::Object(map)) => {
-            map.iter().map(|(name, value)| ulimit(name, value)).collect()
-        }
+        ("default-ulimits", Value::Object(map)) => map
+            .iter()
+            .map(|(name, value)| ulimit(name, value))
+            .collect(),
         // a list that dockerd takes as one value, too
         (_, Value::String(text)) if directive.kind == Kind::List => Some(vec![text.clone()]),
         (_, Value::Array(list)) if directive.kind == Kind::List => {
@@ -178,7 +179,10 @@ fn pool(value: &Value) -> Option<String> {
 
 fn ulimit(name: &str, value: &Value) -> Option<String> {
     let limit = |key: &str| {
-        let found = value.as_object()?.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+        let found = value
+            .as_object()?
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key));
         found.map_or(Some(0), |(_, value)| value.as_i64())
     };
     Some(format!("{name}={}:{}", limit("Soft")?, limit("Hard")?))
@@ -236,9 +240,18 @@ mod tests {
         );
         check("{\n\"mtu\": }", "/d.json:2: ");
         check("[]", "/d.json:1: ");
-        check(r#"{"mtu": "x"}"#, "mtu must be of the kind that dockerd takes, not string");
+        check(
+            r#"{"mtu": "x"}"#,
+            "mtu must be of the kind that dockerd takes, not string",
+        );
         check(r#"{"labels": {}}"#, "labels must be of the kind");
-        check(r#"{"userns-remap": "default"}"#, "userns-remap is not supported");
-        check(r#"{"proxies": {"ftp-proxy": "x"}}"#, "proxies must be a table");
+        check(
+            r#"{"userns-remap": "default"}"#,
+            "userns-remap is not supported",
+        );
+        check(
+            r#"{"proxies": {"ftp-proxy": "x"}}"#,
+            "proxies must be a table",
+        );
     }
 }

@@ -81,7 +81,11 @@ impl Directive {
     /// Its name in a source of either kind.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        if self.flag.is_empty() { self.key } else { self.flag }
+        if self.flag.is_empty() {
+            self.key
+        } else {
+            self.flag
+        }
     }
 }
 
@@ -212,7 +216,12 @@ pub(super) fn take(
         Origin::Flag(name) => format!("--{name}"),
         Origin::File { .. } => directive.key.to_owned(),
     };
-    let unmet = |why| Some(Unmet { name: shown.clone(), why });
+    let unmet = |why| {
+        Some(Unmet {
+            name: shown.clone(),
+            why,
+        })
+    };
     Ok(match directive.fate {
         Key(name) => {
             layer.set(name, texts, origin);
@@ -274,7 +283,10 @@ mod tests {
             }
             layer
         };
-        assert_eq!(check("ip", &["::"], Ok(None)).0["default-address"].texts, ["::"]);
+        assert_eq!(
+            check("ip", &["::"], Ok(None)).0["default-address"].texts,
+            ["::"]
+        );
         check("storage-driver", &["overlay2"], Ok(None));
         check("storage-driver", &["zfs"], Ok(Some(STORAGE)));
         check("userland-proxy", &["false"], Ok(None));

@@ -151,7 +151,11 @@ mod tests {
         check("default-shm-size", &["4096"], 4);
         check("bip", &["10.0.0.1/24"], 5);
         check("label", &["a=b", "c=d"], 7);
-        check("log-opt", &["compress=true", "max-file=3", "max-size=10m"], 11);
+        check(
+            "log-opt",
+            &["compress=true", "max-file=3", "max-size=10m"],
+            11,
+        );
         assert_eq!(layer.0.len(), 6);
         assert_eq!(parsed("").unwrap(), Layer::default());
     }
@@ -162,7 +166,10 @@ mod tests {
             let error = parsed(text).unwrap_err();
             assert!(error.contains(expect), "{text}: {error}");
         };
-        check("mtu = 1\ncolour = 'red'", "/c.toml:2: unknown key \"colour\"");
+        check(
+            "mtu = 1\ncolour = 'red'",
+            "/c.toml:2: unknown key \"colour\"",
+        );
         check(
             "hosts = []",
             "/c.toml:1: unknown key \"hosts\" (did you mean \"host\"?)",
@@ -177,7 +184,10 @@ mod tests {
         check("log-opt = ['a=b']", "log-opt must be a table of texts");
         check("mtu = 1\nmtu = 2", "/c.toml:2: duplicate key");
         check("mtu = ", "/c.toml:1: ");
-        check("[tls]\nverify = true", "tls must be true or false, not table");
+        check(
+            "[tls]\nverify = true",
+            "tls must be true or false, not table",
+        );
         check("mtu = 99999999999999999999", "mtu must be a whole number");
     }
 

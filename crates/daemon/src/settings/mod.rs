@@ -151,7 +151,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let mut sources = sources(&path, Dialect::Gorae);
-        assert!(sources.load().is_err(), "a file that was named has to be there");
+        assert!(
+            sources.load().is_err(),
+            "a file that was named has to be there"
+        );
         sources.named = false;
         assert_eq!(sources.load().unwrap().engine.mtu, 1500);
         std::fs::write(&path, "mtu = 1400\nicc = false\nlabel = ['a=b']\n").unwrap();
@@ -178,7 +181,10 @@ mod tests {
         let path = folder.path().join("daemon.json");
         let root = folder.path().join("data");
         std::fs::create_dir_all(root.join("overlay2")).unwrap();
-        let json = format!(r#"{{"data-root": "{}", "experimental": true}}"#, root.display());
+        let json = format!(
+            r#"{{"data-root": "{}", "experimental": true}}"#,
+            root.display()
+        );
         std::fs::write(&path, json).unwrap();
         let mut sources = sources(&path, Dialect::Docker);
         let flag = dockerd::by_flag("storage-opt").unwrap();

@@ -110,7 +110,10 @@ fn put<T>(place: &mut T, value: Option<T>) {
 
 /// The daemon's own.
 fn own(reader: &Reader<'_>, config: &mut Config) -> Result<(), SettingsError> {
-    put(&mut config.log_level, reader.one("log-level", values::level)?);
+    put(
+        &mut config.log_level,
+        reader.one("log-level", values::level)?,
+    );
     if reader.switch("debug")? == Some(true) {
         "debug".clone_into(&mut config.log_level);
     }
@@ -131,7 +134,10 @@ fn places(reader: &Reader<'_>, config: &mut Config) -> Result<(), SettingsError>
     put(&mut config.engine.root, reader.path("root"));
     put(&mut config.engine.run, reader.path("run"));
     put(&mut config.engine.shim, reader.path("shim"));
-    put(&mut config.engine.cgroup_parent, reader.path("cgroup-parent"));
+    put(
+        &mut config.engine.cgroup_parent,
+        reader.path("cgroup-parent"),
+    );
     put(&mut config.engine.warm, reader.number("warm", 0, 1000)?);
     if reader.given("host").is_some() {
         config.hosts = reader.each("host", |text| {

@@ -49,7 +49,9 @@ pub(super) fn level(text: &str) -> Parsed<String> {
         other => other,
     };
     let wrong = || {
-        format!("log level {level:?} is not debug, info, warn, error or a filter such as info,engine=debug")
+        format!(
+            "log level {level:?} is not debug, info, warn, error or a filter such as info,engine=debug"
+        )
     };
     // a word that is no level would be taken for a module's name, and nothing would be logged
     let is_level =
@@ -325,10 +327,7 @@ mod tests {
             ulimit("nofile=1024:4096").map(|u| (u.name, u.soft, u.hard)),
             Ok("(\"nofile\", 1024, 4096)"),
         );
-        check(
-            ulimit("core=-1").map(|u| (u.soft, u.hard)),
-            Ok("(-1, -1)"),
-        );
+        check(ulimit("core=-1").map(|u| (u.soft, u.hard)), Ok("(-1, -1)"));
         check(ulimit("nofile"), Err("invalid ulimit argument: nofile"));
         check(ulimit("nofile=2:1"), Err("2 > 1"));
         check(pair("a=b=c"), Ok("(\"a\", \"b=c\")"));
@@ -354,7 +353,10 @@ mod tests {
     fn profiles() {
         check(seccomp("builtin"), Ok("None"));
         check(seccomp("unconfined"), Ok("Some(\"unconfined\")"));
-        check(seccomp("/nonexistent"), Err("opening seccomp profile failed"));
+        check(
+            seccomp("/nonexistent"),
+            Err("opening seccomp profile failed"),
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "{").unwrap();
         let path = file.path().to_str().unwrap();

@@ -58,7 +58,8 @@ impl Engine {
         let mut host = host_config.unwrap_or_default();
         let name = name.filter(|n| !n.is_empty());
         if let Some(name) = name {
-            names::check(name.strip_prefix('/').unwrap_or(name)).map_err(|_| names::invalid(name))?;
+            names::check(name.strip_prefix('/').unwrap_or(name))
+                .map_err(|_| names::invalid(name))?;
         }
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
         check::network(&config, &host)?;
@@ -66,8 +67,8 @@ impl Engine {
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
-        super::restart::policy_of_label(&config, &mut host)?;
         crate::live::fill(&self.settings(), &mut host);
+        super::restart::policy_of_label(&config, &mut host)?;
         check::request(&config, &mut host, &mut warnings)?;
         config.working_dir = cleaned(&config.working_dir);
         check_network_mode(&host)?;
@@ -279,7 +280,7 @@ fn cleaned(path: &str) -> String {
 fn own_mac(
     config: &mut Config,
     host: &HostConfig,
-    endpoints: &mut BTreeMap<String, Option<EndpointSettings>>,
+    endpoints: &mut BTreeMap<String, Option<Box<EndpointSettings>>>,
 ) -> Result<Option<String>> {
     let mac = std::mem::take(&mut config.mac_address);
     if mac.is_empty() {

@@ -42,7 +42,6 @@ pub use logs::LogReader;
 pub use run::Run;
 pub use wait::Waiter;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -196,7 +195,7 @@ pub(crate) struct Record {
     pub(crate) config: api::container::Config,
     pub(crate) host: api::host_config::HostConfig,
     /// What the client asked of each network, by network name.
-    pub(crate) endpoints: BTreeMap<String, Option<api::network::EndpointSettings>>,
+    pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
     /// Its place in the network while it runs.
     #[serde(default)]

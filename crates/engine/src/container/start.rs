@@ -136,9 +136,9 @@ impl Engine {
             let order = self.order(record, joined, connection.as_ref())?;
             let settings = self.settings();
             let profile = settings.seccomp_profile.as_deref();
-            let filter = self
-                .filters
-                .of(&record.host, &spec::capabilities(&record.host)?, profile)?;
+            let filter =
+                self.filters
+                    .of(&record.host, &spec::capabilities(&record.host)?, profile)?;
             Ok((shim, order, filter))
         });
         let (shim, order, filter) = match prepared {

@@ -26,7 +26,9 @@ impl Engine {
             .parse()
             .map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
         let reference = reference.or_latest();
-        let repository = self.registries().repository(&reference, auth.map(credentials));
+        let repository = self
+            .registries()
+            .repository(&reference, auth.map(credentials));
         let found = repository.inspect().await.map_err(|error| match error {
             // Docker gives the registry's own words here
             distribution::RegistryError::ManifestUnknown { detail, .. }

@@ -21,7 +21,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -364,6 +364,28 @@ pub fn sweep(
 ) -> Result<Vec<PathBuf>, CgroupError> {
     let parent = relative(parent)?;
     Ok(delete::sweep(hierarchies, &parent, keep))
+}
+
+/// The names that a process's cgroups bear in `parent`, hierarchy by hierarchy; none where it is elsewhere or gone.
+///
+/// They may differ: a warm cgroup is renamed in v1 hierarchies, and keeps its first name in v2.
+#[must_use]
+pub fn names_of(pid: i32, parent: &Path) -> Vec<OsString> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    relative(parent).map_or_else(|_| Vec::new(), |parent| names_in(&text, &parent))
+}
+
+/// Reads proc_pid_cgroup(5): `4:memory:/parent/name/below`.
+fn names_in(text: &str, parent: &Path) -> Vec<OsString> {
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let below = paths.filter_map(|path| {
+        let path = Path::new(path.trim_start_matches('/'));
+        let name = path.strip_prefix(parent).ok()?.components().next()?;
+        Some(name.as_os_str().to_owned())
+    });
+    let mut names: Vec<_> = below.collect();
+    names.dedup();
+    names
 }
 
 /// Reads a cgroup's path: relative to the roots, with something in it and nothing that leads out.

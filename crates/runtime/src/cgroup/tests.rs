@@ -791,3 +791,12 @@ fn sweeping_takes_what_is_empty_and_unknown() {
     assert!(kept.dirs.iter().all(|dir| file::exists(dir)));
     assert!(stale.dirs.iter().all(|dir| !file::exists(dir)));
 }
+
+#[test]
+fn names_of_a_process() {
+    let text = "5:pids:/gorae/0a/abc\n4:memory:/gorae/0a/abc/init.scope\n3:cpu:/elsewhere\n0::/gorae/0a/warm-1\nodd\n";
+    let names = super::names_in(text, Path::new("gorae/0a"));
+    assert_eq!(names, ["abc", "warm-1"]);
+    assert!(super::names_in(text, Path::new("gorae/0")).is_empty());
+    assert!(super::names_of(i32::MAX, Path::new("/gorae")).is_empty());
+}
