@@ -46,15 +46,17 @@ fn tls(flags: &TlsFlags) -> anyhow::Result<Option<Tls>> {
     let verify = flags
         .verify
         .unwrap_or_else(|| variable("DOCKER_TLS_VERIFY").is_some());
-    let wanted = flags.tls.unwrap_or_else(|| {
-        named || flags.verify.is_some() || variable("DOCKER_TLS").is_some()
-    });
+    let wanted = flags
+        .tls
+        .unwrap_or_else(|| named || flags.verify.is_some() || variable("DOCKER_TLS").is_some());
     if !verify && !wanted {
         return Ok(None);
     }
     let folder = match variable("DOCKER_CERT_PATH") {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".to_owned())).join(".docker"),
+        None => {
+            PathBuf::from(variable("HOME").unwrap_or_else(|| "/root".to_owned())).join(".docker")
+        }
     };
     let usual = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
     let certificate = flags.certificate.clone().or_else(|| usual("cert.pem"));

@@ -99,7 +99,10 @@ impl InsecureHosts {
         let known = matches!(scheme, "http" | "https");
         let base = known.then(|| Base::new(scheme, authority)).flatten();
         let base = base.ok_or_else(|| RegistryError::RegistryName {
-            name: format!("{scheme}://{authority}").chars().take(256).collect(),
+            name: format!("{scheme}://{authority}")
+                .chars()
+                .take(256)
+                .collect(),
         })?;
         let insecure = scheme == "http" || self.contains(&base.origin.host, base.origin.port);
         Ok(vec![Base { insecure, ..base }])

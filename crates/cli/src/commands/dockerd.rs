@@ -129,15 +129,16 @@ fn sources(call: &Call) -> anyhow::Result<Sources> {
 
 /// All flags, and what becomes of each.
 fn help() -> String {
-    let mut text = format!(
-        "Usage:\tdockerd [OPTIONS]\n\n{}\n\nOptions:\n",
-        VERB.about
-    );
+    let mut text = format!("Usage:\tdockerd [OPTIONS]\n\n{}\n\nOptions:\n", VERB.about);
     for directive in DIRECTIVES.iter().filter(|d| !d.flag.is_empty()) {
         let short = directive
             .short
             .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-        let value = if directive.kind == Kind::Switch { "" } else { " value" };
+        let value = if directive.kind == Kind::Switch {
+            ""
+        } else {
+            " value"
+        };
         let head = format!("{short}--{}{value}", directive.flag);
         let _infallible = writeln!(text, "  {head:<42} {}", about(directive));
     }
@@ -155,7 +156,10 @@ fn about(directive: &Directive) -> String {
         Fate::Unmet(why) => format!("Without effect: {why}"),
         Fate::Refused(why) => format!("Refused: {why}"),
         Fate::Own => match directive.flag {
-            "config-file" => format!("Configuration file (default {})", settings::DOCKER_CONFIG_FILE),
+            "config-file" => format!(
+                "Configuration file (default {})",
+                settings::DOCKER_CONFIG_FILE
+            ),
             "validate" => "Check the configuration, and quit".to_owned(),
             "version" => "Print version information and quit".to_owned(),
             _ => "Print usage".to_owned(),
@@ -217,7 +221,9 @@ mod tests {
         assert_eq!(config.log_level, "debug");
         assert_eq!(
             config.notices,
-            ["without effect here: --containerd (there is no containerd); --iptables (the firewall's rules are Gorae's own, by nftables)"]
+            [
+                "without effect here: --containerd (there is no containerd); --iptables (the firewall's rules are Gorae's own, by nftables)"
+            ]
         );
     }
 
@@ -230,7 +236,10 @@ mod tests {
             let error = loaded(words).unwrap_err();
             assert!(error.contains(expect), "{error}");
         };
-        check(&["--userns-remap=default"], "--userns-remap is not supported");
+        check(
+            &["--userns-remap=default"],
+            "--userns-remap is not supported",
+        );
         check(&["--foo"], "unknown flag: --foo");
         check(&["--mtu=x"], "invalid argument \"x\" for \"--mtu\" flag");
         check(&["word"], "accepts no arguments");

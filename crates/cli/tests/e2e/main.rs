@@ -12,6 +12,8 @@ mod bench;
 #[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod crash;
@@ -21,6 +23,8 @@ mod dns;
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+#[cfg(test)]
+mod dockerd_name;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -38,9 +42,13 @@ mod isolation;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod listen;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -53,6 +61,8 @@ mod networks;
 mod publish;
 #[cfg(test)]
 mod pull;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
