@@ -6,6 +6,7 @@ use anyhow::Context;
 use api::client::{Endpoint, Tls, TlsFiles};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Finds the engine that flags or environment name; our own where they name none.
 pub(crate) fn find(globals: &Globals) -> anyhow::Result<Endpoint> {
@@ -96,11 +97,15 @@ fn resolved(text: &str) -> anyhow::Result<(String, Option<String>)> {
     Ok((format!("tcp://{ip}{port}"), Some(host.to_owned())))
 }
 
+/// The longest that the search for an engine's address may take.
+const LOOKUP: Duration = Duration::from_secs(20);
+
 fn lookup(host: &str) -> anyhow::Result<IpAddr> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let found = runtime.block_on(distribution::lookup(host))?;
+    let names = distribution::HostNames::default();
+    let found = runtime.block_on(names.lookup(host, LOOKUP))?;
     let first = found.first().copied();
     first.with_context(|| format!("{host} has no address"))
 }

@@ -43,6 +43,27 @@ pub(crate) struct Ask {
     pub(crate) version: ApiVersion,
     /// Keys that detach.
     pub(crate) detach_keys: DetachKeys,
+    /// What is done when they were typed.
+    pub(crate) on_detach: OnDetach,
+}
+
+/// What is done when a client has detached.
+pub(crate) struct OnDetach(Box<dyn FnOnce() + Send>);
+
+impl OnDetach {
+    pub(crate) fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    pub(crate) fn call(self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for OnDetach {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OnDetach")
+    }
 }
 
 impl Ask {
@@ -51,6 +72,7 @@ impl Ask {
         parts: &mut http::request::Parts,
         version: ApiVersion,
         detach_keys: DetachKeys,
+        on_detach: OnDetach,
     ) -> Self {
         let protocol = wanted_protocol(&parts.headers);
         let upgrade = protocol.zip(parts.extensions.remove::<OnUpgrade>());
@@ -58,6 +80,7 @@ impl Ask {
             upgrade: upgrade.map(|(protocol, connection)| (connection, protocol)),
             version,
             detach_keys,
+            on_detach,
         }
     }
 }
@@ -103,7 +126,7 @@ pub(crate) fn answer_first(
     let Some((connection, protocol)) = ask.upgrade else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let keys = tty.then_some(ask.detach_keys);
+    let keys = tty.then_some((ask.detach_keys, ask.on_detach));
     tokio::spawn(async move {
         let result = match connection.await {
             Ok(upgraded) => pump(upgraded, attaching, tty, keys, closing).await,
@@ -144,10 +167,11 @@ async fn pump(
     upgraded: Upgraded,
     attaching: impl Future<Output = Result<Option<Attachment>, String>>,
     tty: bool,
-    keys: Option<DetachKeys>,
+    keys: Option<(DetachKeys, OnDetach)>,
     closing: Closing,
 ) -> io::Result<()> {
     let (client, early) = take(upgraded)?;
+    let (keys, on_detach) = keys.unzip();
     let hang_up = HangUp::new(&client)?;
     let (from_client, mut to_client) = client.into_split();
     let work = async {
@@ -182,7 +206,11 @@ async fn pump(
                     settled.wait().await;
                 }
             }
-            () = feed(early, from_client, to_container, keys) => {}
+            () = feed(early, from_client, to_container, keys) => {
+                if let Some(on_detach) = on_detach {
+                    on_detach.call();
+                }
+            }
         }
         to_client.shutdown().await
     };

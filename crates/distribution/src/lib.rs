@@ -47,7 +47,7 @@ pub use error::{ErrorKind, RegistryError, chain};
 pub use inspect::Inspected;
 pub use login::Login;
 pub use manifest::DocumentError;
-pub use net::{TransportError, lookup};
+pub use net::{HostNames, TransportError};
 pub use push::{BlobSource, Sent};
 pub use resolve::Resolved;
 pub use search::{Found, Search};

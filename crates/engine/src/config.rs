@@ -54,7 +54,8 @@ pub struct Config {
     pub labels: Vec<String>,
     /// Log driver of containers that name none.
     pub log_driver: String,
-    /// Options of that driver for containers that do not set them.
+    /// Options of that driver for containers that do not set them; those of the cache go to every
+    /// driver that sends on.
     pub log_opts: BTreeMap<String, String>,
     /// Name servers of containers that name none.
     pub dns: Vec<String>,
@@ -78,6 +79,8 @@ pub struct Config {
     pub seccomp_profile: Option<String>,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
+    /// Where systemd's journal listens.
+    pub journal_socket: PathBuf,
     /// An image that the engine carries, as an OCI layout in a tar archive.
     pub builtin_image: Option<&'static [u8]>,
 }
@@ -119,6 +122,7 @@ impl Default for Config {
             no_new_privileges: false,
             seccomp_profile: None,
             warm: 6,
+            journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
         }
     }

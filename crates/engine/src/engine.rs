@@ -7,7 +7,9 @@ use oci::ContainerId;
 
 use crate::config::Config;
 use crate::container::exec::Execs;
+use crate::container::logs::{self, Forwarders, LogWatch};
 use crate::container::registry::Containers;
+use crate::container::stats::Machine;
 use crate::db::Db;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
@@ -37,6 +39,9 @@ pub struct Engine {
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
+    pub(crate) machine: Machine,
+    pub(crate) log_watch: LogWatch,
+    pub(crate) forwarders: Forwarders,
 }
 
 impl Engine {
@@ -45,6 +50,8 @@ impl Engine {
     /// # Errors
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
+        logs::options::plan(&config.log_driver, &config.log_opts)
+            .map_err(|error| error.context("the log driver for containers"))?;
         let store = storage::Store::open(&config.root)
             .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;
@@ -70,6 +77,9 @@ impl Engine {
             execs: Execs::default(),
             filters: Filters::default(),
             events: Events::new(),
+            machine: Machine::default(),
+            log_watch: LogWatch::default(),
+            forwarders: Forwarders::default(),
             store: Arc::new(store),
             db,
             live,
@@ -88,6 +98,7 @@ impl Engine {
     /// Lets go of what only this process needs; containers run on.
     pub fn close(&self) {
         self.warmer.stop();
+        self.forwarders.close();
         self.networks.close();
         if self
             .containers

@@ -95,7 +95,6 @@ pub(crate) fn fill(config: &Config, host: &mut HostConfig) {
             options.push("no-new-privileges".to_owned());
         }
     }
-    log(config, host);
 }
 
 fn ulimits(own: &mut Option<Vec<Ulimit>>, defaults: &[Ulimit]) {
@@ -103,20 +102,6 @@ fn ulimits(own: &mut Option<Vec<Ulimit>>, defaults: &[Ulimit]) {
         let own = own.get_or_insert_default();
         if !own.iter().any(|own| own.name == ulimit.name) {
             own.push(ulimit.clone());
-        }
-    }
-}
-
-/// The options of the default driver are for containers of that driver alone.
-fn log(config: &Config, host: &mut HostConfig) {
-    let log = &mut host.log_config;
-    if log.kind.is_empty() {
-        config.log_driver.clone_into(&mut log.kind);
-    }
-    if log.kind == config.log_driver {
-        let options = log.config.get_or_insert_default();
-        for (name, value) in &config.log_opts {
-            options.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
 }
@@ -138,7 +123,6 @@ mod tests {
             default_ipc_mode: "shareable".to_owned(),
             init: true,
             no_new_privileges: true,
-            log_opts: [("max-size".to_owned(), "1m".to_owned())].into(),
             ..Config::default()
         }
     }
@@ -154,8 +138,6 @@ mod tests {
         assert_eq!(host.cgroupns_mode, "private");
         let options = host.security_opt.as_deref().unwrap();
         assert_eq!(options, ["no-new-privileges"]);
-        assert_eq!(host.log_config.kind, "json-file");
-        assert_eq!(host.log_config.config.unwrap()["max-size"], "1m");
     }
 
     #[test]

@@ -131,6 +131,8 @@ impl Engine {
             | Status::Restarting
             | Status::Exited => {}
         }
+        // what its last run has written may still be to be sent on
+        self.forward_log(container);
         let wants_restart = {
             let record = container.record();
             let policy = record.host.restart_policy.name.clone();

@@ -255,7 +255,7 @@ fn plugins() -> PluginsInfo {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
         authorization: None,
-        log: list(&["json-file", "none"]),
+        log: list(&crate::container::logs::options::DRIVERS),
     }
 }
 

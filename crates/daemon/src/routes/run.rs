@@ -27,7 +27,7 @@ use crate::connection::ToClient;
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
 use crate::hang_up::HangUp;
-use crate::hijack::{self, Ask};
+use crate::hijack::{self, Ask, OnDetach};
 use crate::request::SomeJson;
 use crate::version::ApiVersion;
 
@@ -48,7 +48,8 @@ async fn run(
     let (mut parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let detach = query.bool("detach");
-    let ask = Ask::new(&mut parts, version, DetachKeys::parse("")?);
+    let nobody = OnDetach::new(|| {});
+    let ask = Ask::new(&mut parts, version, DetachKeys::parse("")?, nobody);
     if !detach && ask.upgrade.is_none() {
         return Err(ApiError::invalid("no upgrade proto in request"));
     }

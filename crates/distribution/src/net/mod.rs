@@ -7,7 +7,7 @@ mod proxy;
 mod tls;
 
 pub(crate) use connect::Connector;
-pub use names::lookup;
+pub use names::HostNames;
 pub(crate) use proxy::Proxies;
 pub(crate) use tls::Verify;
 

@@ -71,6 +71,9 @@ impl Engine {
         super::restart::policy_of_label(&config, &mut host)?;
         check::request(&config, &mut host, &mut warnings)?;
         config.working_dir = cleaned(&config.working_dir);
+        let settings = self.settings();
+        let (driver, options) = (&settings.log_driver, &settings.log_opts);
+        super::logs::settle(&mut host.log_config, driver, options)?;
         check_network_mode(&host)?;
         self.check_donors(&host)?;
         crate::network::bandwidth::fill(&config, &mut host)?;

@@ -11,6 +11,7 @@ use shim::{AttachOrder, ExecOrder, Reply, Request};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use super::asking::not_running;
 use super::{Attachment, Container, Record, Status, lock, spec};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -423,8 +424,7 @@ impl Engine {
             (record.state.status.is_alive(), record.config.tty)
         };
         if !alive {
-            let why = format!("container {} is not running", container.id);
-            return Err(Error::conflict(why));
+            return Err(not_running(&container));
         }
         if tty {
             let request = Request::Resize {
@@ -432,9 +432,7 @@ impl Engine {
                 height,
                 width,
             };
-            ask(&self.run_dir(&container.id), &request)
-                .await
-                .map_err(|e| e.context("resize container"))?;
+            self.ask_running(&container, &request).await?;
         }
         let (height, width) = (height.to_string(), width.to_string());
         let size = [("height", height.as_str()), ("width", &width)];
@@ -458,10 +456,7 @@ fn running(container: &Container, name: &str) -> Result<()> {
         Status::Restarting => Err(Error::conflict(format!(
             "Container {name} is restarting, wait until the container is running"
         ))),
-        _ => Err(Error::conflict(format!(
-            "container {} is not running",
-            container.id
-        ))),
+        _ => Err(not_running(container)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Containers: their records, their states, and a file for each verb.
 
+mod asking;
 mod attach;
 mod check;
 mod create;
@@ -28,7 +29,7 @@ mod restart;
 mod run;
 pub(crate) mod spec;
 mod start;
-mod stats;
+pub(crate) mod stats;
 mod stop;
 mod top;
 mod update;
@@ -40,9 +41,8 @@ pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::LogReader;
 pub use run::Run;
+pub use stats::Sampler;
 pub use wait::Waiter;
-
-use std::path::Path;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +51,6 @@ use jiff::Timestamp;
 use oci::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use crate::error::{Error, Result};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,50 +331,4 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Where a container's output is kept, from what the client asked.
-fn log_sink(folder: &Path, id: &str, log: &api::host_config::LogConfig) -> Result<shim::LogSink> {
-    /// Docker never rotates; a log that fills the disk stops everything, so there is a bound.
-    const MAX_SIZE: u64 = 20 << 20;
-    const MAX_FILES: u32 = 5;
-    if log.kind == "none" {
-        return Ok(shim::LogSink::None);
-    }
-    let option = |name: &str| log.config.as_ref().and_then(|options| options.get(name));
-    let max_size = match option("max-size").map(String::as_str) {
-        None => Some(MAX_SIZE),
-        Some("-1") => None,
-        Some(text) => Some(bytes(text).ok_or_else(|| {
-            Error::invalid(format!(
-                "invalid max-size {text:?}: expected a size such as 10m"
-            ))
-        })?),
-    };
-    let max_files =
-        match option("max-file") {
-            None if option("max-size").is_some() => 1,
-            None => MAX_FILES,
-            Some(text) => text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| {
-                Error::invalid(format!("max-file cannot be less than 1: {text:?}"))
-            })?,
-        };
-    Ok(shim::LogSink::JsonFile {
-        path: folder.join(format!("{id}-json.log")),
-        max_size,
-        max_files,
-    })
-}
-
-/// A size as `10m`, in bytes with binary units.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }

@@ -78,6 +78,7 @@ impl Engine {
         match Arc::clone(&container.occupied).try_lock_owned() {
             Ok(occupied) => {
                 self.check_health(container, false);
+                self.forward_log(container);
                 self.watch(container, link, None, occupied);
             }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),

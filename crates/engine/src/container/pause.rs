@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shim::Request;
 
+use super::asking::not_running;
 use super::{Container, Status};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -33,15 +34,7 @@ impl Engine {
             }
             _ => return Err(not_running(&container)),
         }
-        let paused = ask(&self.run_dir(&container.id), &Request::Pause).await;
-        if let Err(error) = paused {
-            // it may have ended meanwhile
-            return Err(if container.status().is_alive() {
-                error.context("pause container")
-            } else {
-                not_running(&container)
-            });
-        }
+        self.ask_running(&container, &Request::Pause).await?;
         container.update(|state| state.status = Status::Paused);
         self.save_later(&container).await;
         self.container_event("pause", &container, &[]);
@@ -74,8 +67,4 @@ impl Engine {
         self.save_later(container).await;
         Ok(())
     }
-}
-
-fn not_running(container: &Container) -> Error {
-    Error::conflict(format!("container {} is not running", container.id))
 }

@@ -11,10 +11,10 @@ impl Engine {
     /// # Errors
     /// When the name is invalid, taken, or the container's own.
     pub async fn container_rename(&self, name: &str, new: &str) -> Result<()> {
-        let container = self.containers.get(name)?;
         if new.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
+        let container = self.containers.get(name)?;
         let new = new.strip_prefix('/').unwrap_or(new);
         let refuse = |e: Error| e.context("Error when allocating new name");
         names::check(new).map_err(|_| refuse(names::invalid(&format!("/{new}"))))?;

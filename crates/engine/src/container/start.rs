@@ -12,7 +12,7 @@ use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
-use super::{Container, Record, State, Status, lock, log_sink};
+use super::{Container, Record, State, Status, lock};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
@@ -102,6 +102,7 @@ impl Engine {
                 self.save_later(container).await;
                 self.container_event("start", container, &[]);
                 self.check_health(container, true);
+                self.forward_log(container);
                 self.watch(container, started.control, Some(started.child), occupied);
                 Ok(())
             }
@@ -253,7 +254,7 @@ impl Engine {
             dir: run_dir,
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log_sink(&folder, record.id.as_str(), &record.host.log_config)?,
+            log: self.log_sink(record)?,
             init: record.host.init == Some(true),
             fds: Vec::new(),
         })

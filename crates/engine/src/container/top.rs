@@ -6,7 +6,6 @@ use shim::{Reply, Request};
 use super::Status;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
-use crate::shim_link::ask;
 
 const DEFAULT: &str = "-ef";
 /// What `ps -ef` shows.
@@ -36,7 +35,7 @@ impl Engine {
                 )));
             }
         }
-        let reply = ask(&self.run_dir(&container.id), &Request::Processes).await?;
+        let reply = self.ask_running(&container, &Request::Processes).await?;
         let Reply::Processes(pids) = reply else {
             return Err(Error::internal(format!(
                 "list processes: unexpected answer {reply:?}"

@@ -12,7 +12,6 @@ use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::network::bandwidth;
-use crate::shim_link::ask;
 
 impl Engine {
     /// Changes limits, of a running container at once, and the restart policy.
@@ -46,8 +45,7 @@ impl Engine {
                 resources.pids = Some(Pids { limit: -1 });
             }
             let order = Request::Update(Box::new(resources));
-            let changed = ask(&self.run_dir(&container.id), &order).await;
-            changed.map_err(refuse)?;
+            self.ask_running(&container, &order).await.map_err(refuse)?;
         }
         let record = {
             let mut record = container.record();

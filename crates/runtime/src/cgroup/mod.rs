@@ -17,6 +17,7 @@ mod freeze;
 mod hierarchy;
 mod kill;
 mod limit;
+mod meter;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use rustix::io::Errno;
 pub use device::default_rules as default_device_rules;
 pub use error::CgroupError;
 pub use hierarchy::{Controller, Controllers, Hierarchies, Hierarchy, Kind, Support, Version};
+pub use meter::Meter;
 pub use stats::{BlockEntry, BlockStats, CpuStats, MemoryStats, PidsStats, Stats, Throttling};
 
 const PROCS: &str = "cgroup.procs";
@@ -304,7 +306,15 @@ impl Cgroup {
     /// # Errors
     /// A file that cannot be read.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        stats::read(self)
+        self.meter()?.read()
+    }
+
+    /// Opens what the container uses, to be read more than once.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn meter(&self) -> Result<Meter, CgroupError> {
+        Meter::open(self)
     }
 
     /// Stops every process in the cgroup and waits until they stand still.

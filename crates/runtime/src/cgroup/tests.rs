@@ -310,7 +310,7 @@ fn v2_figures() {
         ),
         (4096, None, Some(8192))
     );
-    assert_eq!(stats.memory.stats["file"], 2);
+    assert!(stats.memory.pairs().eq([("anon", 1), ("file", 2)]));
     assert_eq!(fake.cgroup.oom_kills(), Ok(1));
     assert_eq!(
         stats.pids,

@@ -44,6 +44,12 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
             host.cgroupns_mode
         )));
     }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        )));
+    }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
