@@ -17,6 +17,7 @@ mod commit;
 mod compose;
 #[cfg(test)]
 mod compose_ten;
+mod config;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod docker_cli;
 mod docker_py;
 #[cfg(test)]
 mod events;
+mod dockerd_name;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -48,9 +50,13 @@ mod isolation;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod listen;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -69,6 +75,7 @@ mod pull;
 mod push;
 #[cfg(test)]
 mod save_load;
+mod service;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
