@@ -36,6 +36,10 @@ mod limits;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
 #[cfg(test)]
 mod network;

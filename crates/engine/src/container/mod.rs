@@ -97,12 +97,15 @@ pub(crate) struct Phase {
     pub(crate) removed: bool,
     pub(crate) exit_code: i64,
     pub(crate) error: String,
+    /// Whether somebody is stopping it to start it again.
+    pub(crate) restarting_by_hand: bool,
 }
 
 impl Phase {
     /// Whether no more output can come.
     pub(crate) fn is_over(&self) -> bool {
-        self.removed || !(self.status.is_alive() || self.status == Status::Restarting)
+        let comes_back = self.restarting_by_hand || self.status == Status::Restarting;
+        self.removed || !(self.status.is_alive() || comes_back)
     }
 
     #[cfg(test)]
@@ -113,6 +116,7 @@ impl Phase {
             removed: false,
             exit_code: 0,
             error: String::new(),
+            restarting_by_hand: false,
         }
     }
 
@@ -237,6 +241,7 @@ impl Container {
             removed: false,
             exit_code: record.state.exit_code,
             error: record.state.error.clone(),
+            restarting_by_hand: false,
         };
         Self {
             id: record.id.clone(),

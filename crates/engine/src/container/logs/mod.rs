@@ -15,7 +15,7 @@ pub(crate) use forward::Forwarders;
 pub use read::LogReader;
 pub(crate) use watch::LogWatch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::host_config::LogConfig;
 use api::query::Logs;
@@ -48,6 +48,19 @@ fn plan(config: &LogConfig) -> Result<Option<Plan>> {
     options::plan(&config.kind, config.config.as_ref().unwrap_or(&none))
 }
 
+/// Makes the folder of a log; a container that was never started has none.
+fn make_folder(log: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = log.parent().filter(|folder| !folder.exists()) else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .step(|| format!("create folder {}", folder.display()))
+}
+
 impl Engine {
     /// Opens a container's log.
     ///
@@ -67,6 +80,9 @@ impl Engine {
             ));
         };
         let path = self.log_file(&record.id, &plan);
+        if options.follow {
+            make_folder(&path)?;
+        }
         LogReader::open(
             &path,
             plan.format,
@@ -86,14 +102,7 @@ impl Engine {
             target.check_here(&self.config.journal_socket)?;
         }
         let path = self.log_file(&record.id, &plan);
-        if let Some(folder) = path.parent().filter(|_| plan.target.is_none()) {
-            use std::os::unix::fs::DirBuilderExt;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .step(|| format!("create folder {}", folder.display()))?;
-        }
+        make_folder(&path)?;
         let none = Options::new();
         let options = record.host.log_config.config.as_ref().unwrap_or(&none);
         Ok(shim::LogSink::File {

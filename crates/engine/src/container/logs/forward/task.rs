@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distribution::HostNames;
 use logfile::{Position, Reader};
@@ -29,7 +29,9 @@ const MESSAGES: usize = 512;
 /// How long a removed container's last records may take.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long the end of an engine waits for what is just being sent.
-const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(1);
+/// How often the engine's log tells of records that were dropped.
+const TELL_OF_DROPS: Duration = Duration::from_secs(60);
 /// When a shim is told again that could not be told.
 const TELL_AGAIN: Duration = Duration::from_millis(200);
 
@@ -66,7 +68,7 @@ impl Forwarders {
     /// Has every task stop behind what it is sending, and waits for that.
     pub(crate) fn close(&self) {
         self.stop.send_replace(true);
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while self.busy.load(Ordering::Acquire) > 0 && began.elapsed() < CLOSE {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -171,7 +173,9 @@ async fn forward(
         busy: Arc::clone(&engine.forwarders.busy),
         listed: listed.clone(),
         watched,
+        failing: None,
         dropped: 0,
+        told_of_drops: None,
     };
     forwarder.run().await
 }
@@ -193,7 +197,10 @@ struct Forwarder<'a> {
     busy: Arc<AtomicUsize>,
     listed: watch::Receiver<()>,
     watched: Watched,
+    /// The last pause between two attempts, while the receiver takes nothing.
+    failing: Option<Duration>,
     dropped: u64,
+    told_of_drops: Option<Instant>,
 }
 
 /// The way to the shim that waits for what was sent.
@@ -282,44 +289,53 @@ impl Forwarder<'_> {
     async fn deliver(&mut self, batch: &Batch) -> Result<()> {
         let mut from = 0;
         let mut failures = 0;
-        let mut pause = self.patience.first;
         loop {
             let count = Arc::clone(&self.busy);
             let busy = Busy::new(&count);
             let before = from;
-            let error = match self.attempt(batch, &mut from).await {
-                Ok(()) => {
-                    self.note(batch, batch.frames())?;
-                    if failures > 0 {
-                        tracing::info!(id = %self.id, "a log's receiver is back");
-                    }
-                    return Ok(());
-                }
-                Err(error) => error,
+            let Err(error) = self.attempt(batch, &mut from).await else {
+                self.receiver_takes();
+                return self.note(batch, batch.frames());
             };
             if from > before {
+                self.receiver_takes();
                 self.note(batch, from)?;
                 failures = 0;
-                pause = self.patience.first;
             }
             drop(busy);
             self.connection = None;
-            if failures == 0 {
-                let error = crate::error::chain(&error);
-                tracing::warn!(id = %self.id, error, "a log's receiver takes nothing: tries again");
-            }
             failures += 1;
-            if self.patience.most.is_some_and(|most| failures > most)
-                || self.is_too_far_behind(batch)
-            {
+            if !self.pause_after(&error).await {
+                return Ok(());
+            }
+            let enough = self.patience.most.is_some_and(|most| failures > most);
+            if enough || self.is_too_far_behind(batch) {
                 return self.drop_oldest(batch);
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = self.stop.changed() => return Ok(()),
-                _ = self.listed.changed() => return Ok(()),
+        }
+    }
+
+    fn receiver_takes(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(id = %self.id, "a log's receiver is back");
+        }
+    }
+
+    /// Waits before the next attempt, each time longer; `false` when the task is to end.
+    async fn pause_after(&mut self, error: &std::io::Error) -> bool {
+        let pause = match self.failing {
+            Some(last) => (last * 2).min(self.patience.longest),
+            None => {
+                let error = crate::error::chain(error);
+                tracing::warn!(id = %self.id, error, "a log's receiver takes nothing: tries again");
+                self.patience.first
             }
-            pause = (pause * 2).min(self.patience.longest);
+        };
+        self.failing = Some(pause);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            _ = self.stop.changed() => false,
+            _ = self.listed.changed() => false,
         }
     }
 
@@ -349,21 +365,17 @@ impl Forwarder<'_> {
             .step(|| "note how far a log was sent")
     }
 
-    fn most_behind(&self) -> Option<u64> {
-        self.plan.drop_behind
-    }
-
     fn is_too_far_behind(&mut self, batch: &Batch) -> bool {
         // a file that cannot be opened now is no reason to drop anything
         let _looked = self.reader.look_for_files();
         let behind = self.reader.behind().saturating_add(batch.len() as u64);
-        self.most_behind().is_some_and(|most| behind > most)
+        self.plan.drop_behind.is_some_and(|most| behind > most)
     }
 
     /// Gives a batch up, and of what comes after it all but the newest that may wait.
     fn drop_oldest(&mut self, batch: &Batch) -> Result<()> {
         self.dropped += batch.frames() as u64;
-        let most = self.most_behind().unwrap_or(u64::MAX);
+        let most = self.plan.drop_behind.unwrap_or(u64::MAX);
         loop {
             let excess = self.reader.behind().saturating_sub(most);
             let mut skipped = 0;
@@ -378,7 +390,10 @@ impl Forwarder<'_> {
                 break;
             }
         }
-        tracing::warn!(id = %self.id, dropped = self.dropped, "log records were dropped: their receiver takes nothing");
+        if self.told_of_drops.is_none_or(|then| then.elapsed() > TELL_OF_DROPS) {
+            self.told_of_drops = Some(Instant::now());
+            tracing::warn!(id = %self.id, dropped = self.dropped, "log records were dropped: their receiver takes nothing");
+        }
         if let Some(place) = self.reader.position() {
             self.places
                 .save(place)
