@@ -31,13 +31,15 @@ fn names(engine: &Engine, name: &str) -> Vec<String> {
 fn a_follower_loses_nothing_to_rotation_and_compression() {
     let engine = engine();
     for driver in ["json-file", "local"] {
-        let count = "i=0; while [ $i -lt 40 ]; do seq $((i*1000+1)) $((i*1000+1000)); i=$((i+1)); usleep 20000; done";
+        let count = "while [ ! -e /dev/shm/go ]; do usleep 10000; done; i=0; while [ $i -lt 40 ]; do seq $((i*1000+1)) $((i*1000+1000)); i=$((i+1)); usleep 20000; done";
         engine
             .docker(&format!(
-                "run -d --name box --log-driver {driver} --log-opt max-size=100k --log-opt max-file=4 --log-opt compress=true busybox sh -c '{count}; read x'"
+                "run -d --name box --log-driver {driver} --log-opt max-size=100k --log-opt max-file=4 --log-opt compress=true busybox sh -c '{count}; sleep 1000'"
             ))
             .ok();
         let follower = engine.session(Client::Docker, "logs -f box");
+        std::thread::sleep(Duration::from_millis(300));
+        engine.docker("exec box touch /dev/shm/go").ok();
         follower.expect("40000");
         engine.docker("kill box").ok();
         let outcome = follower.finish();
@@ -121,6 +123,28 @@ fn who_followed_an_engine_that_died_goes_on_behind_the_last_line() {
         .map(|line| line.split(' ').nth(1).unwrap().parse().unwrap())
         .collect();
     assert!(texts == (1..=4000).collect::<Vec<_>>(), "{}", texts.len());
+}
+
+#[test]
+fn our_own_client_follows_past_the_end_of_its_engine() {
+    let mut engine = engine();
+    engine
+        .docker("run -d --name box busybox sh -c 'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; [ $((i%20)) -eq 0 ] && usleep 10000; done; true'")
+        .ok();
+    let follower = engine.session(Client::Gorae, "logs -f box");
+    follower.expect("\n400\n");
+    engine.kill9().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    engine.restart().unwrap();
+    follower.expect("\n1200\n");
+    engine.stop().unwrap();
+    engine.restart().unwrap();
+    let outcome = follower.finish();
+    assert!(
+        outcome.code == 0 && outcome.stdout == numbers(1..=3000),
+        "{}",
+        outcome.stdout.len()
+    );
 }
 
 #[test]
@@ -236,18 +260,26 @@ fn compose_follows_its_services_logs() {
 services:
   a:
     image: busybox
-    command: sh -c 'for i in 1 2 3; do echo a$$i; sleep 0.1; done'
+    stop_grace_period: 0s
+    command: sh -c 'for i in 1 2 3; do echo a$$i; sleep 0.1; done; sleep 1000'
   b:
     image: busybox
     logging: {driver: local, options: {max-size: 10k}}
-    command: sh -c 'for i in 1 2 3; do echo b$$i >&2; sleep 0.1; done'
+    stop_grace_period: 0s
+    command: sh -c 'for i in 1 2 3; do echo b$$i >&2; sleep 0.1; done; sleep 1000'
 "#;
     std::fs::write(&project, text).unwrap();
     let compose = format!("compose -p logs -f {}", project.display());
     engine.docker(&format!("{compose} up -d")).ok();
-    let outcome = engine
-        .session(Client::Docker, &format!("{compose} logs -f --no-color"))
-        .finish();
+    let follower = engine.session(Client::Docker, &format!("{compose} logs -f --no-color"));
+    follower.expect("a3");
+    follower.expect("b3");
+    engine.docker(&format!("{compose} restart a")).ok();
+    eventually("the second run, once", || {
+        follower.output().matches("a-1  | a3").count() == 2
+    });
+    engine.docker(&format!("{compose} stop")).ok();
+    let outcome = follower.finish();
     for line in ["a1", "a2", "a3", "b1", "b2", "b3"] {
         assert!(outcome.stdout.contains(line), "{line}: {outcome:?}");
     }

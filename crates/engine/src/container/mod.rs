@@ -35,7 +35,7 @@ mod wait;
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
-pub use logs::LogReader;
+pub use logs::{Following, LogReader};
 pub use run::Run;
 pub use wait::Waiter;
 

@@ -12,7 +12,7 @@ mod template;
 mod watch;
 
 pub(crate) use forward::Forwarders;
-pub use read::LogReader;
+pub use read::{Following, LogReader};
 pub(crate) use watch::LogWatch;
 
 use std::path::{Path, PathBuf};
@@ -66,12 +66,22 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such container, or it keeps no log.
-    pub fn container_logs(&self, name: &str, options: &Logs) -> Result<LogReader> {
+    pub fn container_logs(
+        &self,
+        name: &str,
+        options: &Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let container = self.containers.get(name)?;
-        self.open_log(&container, options)
+        self.open_log(&container, options, following)
     }
 
-    pub(super) fn open_log(&self, container: &Container, options: &Logs) -> Result<LogReader> {
+    pub(super) fn open_log(
+        &self,
+        container: &Container,
+        options: &Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let record = container.record().clone();
         let plan = plan(&record.host.log_config)?.filter(|plan| plan.readable);
         let Some(plan) = plan else {
@@ -84,10 +94,10 @@ impl Engine {
             make_folder(&path)?;
         }
         LogReader::open(
-            &path,
-            plan.format,
+            (&path, plan.format),
             record.config.tty,
             options,
+            following,
             container.phase.subscribe(),
             &self.log_watch,
         )

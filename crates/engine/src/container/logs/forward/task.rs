@@ -26,8 +26,9 @@ use crate::shim_link::Link;
 /// How much is sent at once.
 const BATCH: usize = 64 << 10;
 const MESSAGES: usize = 512;
-/// How long a removed container's last records may take.
-const LINGER: Duration = Duration::from_secs(10);
+/// How long a removed container's last records may take, and how long of that without any progress.
+const LINGER: Duration = Duration::from_secs(30);
+const NO_PROGRESS: Duration = Duration::from_secs(3);
 /// How long the end of an engine waits for what is just being sent.
 const CLOSE: Duration = Duration::from_secs(1);
 /// How often the engine's log tells of records that were dropped.
@@ -48,6 +49,8 @@ pub(crate) struct Forwarders {
 struct Task {
     /// Whether the container was started since the task last looked whether it is over.
     again: bool,
+    /// Tells of what was sent.
+    progress: Arc<watch::Sender<()>>,
     /// Ends with the task.
     done: watch::Sender<()>,
 }
@@ -55,11 +58,20 @@ struct Task {
 impl Forwarders {
     /// Waits until a removed container's log is sent, but not for ever.
     pub(crate) async fn drained(&self, id: &ContainerId) {
-        let Some(mut done) = lock(&self.tasks).get(id).map(|task| task.done.subscribe()) else {
+        let receivers = |task: &Task| (task.done.subscribe(), task.progress.subscribe());
+        let Some((mut done, mut progress)) = lock(&self.tasks).get(id).map(receivers) else {
             return;
         };
-        let ended = async { while done.changed().await.is_ok() {} };
-        if tokio::time::timeout(LINGER, ended).await.is_err() {
+        let ended = async {
+            loop {
+                tokio::select! {
+                    _ = done.changed() => return true,
+                    _ = progress.changed() => {}
+                    () = tokio::time::sleep(NO_PROGRESS) => return false,
+                }
+            }
+        };
+        if tokio::time::timeout(LINGER, ended).await != Ok(true) {
             tracing::warn!(%id, "a removed container's last log records could not be sent");
             lock(&self.tasks).remove(id);
         }
@@ -101,6 +113,7 @@ impl Engine {
         if plan.target.is_none() {
             return;
         }
+        let progress = Arc::new(watch::Sender::default());
         let done = {
             let mut tasks = lock(&self.forwarders.tasks);
             if let Some(task) = tasks.get_mut(&container.id) {
@@ -109,14 +122,19 @@ impl Engine {
             }
             let done = watch::Sender::default();
             let seen = done.subscribe();
-            tasks.insert(container.id.clone(), Task { again: false, done });
+            let task = Task {
+                again: false,
+                progress: Arc::clone(&progress),
+                done,
+            };
+            tasks.insert(container.id.clone(), task);
             seen
         };
         let (engine, container) = (Arc::clone(self), Arc::clone(container));
         let options = config.config.unwrap_or_default();
         tokio::spawn(async move {
             loop {
-                let ended = forward(&engine, &container, &plan, &options, &done).await;
+                let ended = forward(&engine, &container, (&plan, &options), &progress, &done).await;
                 if let Err(error) = ended {
                     tracing::error!(id = %container.id, %error, "a log is not sent on");
                 }
@@ -132,8 +150,8 @@ impl Engine {
 async fn forward(
     engine: &Arc<Engine>,
     container: &Container,
-    plan: &Plan,
-    options: &Options,
+    (plan, options): (&Plan, &Options),
+    progress: &Arc<watch::Sender<()>>,
     listed: &watch::Receiver<()>,
 ) -> Result<()> {
     let Some(target) = &plan.target else {
@@ -171,6 +189,7 @@ async fn forward(
         phase: container.phase.subscribe(),
         stop: engine.forwarders.stop.subscribe(),
         busy: Arc::clone(&engine.forwarders.busy),
+        progress: Arc::clone(progress),
         listed: listed.clone(),
         watched,
         failing: None,
@@ -195,6 +214,7 @@ struct Forwarder<'a> {
     phase: watch::Receiver<Phase>,
     stop: watch::Receiver<bool>,
     busy: Arc<AtomicUsize>,
+    progress: Arc<watch::Sender<()>>,
     listed: watch::Receiver<()>,
     watched: Watched,
     /// The last pause between two attempts, while the receiver takes nothing.
@@ -255,7 +275,7 @@ impl Forwarder<'_> {
         let mut batch = Batch::default();
         let mut count = 0;
         while count < MESSAGES && batch.len() < BATCH {
-            let Some(record) = self.reader.next().step(|| "read the log")? else {
+            let Some(record) = self.reader.read_next().step(|| "read the log")? else {
                 break;
             };
             self.encoder.encode(&mut batch, &record);
@@ -360,6 +380,7 @@ impl Forwarder<'_> {
         if self.plan.hold.is_some() {
             self.shim.untold = Some(place);
         }
+        self.progress.send_replace(());
         self.places
             .save(place)
             .step(|| "note how far a log was sent")
@@ -380,7 +401,7 @@ impl Forwarder<'_> {
             let excess = self.reader.behind().saturating_sub(most);
             let mut skipped = 0;
             while skipped < excess {
-                let Some(record) = self.reader.next().step(|| "read the log")? else {
+                let Some(record) = self.reader.read_next().step(|| "read the log")? else {
                     break;
                 };
                 skipped += record.text.len() as u64;
@@ -390,7 +411,10 @@ impl Forwarder<'_> {
                 break;
             }
         }
-        if self.told_of_drops.is_none_or(|then| then.elapsed() > TELL_OF_DROPS) {
+        if self
+            .told_of_drops
+            .is_none_or(|then| then.elapsed() > TELL_OF_DROPS)
+        {
             self.told_of_drops = Some(Instant::now());
             tracing::warn!(id = %self.id, dropped = self.dropped, "log records were dropped: their receiver takes nothing");
         }
