@@ -2,7 +2,8 @@
 //! the one that Docker gives when the feature is off.
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::body::Bytes;
+use axum::routing::{any, delete, get};
 use http::StatusCode;
 
 use super::Shared;
@@ -23,17 +24,25 @@ pub(super) fn routes() -> Router<Shared> {
         ("/grpc", "building images"),
         ("/commit", "committing containers"),
         ("/plugins/{*rest}", "installing plugins"),
-        ("/distribution/{*rest}", "inspecting images in registries"),
         ("/containers/{id}/archive", "copying files"),
         ("/containers/{id}/export", "exporting containers"),
         ("/containers/{id}/changes", "listing changed files"),
-        ("/containers/{id}/attach/ws", "attaching by websocket"),
-        ("/containers/{id}/checkpoints", "checkpoints"),
-        ("/containers/{id}/checkpoints/{*rest}", "checkpoints"),
     ] {
         router = router.route(path, any(move || refuse(what)));
     }
+    let checkpoints = "/containers/{id}/checkpoints";
     router
+        .route(checkpoints, get(experimental).post(experimental))
+        .route(&format!("{checkpoints}/{{name}}"), delete(experimental))
+}
+
+/// Dockerd's answer while its experimental features are off.
+async fn experimental(_: Bytes) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental \
+         mode in order to enable it.",
+    )
 }
 
 async fn refuse(what: &'static str) -> ApiError {

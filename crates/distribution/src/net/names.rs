@@ -39,11 +39,7 @@ impl HostNames {
     ///
     /// # Errors
     /// When the name has none, or no server answers within the limit.
-    pub async fn lookup(
-        &self,
-        host: &str,
-        limit: Duration,
-    ) -> Result<Vec<IpAddr>, TransportError> {
+    pub async fn lookup(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, TransportError> {
         self.0.lookup(host, limit).await
     }
 }

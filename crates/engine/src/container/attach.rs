@@ -72,12 +72,22 @@ impl Engine {
             (true, Status::Running) => Some(self.attach_running(&container, order).await?),
             (true, _) => Some(attach_early(&container, order)?),
         };
+        if io.is_some() {
+            self.container_event("attach", &container, &[]);
+        }
         Ok(Attachment {
             tty,
             past,
             io,
             settled: None,
         })
+    }
+
+    /// Tells that a client has left a container by its detach keys.
+    pub fn container_detached(&self, name: &str) {
+        if let Ok(container) = self.containers.get(name) {
+            self.container_event("detach", &container, &[]);
+        }
     }
 
     fn past(&self, container: &Container, options: &Attach) -> Result<LogReader> {

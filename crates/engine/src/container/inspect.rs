@@ -63,7 +63,7 @@ impl Engine {
             platform: record.platform.clone(),
             graph_driver: self.graph_driver(&record),
             exec_ids: Some(execs).filter(|ids| !ids.is_empty()),
-            mounts: Some(record.mounts.iter().map(list::mount_point).collect()),
+            mounts: Some(list::mount_points(&record)),
             network_settings: Some(network_settings),
             config: Some(record.config),
             host_config: Some(record.host),

@@ -1,5 +1,6 @@
 //! Containers: their records, their states, and a file for each verb.
 
+mod asking;
 mod attach;
 mod check;
 mod create;
@@ -9,6 +10,7 @@ pub(crate) mod exec;
 mod exec_user;
 mod files;
 mod health;
+mod hint;
 mod inspect;
 mod kill;
 mod list;
@@ -19,6 +21,7 @@ mod network_stats;
 pub(crate) mod networks;
 mod pause;
 mod prune;
+mod publish;
 pub(crate) mod registry;
 mod remove;
 mod rename;
@@ -26,20 +29,22 @@ mod restart;
 mod run;
 pub(crate) mod spec;
 mod start;
-mod stats;
+pub(crate) mod stats;
 mod stop;
 mod top;
 mod update;
 mod wait;
+mod wanted;
 
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::{Following, LogReader};
 pub use run::Run;
+pub use stats::Sampler;
 pub use wait::Waiter;
 
-use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -192,7 +197,7 @@ pub(crate) struct Record {
     pub(crate) config: api::container::Config,
     pub(crate) host: api::host_config::HostConfig,
     /// What the client asked of each network, by network name.
-    pub(crate) endpoints: BTreeMap<String, Option<api::network::EndpointSettings>>,
+    pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
     /// Its place in the network while it runs.
     #[serde(default)]
@@ -230,6 +235,10 @@ pub(crate) struct Container {
     /// Streams of clients that attached before the start; the shim gets them with its order.
     early: Mutex<Vec<attach::Early>>,
     pub(crate) live: Mutex<Live>,
+    /// It was stopped to be started again.
+    restart_wanted: AtomicBool,
+    /// Restarts by policy since it last ran for a good while: their pauses grow.
+    pauses: AtomicU32,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
@@ -250,6 +259,8 @@ impl Container {
             occupied: Arc::default(),
             early: Mutex::default(),
             live: Mutex::default(),
+            restart_wanted: AtomicBool::default(),
+            pauses: AtomicU32::default(),
             phase: watch::channel(phase).0,
         }
     }
@@ -261,23 +272,51 @@ impl Container {
 
     /// Changes the state and tells those who wait.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, ended) = self.change(change);
+        self.announce(ended);
+        result
+    }
+
+    /// Changes the state without a word, for [`Self::announce`] to follow; tells whether that ended it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> (T, bool) {
         let mut record = self.record();
         let was_alive = record.state.status.is_alive();
         let result = change(&mut record.state);
+        (result, was_alive && !record.state.status.is_alive())
+    }
+
+    /// Tells those who wait of the state.
+    fn announce(&self, ended: bool) {
+        let record = self.record();
         let state = &record.state;
         self.phase.send_modify(|phase| {
             phase.status = state.status;
-            if was_alive && !state.status.is_alive() {
+            if ended {
                 phase.exits += 1;
                 phase.exit_code = state.exit_code;
                 phase.error.clone_from(&state.error);
             }
         });
-        result
+    }
+
+    /// Forgets earlier restarts: a person starts it.
+    fn begin_anew(&self) {
+        self.pauses.store(0, Ordering::Relaxed);
+        self.update(|state| {
+            state.stopped_by_hand = false;
+            state.restart_count = 0;
+        });
     }
 
     pub(crate) fn status(&self) -> Status {
         self.record().state.status
+    }
+
+    /// Docker's word for its health; empty where it has no check.
+    pub(crate) fn health_status(&self) -> &'static str {
+        let record = self.record();
+        let health = record.state.health.as_ref();
+        health.map_or("", |health| health.condition.word())
     }
 
     pub(crate) fn name(&self) -> String {
@@ -288,4 +327,13 @@ impl Container {
 /// Locks a mutex; what a panicking thread left behind is still a value of its type.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }

@@ -14,6 +14,7 @@ use shim::{Event, Exit};
 
 use super::drain::Drain;
 use super::exec::Exec;
+use super::gauge::Gauge;
 use super::log::Log;
 use super::stdio::{Part, Stdio};
 use super::{Owner, Token};
@@ -48,6 +49,8 @@ pub(crate) struct Container {
     /// Whether the kernel ends everything in the container with its init.
     pub(crate) own_pids: bool,
     pub(crate) cgroup: Cgroup,
+    /// The cgroup's figures, open while somebody asks for them.
+    pub(crate) gauge: Option<Gauge>,
     /// The compiled system call filter, which execs get, too.
     pub(crate) seccomp: Option<OwnedFd>,
     pub(crate) stdio: Stdio,
@@ -190,6 +193,11 @@ impl Container {
         }
     }
 
+    /// Closes what nobody has asked for any more.
+    pub(crate) fn tidy(&mut self) {
+        self.gauge.take_if(|gauge| gauge.due() <= Instant::now());
+    }
+
     /// How long until something is due without any event.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<Duration> {
         let own = match &self.phase {
@@ -202,9 +210,11 @@ impl Container {
             Phase::Draining { .. } | Phase::Told { .. } | Phase::Gone { .. } => None,
         };
         let execs = self.execs.iter().filter_map(Exec::due);
+        let gauge = self.gauge.as_ref().map(Gauge::due);
         let due = own
             .into_iter()
             .chain(execs)
+            .chain(gauge)
             .min()
             .map(|due| due.saturating_duration_since(now));
         let stdios = self
