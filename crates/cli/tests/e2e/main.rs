@@ -54,6 +54,10 @@ mod listen;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
 #[cfg(test)]
 mod metrics;
