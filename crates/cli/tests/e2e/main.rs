@@ -4,6 +4,10 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bandwidth;
@@ -20,11 +24,15 @@ mod dns;
 #[cfg(test)]
 mod docker_py;
 #[cfg(test)]
+mod exec_api;
+#[cfg(test)]
 mod failed_start;
 #[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod flags;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
@@ -32,7 +40,11 @@ mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod list_filters;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -49,6 +61,8 @@ mod networks;
 mod publish;
 #[cfg(test)]
 mod pull;
+#[cfg(test)]
+mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
