@@ -4,6 +4,10 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bad_requests;
@@ -32,12 +36,15 @@ mod docker_py;
 #[cfg(test)]
 mod events;
 mod dockerd_name;
+mod exec_api;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod flags;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
@@ -48,9 +55,12 @@ mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod listen;
+mod list_filters;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -80,6 +90,7 @@ mod push;
 #[cfg(test)]
 mod save_load;
 mod service;
+mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
