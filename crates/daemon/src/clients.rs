@@ -193,7 +193,7 @@ impl Api {
 mod tests {
     use super::*;
     use crate::detach::DetachKeys;
-    use crate::hijack::{self, Ask};
+    use crate::hijack::{self, Ask, OnDetach};
     use crate::routes::{self, Closing};
     use axum::routing::{get, post};
     use engine::Attachment;
@@ -318,7 +318,7 @@ mod tests {
             let (mut parts, _) = request.into_parts();
             let version = *parts.extensions.get().unwrap();
             let keys = DetachKeys::parse("").unwrap();
-            let ask = Ask::new(&mut parts, version, keys, OnDetach::nothing());
+            let ask = Ask::new(&mut parts, version, keys, OnDetach::new(|| ()));
             hijack::answer(ask, attachment, Closing::never())
         };
         let router = Router::new().route("/attach", post(attach));
