@@ -66,10 +66,11 @@ fn furnish(engine: &Engine) -> String {
     let mut first = Vec::new();
     loop {
         let id = engine.docker("create busybox").ok().to_owned();
-        if first.contains(&id[..1]) {
-            return id[..1].to_owned();
+        let start = id[..1].to_owned();
+        if first.contains(&start) {
+            return start;
         }
-        first.push(id[..1].to_owned());
+        first.push(start);
     }
 }
 
