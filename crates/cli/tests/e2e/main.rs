@@ -4,6 +4,10 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bad_requests;
@@ -12,9 +16,16 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+mod config;
+#[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -24,6 +35,8 @@ mod docker_cli;
 mod docker_py;
 #[cfg(test)]
 mod events;
+mod dockerd_name;
+mod exec_api;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -31,19 +44,33 @@ mod firewall;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod image_refusals;
 mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod listen;
+mod list_filters;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -53,9 +80,17 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
+#[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
+mod service;
+mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

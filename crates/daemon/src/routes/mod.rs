@@ -1,5 +1,7 @@
 //! The routes, a file a group.
 
+mod archive;
+mod commit;
 mod containers;
 mod distribution;
 mod exec;
@@ -95,6 +97,8 @@ fn all() -> Router<Shared> {
     Router::new()
         .merge(system::routes())
         .merge(containers::routes())
+        .merge(archive::routes())
+        .merge(commit::routes())
         .merge(exec::routes())
         .merge(images::routes())
         .merge(distribution::routes())

@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{delete, get, post};
 use http::StatusCode;
 
 use super::Shared;
@@ -16,14 +16,6 @@ pub(super) fn routes() -> Router<Shared> {
     let mut router = Router::new().route("/build/prune", post(prune_nothing));
     for path in ["/build", "/build/cancel", "/session", "/grpc"] {
         router = router.route(path, post(move || refuse("building images")));
-    }
-    for (path, what) in [
-        ("/commit", "committing containers"),
-        ("/containers/{id}/archive", "copying files"),
-        ("/containers/{id}/export", "exporting containers"),
-        ("/containers/{id}/changes", "listing changed files"),
-    ] {
-        router = router.route(path, any(move || refuse(what)));
     }
     let checkpoints = "/containers/{id}/checkpoints";
     router

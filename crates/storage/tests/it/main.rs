@@ -4,11 +4,15 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
 mod copy_up;
+#[cfg(test)]
+mod diff;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
