@@ -20,8 +20,6 @@ mod crash;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
-mod docker_cli;
-#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod dockerd_name;
