@@ -29,9 +29,9 @@ mod firewall;
 mod flags;
 #[cfg(test)]
 mod hostile;
+mod hostile_load;
 #[cfg(test)]
 mod image_refusals;
-mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
