@@ -23,7 +23,6 @@ pub(super) const VOLUMES: &[Case] = &[
         "volume ls --quiet --filter dangling=true --filter driver=local",
         &["data", "plain"],
     ),
-    shows("volume ls --cluster", &["AVAILABILITY"]),
     ok("container create --name user -v plain:/plain busybox"),
     fails("volume rm plain", 1, "volume is in use"),
     shows("volume prune -f", &["Deleted Volumes:"]),
