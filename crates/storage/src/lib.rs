@@ -17,6 +17,7 @@
 //! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod archive;
 pub mod commit;
 pub mod compression;
@@ -38,7 +39,7 @@ pub mod volume;
 
 pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
-pub use fsutil::usage::Usage;
+pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};
 pub use tar_stream::ArchiveError;
