@@ -153,6 +153,7 @@ pub(super) const CASES: &[Case] = &[
     ok("container restart --signal TERM still"),
     // rm and prune
     ok("container create --name linked --link box:db -v /anonymous busybox"),
+    prints("container rm --link linked/db", "linked/db"),
     ok("container rm -v linked"),
     prints("volume ls -q", ""),
     ok("container run -d --name alive busybox sleep 1000"),
@@ -254,7 +255,10 @@ pub(super) const STREAMS: &[Case] = &[
         &["T", "Z line 3", "Z err"],
     ),
     prints("container logs --tail 0 told", ""),
-    shows("container logs --details --timestamps told", &["line 1"]),
+    shows(
+        "container logs --details --timestamps told",
+        &["N=1,tier=web line 1"],
+    ),
     prints(
         "container logs --follow --since 2020-01-01T00:00:00Z told",
         "line 1\nline 2\nline 3",

@@ -95,7 +95,10 @@ pub(super) const CASES: &[Case] = &[
         "image push {registry}/some/box:v1",
         &["v1: digest: sha256:"],
     ),
-    shows("image push -q --disable-content-trust --platform linux/{arch} {registry}/some/box:v1", &["{registry}/some/box:v1"]),
+    shows(
+        "image push -q --disable-content-trust --platform linux/{arch} {registry}/some/box:v1",
+        &["{registry}/some/box:v1"],
+    ),
     shows(
         "image push --all-tags {registry}/some/box",
         &["v1: digest: sha256:", "v2: digest: sha256:"],

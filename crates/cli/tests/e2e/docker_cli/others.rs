@@ -4,6 +4,15 @@ use super::{Case, fails, ok, piped, prints, shows, sweep, until};
 
 pub(super) const VOLUMES: &[Case] = &[
     prints("volume create -d local --label tier=data data", "data"),
+    prints(
+        "volume create -o type=tmpfs -o device=tmpfs --opt o=size=1m small",
+        "small",
+    ),
+    prints(
+        "container run --rm -v small:/small busybox sh -c 'df -k /small | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
+        "1024",
+    ),
+    prints("volume rm small", "small"),
     prints("volume create --driver local plain", "plain"),
     ok("volume create"),
     fails(
