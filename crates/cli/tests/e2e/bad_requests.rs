@@ -63,13 +63,14 @@ fn furnish(engine: &Engine) -> String {
     engine.docker("run -d --name up busybox sleep 1000").ok();
     engine.docker("network create net1").ok();
     engine.docker("volume create vol1").ok();
-    let mut first: Vec<String> = Vec::new();
+    let mut first = Vec::new();
     loop {
         let id = engine.docker("create busybox").ok().to_owned();
-        if first.iter().any(|seen| id.starts_with(seen.as_str())) {
-            return id[..1].to_owned();
+        let start = id[..1].to_owned();
+        if first.contains(&start) {
+            return start;
         }
-        first.push(id[..1].to_owned());
+        first.push(start);
     }
 }
 
