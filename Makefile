@@ -2,11 +2,12 @@
 PREFIX ?= /usr/local
 export PREFIX DESTDIR
 
-.PHONY: help setup build demo test check bench install uninstall
+.PHONY: help setup build demo test vm check bench install uninstall
 
 help:
 	@echo "make demo       build, run a container, reach its port, leave nothing behind (root)"
 	@echo "make test       set up and run every test (root)"
+	@echo "make vm         run the engine on other kernels and cgroup v2, in emulated machines (root)"
 	@echo "make build      build gorae and gorae-shim into target/gorae/bin"
 	@echo "make check      format, lints, tidiness"
 	@echo "make bench      measure against the peers (root); SUITE=engine or SUITE=network for one of the two"
@@ -24,6 +25,10 @@ demo:
 
 test:
 	@scripts/test
+
+vm: build
+	@scripts/setup vm
+	@for kernel in 6.1 6.12; do scripts/vm $$kernel scripts/vm-guest || exit 1; done
 
 check:
 	@scripts/check

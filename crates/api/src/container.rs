@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::host_config::{HostConfig, PortMap, Resources, RestartPolicy};
 use crate::image::Descriptor;
-use crate::network::{Address, EndpointSettings, NetworkingConfig};
+use crate::network::{Address, Endpoints, NetworkingConfig};
 use crate::wire::{EmptyObject, StrSlice, wire};
 
 wire! {
@@ -134,6 +134,17 @@ wire! {
         "NetworkSettings" => network_settings: Option<SummaryNetworkSettings>,
         /// Mounts.
         "Mounts" => mounts: Option<Vec<MountPoint>>,
+        /// Health; Docker lists it since 1.52.
+        "Health" [omitempty] => health: Option<HealthSummary>,
+    }
+
+    /// Health of a container in a list.
+    #[derive(Eq)]
+    pub struct HealthSummary {
+        /// `none`, `starting`, `healthy` or `unhealthy`.
+        "Status" => status: String,
+        /// Failures in a row.
+        "FailingStreak" => failing_streak: i64,
     }
 
     /// Host configuration in a list.
@@ -148,7 +159,7 @@ wire! {
     /// Networks of a container in a list.
     pub struct SummaryNetworkSettings {
         /// Endpoints by network name.
-        "Networks" => networks: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        "Networks" => networks: Option<Endpoints>,
     }
 
     /// A port of a container in a list.
@@ -340,7 +351,7 @@ wire! {
         /// MAC address in the default bridge.
         "MacAddress" => mac_address: String,
         /// Endpoints by network name.
-        "Networks" => networks: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        "Networks" => networks: Option<Endpoints>,
     }
 
     /// The answer of `GET /containers/{id}/top`.
@@ -372,6 +383,8 @@ wire! {
     pub struct UpdateRequest {
         /// New policy; an empty name keeps the old one.
         "RestartPolicy" => restart_policy: RestartPolicy,
+        /// The ports to publish from now on; absent keeps the old ones. An addition of Gorae's.
+        "PortBindings" [omitempty] => port_bindings: Option<PortMap>,
     }
     flatten {
         /// New limits; zero keeps the old value.

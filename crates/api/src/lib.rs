@@ -35,3 +35,6 @@ pub const VERSION: &str = "1.51";
 
 /// The oldest API version.
 pub const MIN_VERSION: &str = "1.24";
+
+/// The header in which Gorae has a word for people about what it has done; other clients skip it.
+pub const HINT_HEADER: &str = "x-gorae-hint";

@@ -365,15 +365,20 @@ impl Resize {
     }
 }
 
+/// A terminal's rows or columns; more than a terminal can have is the most that it can.
 fn dimension(what: &str, text: &str) -> Result<u16, InvalidParameter> {
-    let number: u32 = text
-        .parse()
-        .map_err(|_| InvalidParameter(format!("invalid resize {what} {text:?}: invalid syntax")))?;
-    u16::try_from(number).map_err(|_| {
-        InvalidParameter(format!(
-            "invalid resize {what} {text:?}: value out of range"
-        ))
-    })
+    let refuse = |why: &str| {
+        Err(InvalidParameter(format!(
+            "invalid resize {what} {text:?}: {why}"
+        )))
+    };
+    match text.parse::<i128>() {
+        Ok(number) if u32::try_from(number).is_ok() => {
+            Ok(u16::try_from(number).unwrap_or(u16::MAX))
+        }
+        Ok(_) => refuse("value out of range"),
+        Err(_) => refuse("invalid syntax"),
+    }
 }
 
 /// Parameters of `GET /containers/{id}/stats`.

@@ -73,6 +73,14 @@ fn key(text: &str) -> Result<u8, InvalidParameter> {
     }
 }
 
+impl DetachKeys {
+    /// The keys as bytes; none for the default.
+    pub(crate) fn bytes(text: &str) -> Vec<u8> {
+        let keys = Self::parse(text).map(|found| found.keys);
+        keys.ok().filter(|_| !text.is_empty()).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,6 @@
 //! and as a plain answer where it did not.
 
 use std::io;
-use std::time::Duration;
 
 use api::stdcopy;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::body::{self, BodyError};
+use crate::connection::{Connection, FromClient, ToClient};
 use crate::detach::{DetachKeys, Scanned};
 use crate::hang_up::HangUp;
 use crate::routes::Closing;
@@ -27,9 +27,6 @@ use crate::version::ApiVersion;
 
 /// Bytes that are read at once; a pipe of the kernel holds 64 KiB.
 const BUFFER: usize = 32 << 10;
-
-/// How often, a millisecond apart, it is looked whether a client has read the answer's head.
-const HEAD_TRIES: u32 = 50;
 
 /// Raw bytes, or frames in the time before clients were told.
 pub(crate) const RAW: HeaderValue = HeaderValue::from_static("application/vnd.docker.raw-stream");
@@ -46,6 +43,27 @@ pub(crate) struct Ask {
     pub(crate) version: ApiVersion,
     /// Keys that detach.
     pub(crate) detach_keys: DetachKeys,
+    /// What is done when they were typed.
+    pub(crate) on_detach: OnDetach,
+}
+
+/// What is done when a client has detached.
+pub(crate) struct OnDetach(Box<dyn FnOnce() + Send>);
+
+impl OnDetach {
+    pub(crate) fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    pub(crate) fn call(self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for OnDetach {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OnDetach")
+    }
 }
 
 impl Ask {
@@ -54,6 +72,7 @@ impl Ask {
         parts: &mut http::request::Parts,
         version: ApiVersion,
         detach_keys: DetachKeys,
+        on_detach: OnDetach,
     ) -> Self {
         let protocol = wanted_protocol(&parts.headers);
         let upgrade = protocol.zip(parts.extensions.remove::<OnUpgrade>());
@@ -61,6 +80,7 @@ impl Ask {
             upgrade: upgrade.map(|(protocol, connection)| (connection, protocol)),
             version,
             detach_keys,
+            on_detach,
         }
     }
 }
@@ -106,7 +126,7 @@ pub(crate) fn answer_first(
     let Some((connection, protocol)) = ask.upgrade else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let keys = tty.then_some(ask.detach_keys);
+    let keys = tty.then_some((ask.detach_keys, ask.on_detach));
     tokio::spawn(async move {
         let result = match connection.await {
             Ok(upgraded) => pump(upgraded, attaching, tty, keys, closing).await,
@@ -135,10 +155,10 @@ pub(crate) fn switching(protocol: HeaderValue, tty: bool, version: ApiVersion) -
     response
 }
 
-/// Takes the socket out of a connection, and what was read of it already.
-pub(crate) fn take(upgraded: Upgraded) -> io::Result<(UnixStream, Bytes)> {
-    let parts = downcast::<TokioIo<UnixStream>>(upgraded)
-        .map_err(|_foreign| io::Error::other("the connection is not a unix socket"))?;
+/// Takes the connection back from HTTP, and what was read of it already.
+pub(crate) fn take(upgraded: Upgraded) -> io::Result<(Connection, Bytes)> {
+    let parts = downcast::<TokioIo<Connection>>(upgraded)
+        .map_err(|_foreign| io::Error::other("the connection carries several requests"))?;
     Ok((parts.io.into_inner(), parts.read_buf))
 }
 
@@ -147,10 +167,11 @@ async fn pump(
     upgraded: Upgraded,
     attaching: impl Future<Output = Result<Option<Attachment>, String>>,
     tty: bool,
-    keys: Option<DetachKeys>,
+    keys: Option<(DetachKeys, OnDetach)>,
     closing: Closing,
 ) -> io::Result<()> {
     let (client, early) = take(upgraded)?;
+    let (keys, on_detach) = keys.unzip();
     let hang_up = HangUp::new(&client)?;
     let (from_client, mut to_client) = client.into_split();
     let work = async {
@@ -185,7 +206,11 @@ async fn pump(
                     settled.wait().await;
                 }
             }
-            () = feed(early, from_client, to_container, keys) => {}
+            () = feed(early, from_client, to_container, keys) => {
+                if let Some(on_detach) = on_detach {
+                    on_detach.call();
+                }
+            }
         }
         to_client.shutdown().await
     };
@@ -200,28 +225,31 @@ async fn pump(
 ///
 /// docker-py reads the head through a buffer and then goes on below the buffer: output that comes
 /// in the same read as the head is lost to it. Dockerd is so slow that it never happens.
-async fn head_read(to_client: &OwnedWriteHalf) {
-    for _ in 0..HEAD_TRIES {
-        // a socket that cannot tell is not waited for
-        if sys::socket::is_drained(to_client.as_ref()).unwrap_or(true) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+async fn head_read(to_client: &ToClient) {
+    to_client.read_by_client().await;
 }
 
 /// Writes a message of the engine into the stream.
-async fn tell(to_client: &mut OwnedWriteHalf, tty: bool, message: &str) -> io::Result<()> {
-    let text = format!("{message}\r\n");
-    if !tty {
-        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-        let header = stdcopy::header(stdcopy::Stream::Stdout, length);
-        to_client.write_all(&header).await?;
-    }
-    to_client.write_all(text.as_bytes()).await
+async fn tell(to_client: &mut ToClient, tty: bool, message: &str) -> io::Result<()> {
+    to_client.write_all(&told(tty, message)).await
 }
 
-async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Result<()> {
+/// A message of the engine as a stream carries it.
+fn told(tty: bool, message: &str) -> Vec<u8> {
+    let text = format!("{message}\r\n");
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let header = stdcopy::header(stdcopy::Stream::Stdout, length);
+    let header = if tty { &[][..] } else { &header[..] };
+    [header, text.as_bytes()].concat()
+}
+
+/// The answer that is a message of the engine alone, in a stream of the container's output.
+pub(crate) fn message(tty: bool, message: &str) -> Response {
+    let told = Ok::<_, BodyError>(Bytes::from(told(tty, message)));
+    body::stream(RAW, stream::iter([told]))
+}
+
+async fn replay(mut past: LogReader, to_client: &mut ToClient) -> io::Result<()> {
     while let Some(chunk) = past.next().await.map_err(io::Error::other)? {
         to_client.write_all(&chunk).await?;
     }
@@ -229,7 +257,7 @@ async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Resu
 }
 
 /// Passes bytes on as they are, to their end.
-pub(crate) async fn copy(from: OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
+pub(crate) async fn copy(from: OwnedReadHalf, to: &mut ToClient) -> io::Result<()> {
     let mut from = BufReader::with_capacity(BUFFER, from);
     tokio::io::copy_buf(&mut from, to).await.map(drop)
 }
@@ -240,7 +268,7 @@ pub(crate) async fn copy(from: OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Re
 /// container's side is no reason to stop either: its last words are still to be read.
 pub(crate) async fn feed(
     early: Bytes,
-    mut from: OwnedReadHalf,
+    mut from: FromClient,
     mut to: OwnedWriteHalf,
     mut keys: Option<DetachKeys>,
 ) {
@@ -349,7 +377,7 @@ mod tests {
     async fn feeding_passes_the_end_on() {
         let (client, theirs) = UnixStream::pair().unwrap();
         let (container, mut process) = UnixStream::pair().unwrap();
-        let (from_client, _to_client) = theirs.into_split();
+        let (from_client, _to_client) = Connection::Unix(theirs).into_split();
         let (_from_container, to_container) = container.into_split();
         let early = Bytes::from("early ");
         let task = tokio::spawn(feed(early, from_client, to_container, None));
@@ -367,7 +395,7 @@ mod tests {
     async fn detaching_ends_the_feed() {
         let (mut client, theirs) = UnixStream::pair().unwrap();
         let (container, mut process) = UnixStream::pair().unwrap();
-        let (from_client, _to_client) = theirs.into_split();
+        let (from_client, _to_client) = Connection::Unix(theirs).into_split();
         let (_from_container, to_container) = container.into_split();
         let keys = Some(DetachKeys::parse("").unwrap());
         client.write_all(b"ls\x10\x11no").await.unwrap();

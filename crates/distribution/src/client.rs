@@ -139,6 +139,11 @@ impl Client {
         Ok(ping)
     }
 
+    /// The addresses at which a registry may be.
+    pub(crate) fn bases(&self, domain: &str) -> Result<Vec<Base>, RegistryError> {
+        self.shared.insecure.bases(domain)
+    }
+
     /// Forgets what a registry said, because it does not hold any more.
     pub(crate) fn forget(&self, domain: &str) {
         self.with_registry(domain, |registry| registry.ping = None);

@@ -64,7 +64,7 @@ impl InsecureHosts {
     /// The base addresses at which a registry may be, in the order in which they are tried.
     pub(crate) fn bases(&self, domain: &str) -> Result<Vec<Base>, RegistryError> {
         let authority = match domain {
-            DEFAULT_DOMAIN | "index.docker.io" => DOCKER_HUB_HOST,
+            DEFAULT_DOMAIN => DOCKER_HUB_HOST,
             other => other,
         };
         let invalid = || RegistryError::RegistryName {

@@ -9,6 +9,8 @@ use std::sync::Mutex;
 use api::event::Message;
 use tokio::sync::broadcast;
 
+use crate::metrics::EventCounts;
+
 /// Events kept for replay, and the most that a slow subscriber can be behind; Docker keeps 256.
 const KEPT: usize = 1024;
 
@@ -17,6 +19,7 @@ const KEPT: usize = 1024;
 pub(crate) struct Events {
     sender: broadcast::Sender<Message>,
     history: Mutex<VecDeque<Message>>,
+    pub(crate) counts: EventCounts,
 }
 
 /// What a subscriber gets: what was, and what will be.
@@ -33,10 +36,12 @@ impl Events {
         Self {
             sender: broadcast::channel(KEPT).0,
             history: Mutex::default(),
+            counts: EventCounts::default(),
         }
     }
 
     pub(crate) fn publish(&self, message: Message) {
+        self.counts.note(&message.kind, &message.action);
         let mut history = self
             .history
             .lock()

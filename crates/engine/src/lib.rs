@@ -15,7 +15,10 @@ mod engine;
 mod error;
 mod event;
 mod filter;
+mod glob;
 mod image;
+mod live;
+pub mod metrics;
 mod names;
 mod network;
 mod notice;
@@ -28,8 +31,10 @@ mod volume;
 mod warm;
 
 pub use config::Config;
-pub use container::{Attachment, LogReader, Outgoing, Run, Settled, Waiter};
+pub use container::{Attachment, LogReader, Outgoing, Run, Sampler, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
-pub use image::{ImportRequest, ProgressSender};
+pub use image::{
+    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+};

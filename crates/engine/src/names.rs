@@ -68,9 +68,14 @@ pub(crate) fn check(name: &str) -> Result<()> {
     if first && rest && name.len() >= 2 {
         return Ok(());
     }
-    Err(Error::invalid(format!(
+    Err(invalid(name))
+}
+
+/// The refusal of a name, as the client wrote it.
+pub(crate) fn invalid(name: &str) -> Error {
+    Error::invalid(format!(
         "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    ))
 }
 
 /// Draws a name that `taken` does not know.

@@ -76,8 +76,18 @@ impl Engine {
             .publish(message("network", action, net.id(), attributes));
     }
 
+    /// Tells that all unused objects of a kind were removed, and how many bytes they took.
+    pub(crate) fn prune_event(&self, kind: &str, reclaimed: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+        self.events.publish(message(kind, "prune", "", attributes));
+    }
+
     /// Tells that the engine put something back that others had taken away.
     pub(crate) fn restored_event(&self, what: &str, object: &str) {
+        match what {
+            "rules" => self.metrics.repaired_rules.add(1),
+            _ => self.metrics.repaired_bridges.add(1),
+        }
         let attributes = BTreeMap::from([
             ("name".to_owned(), object.to_owned()),
             ("what".to_owned(), what.to_owned()),

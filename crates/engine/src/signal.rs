@@ -47,10 +47,13 @@ const NAMES: [(&str, i32); 37] = [
 pub(crate) fn parse(text: &str) -> Result<i32> {
     let error = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
-            Ok(number)
-        } else {
-            Err(error())
+        return match number {
+            // the two between are the C library's own (nptl(7))
+            1..=31 | 34..=64 => Ok(number),
+            ..=0 => Err(error()),
+            _ => Err(Error::invalid(format!(
+                "the linux daemon does not support signal {number}"
+            ))),
         };
     }
     let upper = text.to_ascii_uppercase();
@@ -74,6 +77,12 @@ pub(crate) fn parse(text: &str) -> Result<i32> {
     }
 }
 
+/// A signal's name, as `SIGTERM`, or its number where it has none.
+pub(crate) fn name(number: i32) -> String {
+    let named = NAMES.iter().find(|(_, n)| *n == number);
+    named.map_or_else(|| number.to_string(), |(name, _)| format!("SIG{name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +98,8 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for text in ["0", "65", "NOPE", "", "RTMAX+1", "-1"] {
+        assert_eq!((name(15).as_str(), name(35).as_str()), ("SIGTERM", "35"));
+        for text in ["0", "32", "65", "NOPE", "", "RTMAX+1", "-1", "RTMIN+3x"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -10,6 +10,7 @@ use api::system::{
 };
 use jiff::Timestamp;
 
+use crate::config::Config;
 use crate::container::Status;
 use crate::db::{Db, Table};
 use crate::engine::Engine;
@@ -90,6 +91,7 @@ impl Engine {
     /// # Errors
     /// When the cgroup hierarchies cannot be read.
     pub fn info(&self) -> Result<Info> {
+        let settings = self.settings();
         let containers = self.containers.all();
         let count = |test: &dyn Fn(Status) -> bool| {
             i64::try_from(containers.iter().filter(|c| test(c.status())).count())
@@ -127,7 +129,7 @@ impl Engine {
             n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
                 .unwrap_or(0),
             system_time: Timestamp::now().to_string(),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: settings.log_driver.clone(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if cgroup_v2() { "2" } else { "1" }.to_owned(),
             kernel_version: uname(rustix::system::Uname::release),
@@ -136,16 +138,16 @@ impl Engine {
             os_type: "linux".to_owned(),
             architecture: uname(rustix::system::Uname::machine),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
-            registry_config: Some(self.registry_config()),
+            registry_config: Some(registry_config(&settings)),
             n_cpu: i64::try_from(processors()).unwrap_or(1),
             mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into()))
                 .unwrap_or(i64::MAX),
             docker_root_dir: self.config.root.to_string_lossy().into_owned(),
-            http_proxy: proxy("HTTP_PROXY"),
-            https_proxy: proxy("HTTPS_PROXY"),
-            no_proxy: proxy("NO_PROXY"),
+            http_proxy: proxy(settings.http_proxy.as_deref(), "HTTP_PROXY"),
+            https_proxy: proxy(settings.https_proxy.as_deref(), "HTTPS_PROXY"),
+            no_proxy: proxy(settings.no_proxy.as_deref(), "NO_PROXY"),
             name: uname(rustix::system::Uname::nodename),
-            labels: Some(Vec::new()),
+            labels: Some(settings.labels.clone()),
             server_version: VERSION.to_owned(),
             runtimes: Some(BTreeMap::from([(
                 "runc".to_owned(),
@@ -169,24 +171,10 @@ impl Engine {
                 id: VERSION.to_owned(),
                 ..Commit::default()
             },
-            security_options: Some(vec!["name=seccomp,profile=builtin".to_owned()]),
+            security_options: Some(security_options(&settings)),
             cdi_spec_dirs: Some(Vec::new()),
             ..Info::default()
         })
-    }
-
-    fn registry_config(&self) -> RegistryConfig {
-        let index = api::system::IndexInfo {
-            mirrors: Some(Vec::new()),
-            name: "docker.io".to_owned(),
-            official: true,
-            secure: true,
-        };
-        RegistryConfig {
-            insecure_registry_cidrs: Some(vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()]),
-            index_configs: Some(BTreeMap::from([("docker.io".to_owned(), index)])),
-            mirrors: Some(Vec::new()),
-        }
     }
 
     fn backing_file_system(&self) -> String {
@@ -240,7 +228,7 @@ impl Engine {
         let address = Some(auth.server_address.as_str()).filter(|a| !a.is_empty());
         let registry = address.unwrap_or("https://index.docker.io/v1/");
         match self
-            .client
+            .registries()
             .login(registry, &crate::image::credentials(auth))
             .await
         {
@@ -267,7 +255,7 @@ fn plugins() -> PluginsInfo {
         volume: list(&["local"]),
         network: list(&["bridge", "host", "null"]),
         authorization: None,
-        log: list(&["json-file", "none"]),
+        log: list(&crate::container::logs::options::DRIVERS),
     }
 }
 
@@ -281,10 +269,55 @@ fn read_flag(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
-fn proxy(name: &str) -> String {
-    let value = std::env::var(name)
-        .or_else(|_| std::env::var(name.to_ascii_lowercase()))
-        .unwrap_or_default();
+/// What protects containers that do not say.
+fn security_options(settings: &Config) -> Vec<String> {
+    let profile = match settings.seccomp_profile.as_deref() {
+        None => "builtin",
+        Some("unconfined") => "unconfined",
+        Some(_) => "custom",
+    };
+    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if settings.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    options
+}
+
+/// Docker Hub with its mirrors, and the registries that may do without TLS.
+fn registry_config(settings: &Config) -> RegistryConfig {
+    let index = |name: &str, mirrors: Vec<String>, official| api::system::IndexInfo {
+        mirrors: Some(mirrors),
+        name: name.to_owned(),
+        official,
+        secure: official,
+    };
+    let mirrors = settings.registry_mirrors.clone();
+    let hub = index("docker.io", mirrors.clone(), true);
+    let mut indexes = BTreeMap::from([("docker.io".to_owned(), hub)]);
+    let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    for name in &settings.insecure_registries {
+        if name.parse::<network::Subnet>().is_ok() {
+            networks.push(name.clone());
+        } else {
+            indexes.insert(name.clone(), index(name, Vec::new(), false));
+        }
+    }
+    RegistryConfig {
+        insecure_registry_cidrs: Some(networks),
+        index_configs: Some(indexes),
+        mirrors: Some(mirrors),
+    }
+}
+
+fn proxy(set: Option<&str>, name: &str) -> String {
+    let value = set.map_or_else(
+        || {
+            std::env::var(name)
+                .or_else(|_| std::env::var(name.to_ascii_lowercase()))
+                .unwrap_or_default()
+        },
+        str::to_owned,
+    );
     // user and password of a proxy are nobody's business
     match value
         .split_once("://")

@@ -54,6 +54,10 @@ impl Volumes {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.read().len()
+    }
+
     /// Whether nobody has named the volume.
     pub(crate) fn is_anonymous(&self, name: &str) -> bool {
         self.read()

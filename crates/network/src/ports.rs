@@ -148,6 +148,7 @@ impl PortLease {
                     socket,
                     protocol: mapping.protocol,
                     bound: mapping.host_ip,
+                    port: mapping.host_port,
                     container: mapping.container,
                 })
             })
@@ -157,6 +158,27 @@ impl PortLease {
             self.relay = Some(relay.map_err(PortError::Relay)?);
         }
         Ok(())
+    }
+}
+
+impl PortLease {
+    /// Gives back the ports of which `stays` is not true; the others are held and served on.
+    pub fn retain(&mut self, stays: impl Fn(&PortMapping) -> bool) {
+        if let Some(relay) = &self.relay {
+            relay.retain(|listener| self.mappings.iter().any(|m| stays(m) && listener.is_for(m)));
+        }
+        let mut table = lock(&self.table);
+        let all = std::mem::take(&mut self.mappings).into_iter();
+        for (mapping, socket) in all.zip(std::mem::take(&mut self.held)) {
+            if stays(&mapping) {
+                self.mappings.push(mapping);
+                self.held.push(socket);
+            } else {
+                // as in `drop`: first the socket, then the place in the table
+                drop(socket);
+                table.release(&mapping);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod pipes;
 mod tcp;
 mod udp;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::ports::Protocol;
+use crate::ports::{PortMapping, Protocol};
 use tcp::Connections;
 use udp::Sessions;
 
@@ -49,6 +50,8 @@ pub(crate) struct Listener {
     pub(crate) protocol: Protocol,
     /// The host's address that it is bound to.
     pub(crate) bound: IpAddr,
+    /// The host's port.
+    pub(crate) port: u16,
     /// Where its traffic is to go.
     pub(crate) container: SocketAddr,
 }
@@ -62,7 +65,7 @@ pub(crate) struct Relay {
 
 /// Shared with the task, which must not keep a port taken after the relay is dropped.
 #[derive(Debug)]
-struct Listeners(Mutex<Vec<Listener>>);
+struct Listeners(Mutex<BTreeMap<u64, Listener>>);
 
 struct Worker {
     listeners: Arc<Listeners>,
@@ -78,9 +81,10 @@ impl Relay {
         limits: &Limits,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (listener, id) in listeners.iter().zip(0..) {
+        let listeners: BTreeMap<u64, Listener> = (0..).zip(listeners).collect();
+        for (id, listener) in &listeners {
             listener.open()?;
-            watch(epoll.as_fd(), &listener.socket, id)?;
+            watch(epoll.as_fd(), &listener.socket, *id)?;
         }
         let listeners = Arc::new(Listeners(Mutex::new(listeners)));
         let worker = Worker {
@@ -98,6 +102,12 @@ impl Relay {
         let task = runtime.spawn(worker.run(epoll));
         Ok(Self { listeners, task })
     }
+
+    /// Closes the sockets of which `stays` is not true; what comes through the others goes on.
+    pub(crate) fn retain(&self, stays: impl Fn(&Listener) -> bool) {
+        // a socket leaves the epoll when it is closed (epoll(7), "Questions and answers")
+        self.listeners.lock().retain(|_, listener| stays(listener));
+    }
 }
 
 impl Drop for Relay {
@@ -108,6 +118,12 @@ impl Drop for Relay {
 }
 
 impl Listener {
+    /// Tells whether it is the socket of a mapping.
+    pub(crate) fn is_for(&self, mapping: &PortMapping) -> bool {
+        (self.protocol, self.bound, self.port)
+            == (mapping.protocol, mapping.host_ip, mapping.host_port)
+    }
+
     /// Turns a socket that only holds its port into one that serves it.
     fn open(&self) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&self.socket, true)?;
@@ -124,7 +140,7 @@ impl Listener {
 
 impl Listeners {
     /// Never held while a task waits, so whoever drops the relay gets it at once.
-    fn lock(&self) -> MutexGuard<'_, Vec<Listener>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Listener>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -162,7 +178,7 @@ impl Worker {
         let listeners = self.listeners.lock();
         for event in &events {
             let id = event.data.u64();
-            match usize::try_from(id).ok().and_then(|id| listeners.get(id)) {
+            match listeners.get(&id) {
                 Some(listener) if listener.protocol == Protocol::Udp => {
                     self.sessions.forward(epoll, id, listener);
                 }

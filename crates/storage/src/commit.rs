@@ -1,13 +1,11 @@
 //! What a container has changed as a layer of an image: its blob, and the same unpacked.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use crate::archive::TreeError;
 use crate::diff::{self, DiffError, Trees};
-use crate::{ApplyOptions, BlobWriter, ContentError, LayerError, StagedLayer, Store};
+use crate::files::TreeError;
+use crate::{ApplyOptions, BlobWriter, ContentError, LayerError, StagedLayer, Store, gzip};
 
-/// How hard the blob is packed: deflate's cheap levels give most of what there is to gain.
-const LEVEL: u32 = 3;
 /// Bytes that are handed on at once.
 const PIECE: usize = 256 * 1024;
 
@@ -23,11 +21,11 @@ pub enum CommitError {
     /// The blob cannot be stored.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// The layer cannot be packed.
+    /// The layer cannot be handed on or packed.
     #[error("{0} the layer")]
     Pack(&'static str, #[source] io::Error),
-    /// The thread that writes the layer ended without a result.
-    #[error("the writing of the layer broke off")]
+    /// A thread ended without a result.
+    #[error("the making of the layer broke off")]
     Broken,
 }
 
@@ -57,51 +55,55 @@ impl Store {
     ///
     /// A file that cannot be read or be part of a layer, or a disk that fails.
     pub fn commit_layer(&self, trees: Trees) -> Result<CommittedLayer, CommitError> {
-        let writer = self.content().writer(None)?;
-        let (reader, pipe) = io::pipe().map_err(|error| CommitError::Pack("pass", error))?;
+        let pipe = || io::pipe().map_err(|error| CommitError::Pack("hand on", error));
+        let mut blob = self.content().writer(None)?;
+        let (plain, to_unpack) = pipe()?;
+        let (to_pack, packing) = pipe()?;
         std::thread::scope(|scope| {
-            let packer = scope.spawn(move || pack(trees, writer, pipe));
-            let staged = self.apply_plain(reader);
-            let packed = packer.join().map_err(|_| CommitError::Broken)?;
-            match (packed, staged) {
-                (Ok(blob), Ok(staged)) => Ok(CommittedLayer { blob, staged }),
-                // Each of the two ends when the other one does: what matters is which was first.
-                (Err(error), Err(staged)) if error.is_of_the_output() => Err(staged),
-                (Err(error), _) | (_, Err(error)) => Err(error),
+            let writer = scope.spawn(move || write(trees, to_unpack, packing));
+            let packer = scope.spawn(move || {
+                let packed = gzip::pack(to_pack, &mut blob);
+                let failed = |error| CommitError::Pack("pack", error);
+                packed.map(|()| blob).map_err(failed)
+            });
+            let staged = self.layers().apply(plain, &ApplyOptions::default());
+            let written = writer.join().map_err(|_| CommitError::Broken)?;
+            let blob = packer.join().map_err(|_| CommitError::Broken)?;
+            match written {
+                // Who does not take it says why.
+                Err(error) if error.is_of_the_output() => {
+                    staged?;
+                    blob?;
+                    Err(error)
+                }
+                Err(error) => Err(error),
+                Ok(()) => Ok(CommittedLayer {
+                    staged: staged?,
+                    blob: blob?,
+                }),
             }
         })
     }
-
-    fn apply_plain(&self, reader: impl Read + Send) -> Result<StagedLayer, CommitError> {
-        Ok(self.layers().apply(reader, &ApplyOptions::default())?)
-    }
 }
 
-/// Writes the layer to the blob and to whoever unpacks it.
-fn pack(trees: Trees, writer: BlobWriter, pipe: impl Write) -> Result<BlobWriter, CommitError> {
-    let fail = |step| move |error| CommitError::Pack(step, error);
-    let packed = flate2::write::GzEncoder::new(writer, flate2::Compression::new(LEVEL));
-    let mut both = io::BufWriter::with_capacity(PIECE, Both { packed, pipe });
+/// Writes the layer to both who take it.
+fn write(trees: Trees, first: impl Write, second: impl Write) -> Result<(), CommitError> {
+    let mut both = io::BufWriter::with_capacity(PIECE, Both(first, second));
     diff::write_layer(trees, &mut both)?;
-    let Both { packed, .. } = both
-        .into_inner()
-        .map_err(|error| fail("write")(error.into_error()))?;
-    packed.finish().map_err(fail("pack"))
+    both.flush()
+        .map_err(|error| CommitError::Pack("hand on", error))
 }
 
-struct Both<A, B> {
-    packed: A,
-    pipe: B,
-}
+struct Both<A, B>(A, B);
 
 impl<A: Write, B: Write> Write for Both<A, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.pipe.write_all(bytes)?;
-        self.packed.write_all(bytes)?;
+        self.0.write_all(bytes)?;
+        self.1.write_all(bytes)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.pipe.flush()
+        Ok(())
     }
 }

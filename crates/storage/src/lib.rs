@@ -4,12 +4,13 @@
 //! [`Store`]; its parts are cheap to clone and safe to use from several threads:
 //!
 //! - [`content`]: blobs by digest, an OCI image layout that other tools can read;
+//! - [`archive`] and [`gzip`]: archives of images as they come, and layers packed for a registry;
 //! - [`layers`]: one unpacked folder a layer, made visible by one rename;
 //! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
 //! - [`container`]: the writable layer of containers;
 //! - [`view`]: the whole tree of a container, running or not, by fd;
-//! - [`archive`]: files of such a tree as a tar stream, and back;
+//! - [`files`]: files of such a tree as a tar stream, and back;
 //! - [`diff`]: what a container has changed, as a list and as a layer;
 //! - [`volume`] and [`copy_up`]: named volumes and their first content.
 //!
@@ -23,7 +24,9 @@ pub mod container;
 pub mod content;
 pub mod copy_up;
 pub mod diff;
+pub mod files;
 mod fsutil;
+pub mod gzip;
 pub mod import;
 pub mod layers;
 pub mod overlay;
@@ -34,7 +37,7 @@ pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
-pub use content::{BlobStore, BlobWriter, ContentError};
+pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
 pub use fsutil::usage::Usage;
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};

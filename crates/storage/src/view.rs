@@ -21,8 +21,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use sys::mount::{Depth, MountChange};
 use sys::tree::Leaf;
 
-use crate::archive::Identity;
 use crate::container::ContainerDir;
+use crate::files::Identity;
 use crate::overlay::ViewError;
 
 /// What a view is for.

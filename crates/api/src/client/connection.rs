@@ -1,7 +1,8 @@
 //! Connections that are kept for the next request.
 
 use super::body::Body;
-use super::endpoint::{Endpoint, Transport};
+use super::endpoint::Endpoint;
+use super::transport::Transport;
 use super::error::ClientError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -74,7 +75,7 @@ impl Pool {
     pub(super) async fn open(&self) -> Result<Sender, ClientError> {
         let transport: Transport =
             self.endpoint
-                .open()
+                .dial()
                 .await
                 .map_err(|source| ClientError::Connect {
                     endpoint: self.endpoint.to_string(),

@@ -2,6 +2,7 @@
 
 use super::{container_path, each};
 use crate::args::{Call, Flag, Operands, Verb};
+use crate::output::complain;
 
 /// How a container is ended, by `stop` as by `restart`.
 pub(super) const FLAGS: &[Flag] = &[
@@ -44,11 +45,15 @@ pub(super) async fn end_each(call: &Call, action: &'static str) -> anyhow::Resul
         let (signal, timeout) = (signal.clone(), timeout.clone());
         async move {
             let request = client.post(&container_path(&name, action));
-            request
+            let answer = request
                 .query_opt("signal", signal)
                 .query_opt("t", timeout)
-                .run()
+                .send()
                 .await?;
+            if let Some(hint) = answer.header(api::HINT_HEADER) {
+                complain(format!("Note: {hint}"));
+            }
+            answer.bytes().await?;
             Ok(name)
         }
     })

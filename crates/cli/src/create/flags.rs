@@ -262,7 +262,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::one(
         "restart",
         "string",
-        "Restart policy to apply when a container exits (default \"no\")",
+        "Restart policy to apply when a container exits (default \"no\"): also on-unhealthy[:max], for one whose health check fails",
     ),
     Flag::switch(
         "rm",

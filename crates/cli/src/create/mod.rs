@@ -14,6 +14,7 @@ mod volume;
 pub(crate) use env::{from_flags as environment, labels, map};
 pub(crate) use limits::{changeable, restart_policy};
 pub(crate) use network::{driver_option, link};
+pub(crate) use ports::published;
 
 use crate::args::Call;
 use crate::failure::Failure;

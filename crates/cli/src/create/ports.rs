@@ -33,6 +33,11 @@ pub(super) fn read(call: &Call) -> Result<Ports, Failure> {
     Ok(ports)
 }
 
+/// The ports of `--publish` alone, as `update` takes them.
+pub(crate) fn published(call: &Call) -> Result<PortMap, Failure> {
+    Ok(read(call)?.bindings)
+}
+
 /// `target=80,published=8080,protocol=udp` in the short form.
 fn long_form(text: &str) -> Result<String, String> {
     let (mut target, mut published, mut protocol) =

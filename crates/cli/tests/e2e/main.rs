@@ -22,6 +22,8 @@ mod crash;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod docker_cli;
+#[cfg(test)]
 mod docker_py;
 #[cfg(test)]
 mod failed_start;
@@ -31,6 +33,8 @@ mod firewall;
 mod flags;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -55,6 +59,9 @@ mod publish;
 mod pull;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod testcontainers;
+mod update_ports;
 #[cfg(test)]
 mod volumes;
 

@@ -1,6 +1,8 @@
 //! Containers.
 
-use api::container::{CreateRequest, UpdateRequest};
+use std::sync::Arc;
+
+use api::container::{Config, CreateRequest, UpdateRequest};
 use api::query::{
     Attach, ContainerCreate, ContainerList, ContainerRemove, Logs, Query, Resize, Stop,
     WaitCondition,
@@ -11,16 +13,17 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::{Shared, given, to_the_end};
 use crate::body::{self, BodyError, JSON, empty, json};
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
-use crate::hijack::{self, Ask};
+use crate::hijack::{self, Ask, OnDetach};
 use crate::request::{Json, Params, SomeJson};
 use crate::version::ApiVersion;
+use crate::websocket::Offer;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -42,6 +45,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/containers/{id}/top", get(top))
         .route("/containers/{id}/logs", get(logs))
         .route("/containers/{id}/attach", post(attach))
+        .route("/containers/{id}/attach/ws", get(attach_by_websocket))
         .route("/containers/{id}/stats", get(super::stats::stats))
 }
 
@@ -56,7 +60,7 @@ async fn create(
     Params(query): Params,
     SomeJson(request): SomeJson<CreateRequest>,
 ) -> Reply {
-    if request == CreateRequest::default() {
+    if request.config == Config::default() {
         let why = "config cannot be empty in order to create a container";
         return Err(ApiError::invalid(why));
     }
@@ -97,7 +101,16 @@ async fn inspect(
     Ok(json(StatusCode::OK, &found.await?))
 }
 
-async fn start(State(shared): State<Shared>, Path(id): Path<String>, request: Request) -> Reply {
+async fn start(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Params(query): Params,
+    request: Request,
+) -> Reply {
+    if !query.get("checkpoint").is_empty() {
+        let why = "checkpoint is only supported in experimental mode";
+        return Err(ApiError::invalid(why));
+    }
     let length = request.body().size_hint().exact();
     // like dockerd: `null` and `{}` with some white space are let through
     if length.is_none_or(|length| length > 7) {
@@ -115,8 +128,8 @@ async fn stop(
     Params(query): Params,
 ) -> Reply {
     let options = Stop::from_query(&query)?;
-    to_the_end(async move { shared.engine.container_stop(&id, &options).await }).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    let hint = to_the_end(async move { shared.engine.container_stop(&id, &options).await });
+    Ok(with_hint(hint.await?))
 }
 
 async fn restart(
@@ -125,8 +138,19 @@ async fn restart(
     Params(query): Params,
 ) -> Reply {
     let options = Stop::from_query(&query)?;
-    to_the_end(async move { shared.engine.container_restart(&id, &options).await }).await?;
-    Ok(empty(StatusCode::NO_CONTENT))
+    let hint = to_the_end(async move { shared.engine.container_restart(&id, &options).await });
+    Ok(with_hint(hint.await?))
+}
+
+/// An answer without a body, and a word for people in a header that other clients do not look for.
+fn with_hint(hint: Option<String>) -> Response {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    if let Some(value) = hint.and_then(|hint| HeaderValue::try_from(hint).ok()) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(api::HINT_HEADER), value);
+    }
+    response
 }
 
 async fn kill(
@@ -215,7 +239,7 @@ async fn logs(
 ) -> Reply {
     let reader = shared
         .engine
-        .container_logs(&id, Logs::from_query(&query)?)?;
+        .container_logs(&id, &Logs::from_query(&query)?)?;
     let content_type = hijack::content_type(reader.tty, version);
     Ok(body::stream(
         content_type,
@@ -232,9 +256,47 @@ async fn attach(
     let (mut parts, _) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let mut wanted = Attach::from_query(&query);
-    let ask = Ask::new(&mut parts, version, DetachKeys::parse(&wanted.detach_keys)?);
+    let keys = detach_keys(&wanted)?;
+    let on_detach = tell_detached(&shared, &id);
+    let ask = Ask::new(&mut parts, version, keys, on_detach);
     // without the connection there is no way for input
     wanted.stdin &= ask.upgrade.is_some();
     let attachment = shared.engine.container_attach(&id, &wanted).await?;
     Ok(hijack::answer(ask, attachment, shared.closing))
+}
+
+async fn attach_by_websocket(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Extension(version): Extension<ApiVersion>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (mut parts, _) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    let mut wanted = Attach::from_query(&query);
+    if version < ApiVersion::one(42) {
+        (wanted.stdin, wanted.stdout, wanted.stderr) = (true, true, true);
+    }
+    let keys = detach_keys(&wanted)?;
+    let offer = Offer::new(&mut parts, version).or_else(|refusal| {
+        // which container is asked for is the first question
+        shared
+            .engine
+            .container_wait(&id, WaitCondition::NotRunning)?;
+        Err(refusal)
+    })?;
+    let on_detach = tell_detached(&shared, &id);
+    let attachment = shared.engine.container_attach(&id, &wanted).await?;
+    Ok(offer.take(attachment, keys, on_detach, shared.closing))
+}
+
+fn detach_keys(wanted: &Attach) -> Result<DetachKeys, ApiError> {
+    let keys = &wanted.detach_keys;
+    DetachKeys::parse(keys)
+        .map_err(|_| ApiError::invalid(format!("Invalid detach keys ({keys}) provided")))
+}
+
+fn tell_detached(shared: &Shared, id: &str) -> OnDetach {
+    let (engine, id) = (Arc::clone(&shared.engine), id.to_owned());
+    OnDetach::new(move || engine.container_detached(&id))
 }

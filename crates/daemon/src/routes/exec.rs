@@ -1,17 +1,20 @@
 //! Further processes in running containers.
 
+use std::sync::Arc;
+
 use api::exec::{CreateRequest, StartRequest};
 use api::query::Resize;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
+use hyper::upgrade::OnUpgrade;
 
 use super::{Shared, to_the_end};
 use crate::body::{empty, json};
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
-use crate::hijack::{self, Ask};
+use crate::hijack::{self, Ask, OnDetach};
 use crate::request::{Json, Params};
 use crate::version::ApiVersion;
 
@@ -28,7 +31,9 @@ async fn create(
     Path(id): Path<String>,
     Json(request): Json<CreateRequest>,
 ) -> Reply {
-    DetachKeys::parse(&request.detach_keys)?;
+    let keys = &request.detach_keys;
+    DetachKeys::parse(keys)
+        .map_err(|_| ApiError::invalid(format!("Invalid escape keys ({keys}) provided")))?;
     let response = shared.engine.exec_create(&id, request).await?;
     Ok(json(StatusCode::CREATED, &response))
 }
@@ -43,21 +48,33 @@ async fn start(
     request: Request,
 ) -> Reply {
     let (mut parts, body) = request.into_parts();
-    let exec = shared.engine.exec_inspect(&id)?;
-    let keys = DetachKeys::parse(&String::from_utf8_lossy(&exec.detach_keys.0))?;
-    let ask = Ask::new(&mut parts, version, keys);
-    let request = Request::from_parts(parts, body);
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    // read before anything is refused: who still sends does not hear
+    let request = Request::from_parts(parts.clone(), body);
     let Json(options) = Json::<StartRequest>::from_request(request, &()).await?;
+    if let Some(upgrade) = upgrade {
+        parts.extensions.insert(upgrade);
+    }
+    let (keys, tty) = shared.engine.exec_terms(&id)?;
+    let on_detach = {
+        let (engine, id) = (Arc::clone(&shared.engine), id.clone());
+        OnDetach::new(move || engine.exec_detached(&id))
+    };
+    let ask = Ask::new(&mut parts, version, DetachKeys::parse(&keys)?, on_detach);
     let detach = options.detach;
     let engine = shared.engine;
     let starting = to_the_end(async move { engine.exec_start(&id, &options).await });
-    if detach || ask.upgrade.is_none() {
-        return match starting.await? {
-            Some(attachment) => Ok(hijack::answer(ask, attachment, shared.closing)),
-            None => Ok(empty(StatusCode::OK)),
-        };
+    if detach {
+        starting.await?;
+        return Ok(empty(StatusCode::OK));
     }
-    let tty = exec.process_config.tty;
+    if ask.upgrade.is_none() {
+        return Ok(match starting.await {
+            Ok(Some(attachment)) => hijack::answer(ask, attachment, shared.closing),
+            Ok(None) => empty(StatusCode::OK),
+            Err(error) => hijack::message(tty, &error.into_message()),
+        });
+    }
     let starting = async move { starting.await.map_err(ApiError::into_message) };
     Ok(hijack::answer_first(ask, tty, starting, shared.closing))
 }
@@ -73,5 +90,8 @@ async fn resize(
 }
 
 async fn inspect(State(shared): State<Shared>, Path(id): Path<String>) -> Reply {
-    Ok(json(StatusCode::OK, &shared.engine.exec_inspect(&id)?))
+    let mut found = shared.engine.exec_inspect(&id)?;
+    let keys = String::from_utf8_lossy(&found.detach_keys.0);
+    found.detach_keys.0 = DetachKeys::bytes(&keys);
+    Ok(json(StatusCode::OK, &found))
 }

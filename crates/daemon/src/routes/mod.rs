@@ -3,8 +3,10 @@
 mod archive;
 mod commit;
 mod containers;
+mod distribution;
 mod exec;
 mod images;
+mod images_transfer;
 mod networks;
 mod run;
 mod stats;
@@ -15,17 +17,38 @@ mod volumes;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::get;
 use engine::Engine;
 use http::StatusCode;
 use tokio::sync::watch;
 
 use crate::error::ApiError;
+use crate::metrics::{self, Requests};
+use crate::seats::Seats;
 
 /// What every route has.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     closing: Closing,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) seats: Arc<Seats>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        closing: Closing,
+        requests: Arc<Requests>,
+        seats: Arc<Seats>,
+    ) -> Self {
+        Self {
+            engine,
+            closing,
+            requests,
+            seats,
+        }
+    }
 }
 
 /// Tells streams that the daemon ends.
@@ -54,8 +77,17 @@ impl Closing {
 }
 
 /// Makes the router of all routes.
-pub(crate) fn router(engine: Arc<Engine>, closing: Closing) -> Router {
-    all().with_state(Shared { engine, closing })
+pub(crate) fn router(shared: Shared) -> Router {
+    let count = axum::middleware::from_fn_with_state(shared.clone(), metrics::count);
+    all().layer(count).with_state(shared)
+}
+
+/// Makes the router of those who collect figures, over which nothing else can be asked.
+pub(crate) fn metrics_router(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .fallback(not_found)
+        .with_state(shared)
 }
 
 fn all() -> Router<Shared> {
@@ -66,10 +98,12 @@ fn all() -> Router<Shared> {
         .merge(commit::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(distribution::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())
         .merge(unsupported::routes())
+        .route("/metrics", get(metrics::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
 }

@@ -2,7 +2,8 @@
 //! the one that Docker gives when the feature is off.
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::body::Bytes;
+use axum::routing::{any, delete, get};
 use http::StatusCode;
 
 use super::Shared;
@@ -22,14 +23,22 @@ pub(super) fn routes() -> Router<Shared> {
         ("/session", "building images"),
         ("/grpc", "building images"),
         ("/plugins/{*rest}", "installing plugins"),
-        ("/distribution/{*rest}", "inspecting images in registries"),
-        ("/containers/{id}/attach/ws", "attaching by websocket"),
-        ("/containers/{id}/checkpoints", "checkpoints"),
-        ("/containers/{id}/checkpoints/{*rest}", "checkpoints"),
     ] {
         router = router.route(path, any(move || refuse(what)));
     }
+    let checkpoints = "/containers/{id}/checkpoints";
     router
+        .route(checkpoints, get(experimental).post(experimental))
+        .route(&format!("{checkpoints}/{{name}}"), delete(experimental))
+}
+
+/// Dockerd's answer while its experimental features are off.
+async fn experimental(_: Bytes) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental \
+         mode in order to enable it.",
+    )
 }
 
 async fn refuse(what: &'static str) -> ApiError {

@@ -1,7 +1,6 @@
 //! Joining a container's streams, before its start or while it runs.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use api::query::{Attach, Logs};
 use shim::{AttachOrder, Reply, Request};
@@ -54,7 +53,7 @@ impl Engine {
             (record.config.tty, record.state.status)
         };
         let past = if options.logs {
-            Some(self.past(&container, tty, options)?)
+            Some(self.past(&container, options)?)
         } else {
             None
         };
@@ -73,6 +72,9 @@ impl Engine {
             (true, Status::Running) => Some(self.attach_running(&container, order).await?),
             (true, _) => Some(attach_early(&container, order)?),
         };
+        if io.is_some() {
+            self.container_event("attach", &container, &[]);
+        }
         Ok(Attachment {
             tty,
             past,
@@ -81,18 +83,20 @@ impl Engine {
         })
     }
 
-    fn past(&self, container: &Arc<Container>, tty: bool, options: &Attach) -> Result<LogReader> {
+    /// Tells that a client has left a container by its detach keys.
+    pub fn container_detached(&self, name: &str) {
+        if let Ok(container) = self.containers.get(name) {
+            self.container_event("detach", &container, &[]);
+        }
+    }
+
+    fn past(&self, container: &Container, options: &Attach) -> Result<LogReader> {
         let lines = Logs {
             stdout: options.stdout,
             stderr: options.stderr,
             ..Logs::default()
         };
-        LogReader::open(
-            &self.log_path(&container.id),
-            tty,
-            lines,
-            container.phase.subscribe(),
-        )
+        self.open_log(container, &lines)
     }
 
     async fn attach_running(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::container::{Config, CreateRequest, CreateResponse};
 use api::host_config::HostConfig;
+use api::network::EndpointSettings;
 use api::query::ContainerRemove;
 use jiff::Timestamp;
 use oci::image::ContainerDefaults;
@@ -55,16 +56,26 @@ impl Engine {
             networking_config,
         } = request;
         let mut host = host_config.unwrap_or_default();
-        let name = name
-            .map(|n| n.trim_start_matches('/'))
-            .filter(|n| !n.is_empty());
-        name.map_or(Ok(()), names::check)?;
+        let name = name.filter(|n| !n.is_empty());
+        if let Some(name) = name {
+            names::check(name.strip_prefix('/').unwrap_or(name))
+                .map_err(|_| names::invalid(name))?;
+        }
+        let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
+        check::network(&config, &host)?;
         let image = self.images.get(&config.image, platform)?;
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
+        crate::live::fill(&self.settings(), &mut host);
+        super::restart::policy_of_label(&config, &mut host)?;
         check::request(&config, &mut host, &mut warnings)?;
+        config.working_dir = cleaned(&config.working_dir);
+        let settings = self.settings();
+        let (driver, options) = (&settings.log_driver, &settings.log_opts);
+        super::logs::settle(&mut host.log_config, driver, options)?;
         check_network_mode(&host)?;
+        self.check_donors(&host)?;
         crate::network::bandwidth::fill(&config, &mut host)?;
         if host.network_mode == "host" && host.port_bindings.as_ref().is_some_and(|p| !p.is_empty())
         {
@@ -74,9 +85,17 @@ impl Engine {
         self.volumes_from(&host, &mut wanted)?;
         let id = names::draw_id()?;
         default_hostname(&mut config, &host, id.short());
-        let endpoints = networking_config
+        let mut endpoints = networking_config
             .and_then(|n| n.endpoints_config)
             .unwrap_or_default();
+        if let Some((network, _)) = endpoints.iter().find(|(_, settings)| settings.is_none()) {
+            return Err(Error::invalid(format!(
+                "invalid config for network {network}: EndpointsConfig is nil"
+            )));
+        }
+        if let Some(warning) = own_mac(&mut config, &host, &mut endpoints)? {
+            warnings.push(warning);
+        }
         let endpoints = self.networks.by_name(&host.network_mode, endpoints);
         self.networks.check_endpoints(&endpoints)?;
         self.check_links(&host)?;
@@ -121,15 +140,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses namespaces of containers that do not exist.
+    fn check_donors(&self, host: &HostConfig) -> Result<()> {
+        for mode in [&host.pid_mode, &host.ipc_mode] {
+            if let Some(name) = mode.strip_prefix("container:") {
+                self.donor(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A container that a new one wants something of; to Docker a missing one is a wrong request.
+    fn donor(&self, name: &str) -> Result<Arc<Container>> {
+        let found = self.containers.get(name);
+        found.map_err(|missing| Error::invalid(missing.message()))
+    }
+
     /// Adds the binds and volumes of other containers (`--volumes-from NAME[:ro|rw]`), unless the
     /// container has a mount of its own there.
     fn volumes_from(&self, host: &HostConfig, wanted: &mut Vec<Wanted>) -> Result<()> {
         for text in host.volumes_from.iter().flatten() {
+            if text.is_empty() {
+                return Err(Error::invalid(
+                    "volumes-from specification cannot be an empty string",
+                ));
+            }
             let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
             if !matches!(mode, "ro" | "rw" | "z" | "Z") {
                 return Err(Error::invalid(format!("invalid mode: {mode}")));
             }
-            let donor = self.containers.get(name)?;
+            let donor = self.donor(name)?;
             let mounts = donor.record().mounts.clone();
             for mut mount in mounts {
                 let taken = wanted
@@ -222,6 +262,56 @@ impl Engine {
     }
 }
 
+/// A path without `.`, `..` and doubled slashes, as Go's `filepath.Clean` writes it.
+fn cleaned(path: &str) -> String {
+    if !path.starts_with('/') {
+        return path.to_owned();
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Moves the container's MAC address to the network that its mode names, where it belongs since
+/// API 1.44; answers the warning about it.
+fn own_mac(
+    config: &mut Config,
+    host: &HostConfig,
+    endpoints: &mut BTreeMap<String, Option<Box<EndpointSettings>>>,
+) -> Result<Option<String>> {
+    let mac = std::mem::take(&mut config.mac_address);
+    if mac.is_empty() {
+        return Ok(None);
+    }
+    let mode = host.network_mode.as_str();
+    if !matches!(mode, "host" | "none") && !mode.starts_with("container:") {
+        let named = if endpoints.contains_key(mode) || mode != "bridge" {
+            mode
+        } else {
+            // the default network has two names
+            let default = endpoints.keys().find(|name| *name == "default");
+            default.map_or(mode, |_| "default")
+        };
+        let endpoint = endpoints.entry(named.to_owned()).or_default();
+        let endpoint = endpoint.get_or_insert_default();
+        if !(endpoint.mac_address.is_empty() || endpoint.mac_address == mac) {
+            return Err(Error::invalid(
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty",
+            ));
+        }
+        endpoint.mac_address = mac;
+    }
+    Ok(Some(
+        "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.".to_owned(),
+    ))
+}
+
 /// Makes a missing bind source as a folder, as `-v` has always done.
 fn make_source(path: &str) -> Result<()> {
     match std::fs::create_dir_all(path) {
@@ -265,10 +355,9 @@ fn merge_image(config: &mut Config, image: Option<&ContainerDefaults>) {
                 .or_default();
         }
     }
-    merge_environment(
-        config.env.get_or_insert_default(),
-        image.env.as_deref().unwrap_or_default(),
-    );
+    if let Some(env) = &image.env {
+        merge_environment(config.env.get_or_insert_default(), env);
+    }
     merge_map(config.labels.get_or_insert_default(), image.labels.as_ref());
     if config.entrypoint.is_none() {
         // an own command keeps the image's entrypoint; an own entrypoint drops the image's command

@@ -11,6 +11,7 @@ use shim::{AttachOrder, ExecOrder, Reply, Request};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use super::asking::not_running;
 use super::{Attachment, Container, Record, Status, lock, spec};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -36,7 +37,7 @@ struct Exec {
 enum Progress {
     Created,
     Running { pid: i32 },
-    Ended { code: i32 },
+    Ended { code: i32, pid: i32 },
 }
 
 /// All execs of an engine. They live no longer than the engine: what runs on after its death is
@@ -74,11 +75,21 @@ impl Execs {
             .values_mut()
             .filter(|e| e.container == *container)
         {
-            if let Progress::Running { .. } | Progress::Created = exec.progress {
-                exec.progress = Progress::Ended { code: 137 };
+            if let Progress::Running { pid } = exec.progress {
+                exec.progress = Progress::Ended { code: 137, pid };
                 exec.unsettled = None;
             }
         }
+        // what was never started cannot be any more
+        table.by_id.retain(|_, exec| {
+            exec.container != *container || !matches!(exec.progress, Progress::Created)
+        });
+    }
+
+    /// Forgets the execs of a container that is removed.
+    pub(super) fn forget(&self, container: &ContainerId) {
+        let mut table = lock(&self.0);
+        table.by_id.retain(|_, exec| exec.container != *container);
     }
 
     fn add(&self, id: String, container: ContainerId, request: CreateRequest) {
@@ -130,15 +141,25 @@ impl Execs {
         lock(&self.0).by_id.get(id).cloned().ok_or_else(missing)
     }
 
-    fn set(&self, id: &str, progress: Progress) {
+    /// Takes note that an exec runs; an end that was told before the start's answer stays.
+    fn runs(&self, id: &str, now: i32) {
         if let Some(exec) = lock(&self.0).by_id.get_mut(id) {
-            // an end that was told before the start's answer stays
-            if !matches!(exec.progress, Progress::Ended { .. }) {
-                exec.progress = progress;
+            match &mut exec.progress {
+                Progress::Ended { pid, .. } => *pid = now,
+                progress => *progress = Progress::Running { pid: now },
             }
-            if let Progress::Ended { .. } = exec.progress {
-                exec.unsettled = None;
-            }
+        }
+    }
+
+    /// Takes note of an exec's end.
+    fn ends(&self, id: &str, code: i32) {
+        if let Some(exec) = lock(&self.0).by_id.get_mut(id) {
+            exec.progress = match exec.progress {
+                Progress::Created => Progress::Ended { code, pid: 0 },
+                Progress::Running { pid } => Progress::Ended { code, pid },
+                ended @ Progress::Ended { .. } => ended,
+            };
+            exec.unsettled = None;
         }
     }
 
@@ -156,10 +177,10 @@ impl Execs {
                 Ok((begun, Settled(receiver)))
             }
             Progress::Running { .. } => Err(Error::conflict(format!(
-                "Error: Exec command {id} is already running"
+                "exec command {id} is already running"
             ))),
             Progress::Ended { .. } => Err(Error::conflict(format!(
-                "Error: Exec command {id} has already run"
+                "exec command {id} has already run"
             ))),
         }
     }
@@ -187,15 +208,15 @@ impl Engine {
     /// # Errors
     /// When the container does not run, no command is given, or it does not know the user.
     pub async fn exec_create(&self, name: &str, request: CreateRequest) -> Result<CreateResponse> {
-        let container = self.containers.get(name)?;
-        running(&container)?;
         if request.cmd.as_ref().is_none_or(|words| words.is_empty()) {
             return Err(Error::invalid("No exec command specified"));
         }
+        let container = self.containers.get(name)?;
+        running(&container, name)?;
         self.check_user(&container, &request).await?;
         let bytes: [u8; 32] = names::random()?;
         let id = oci::Digest::from_sha256(&bytes).hex().to_owned();
-        let action = format!("exec_create: {}", command_line(&request));
+        let action = format!("exec_create: {}", command_line(words_of(&request)));
         self.execs.add(id.clone(), container.id.clone(), request);
         self.container_event(&action, &container, &[("execID", &id)]);
         Ok(CreateResponse { id })
@@ -208,16 +229,18 @@ impl Engine {
     pub async fn exec_start(&self, id: &str, request: &StartRequest) -> Result<Option<Attachment>> {
         let exec = self.execs.get(id)?;
         let container = self.containers.get(exec.container.as_str())?;
-        running(&container)?;
+        if exec.progress == Progress::Created {
+            running(&container, container.id.as_str())?;
+        }
         let (exec, settled) = self.execs.begin(id)?;
         let tty = exec.request.tty;
         let order = self.exec_order(id, &container, &exec.request, request)?;
-        let result = self.exec_run(&container, order).await;
-        match result {
+        // told first: the end is told by another task, which may be quicker
+        let action = format!("exec_start: {}", command_line(words_of(&exec.request)));
+        self.container_event(&action, &container, &[("execID", id)]);
+        match self.exec_run(&container, order).await {
             Ok((pid, stream)) => {
-                self.execs.set(id, Progress::Running { pid });
-                let action = format!("exec_start: {}", command_line(&exec.request));
-                self.container_event(&action, &container, &[("execID", id)]);
+                self.execs.runs(id, pid);
                 Ok((!request.detach).then_some(Attachment {
                     tty,
                     past: None,
@@ -226,10 +249,30 @@ impl Engine {
                 }))
             }
             Err(failure) => {
-                self.execs.set(id, Progress::Ended { code: failure.code });
+                self.execs.ends(id, failure.code);
                 Err(failure.error)
             }
         }
+    }
+
+    /// Tells that a client has left an exec by its detach keys.
+    pub fn exec_detached(&self, id: &str) {
+        let exec = self.execs.get(id);
+        if let Some(container) = exec
+            .ok()
+            .and_then(|exec| self.containers.get(exec.container.as_str()).ok())
+        {
+            self.container_event("exec_detach", &container, &[("execID", id)]);
+        }
+    }
+
+    /// The keys by which clients leave an exec, as its creator wrote them, and whether it has a terminal.
+    ///
+    /// # Errors
+    /// When there is no such exec.
+    pub fn exec_terms(&self, id: &str) -> Result<(String, bool)> {
+        let exec = self.execs.get(id)?;
+        Ok((exec.request.detach_keys, exec.request.tty))
     }
 
     fn exec_order(
@@ -290,10 +333,9 @@ impl Engine {
 
     /// Takes note of an exec's end.
     pub(super) fn exec_ended(&self, container: &Arc<Container>, id: &str, code: i32) {
-        if self.execs.fulfil(id, code) {
-            return;
+        if !self.execs.fulfil(id, code) {
+            self.execs.ends(id, code);
         }
-        self.execs.set(id, Progress::Ended { code });
         self.container_event(
             "exec_die",
             container,
@@ -317,7 +359,7 @@ impl Engine {
         let (running, exit_code, pid) = match exec.progress {
             Progress::Created => (false, None, 0),
             Progress::Running { pid } => (true, None, pid),
-            Progress::Ended { code } => (false, Some(code.into()), 0),
+            Progress::Ended { code, pid } => (false, Some(code.into()), pid),
         };
         Ok(Inspect {
             id: id.to_owned(),
@@ -333,19 +375,33 @@ impl Engine {
             open_stdin: request.attach_stdin,
             open_stderr: request.attach_stderr,
             open_stdout: request.attach_stdout,
-            can_remove: exit_code.is_some(),
+            can_remove: false,
             container_id: exec.container.to_string(),
             detach_keys: api::wire::Bytes(request.detach_keys.into_bytes()),
             pid: pid.into(),
         })
     }
 
-    /// Sets the size of an exec's terminal.
+    /// Sets the size of an exec's terminal; one without a terminal has none to set.
     ///
     /// # Errors
     /// When there is no such exec or it does not run.
     pub async fn exec_resize(&self, id: &str, height: u16, width: u16) -> Result<()> {
         let exec = self.execs.get(id)?;
+        match exec.progress {
+            Progress::Created => {
+                let why = format!("cannot resize exec {id}: it has not been started");
+                return Err(Error::conflict(why));
+            }
+            Progress::Ended { .. } => {
+                let why = format!("process does not exist {id}: not found");
+                return Err(Error::not_found(why));
+            }
+            Progress::Running { .. } => {}
+        }
+        if !exec.request.tty {
+            return Ok(());
+        }
         let request = Request::Resize {
             exec: Some(id.to_owned()),
             height,
@@ -357,23 +413,31 @@ impl Engine {
             .map_err(|e| e.context("resize exec"))
     }
 
-    /// Sets the size of a container's terminal.
+    /// Sets the size of a container's terminal; one without a terminal has none to set.
     ///
     /// # Errors
     /// When the container does not run.
     pub async fn container_resize(&self, name: &str, height: u16, width: u16) -> Result<()> {
         let container = self.containers.get(name)?;
-        running(&container)
-            .map_err(|_| Error::conflict(format!("container {} is not running", container.id)))?;
-        let request = Request::Resize {
-            exec: None,
-            height,
-            width,
+        let (alive, tty) = {
+            let record = container.record();
+            (record.state.status.is_alive(), record.config.tty)
         };
-        ask(&self.run_dir(&container.id), &request)
-            .await
-            .map(drop)
-            .map_err(|e| e.context("resize container"))
+        if !alive {
+            return Err(not_running(&container));
+        }
+        if tty {
+            let request = Request::Resize {
+                exec: None,
+                height,
+                width,
+            };
+            self.ask_running(&container, &request).await?;
+        }
+        let (height, width) = (height.to_string(), width.to_string());
+        let size = [("height", height.as_str()), ("width", &width)];
+        self.container_event("resize", &container, &size);
+        Ok(())
     }
 }
 
@@ -383,30 +447,27 @@ pub(super) struct Failure {
     code: i32,
 }
 
-fn running(container: &Container) -> Result<()> {
+fn running(container: &Container, name: &str) -> Result<()> {
     match container.status() {
         Status::Running => Ok(()),
         Status::Paused => Err(Error::conflict(format!(
-            "container {} is paused, unpause the container before exec",
-            container.id
+            "Container {name} is paused, unpause the container before exec"
         ))),
         Status::Restarting => Err(Error::conflict(format!(
-            "container {} is restarting, wait until the container is running",
-            container.id
+            "Container {name} is restarting, wait until the container is running"
         ))),
-        _ => Err(Error::conflict(format!(
-            "container {} is not running",
-            container.id
-        ))),
+        _ => Err(not_running(container)),
     }
 }
 
-fn command_line(request: &CreateRequest) -> String {
-    request
-        .cmd
-        .as_ref()
-        .map(|words| words.join(" "))
-        .unwrap_or_default()
+fn words_of(request: &CreateRequest) -> &[String] {
+    request.cmd.as_ref().map_or(&[], |words| words.as_slice())
+}
+
+/// A command as events show it: the program, a space, its arguments.
+pub(super) fn command_line(words: &[String]) -> String {
+    let (program, arguments) = words.split_first().map_or(("", words), |(p, a)| (p, a));
+    format!("{program} {}", arguments.join(" "))
 }
 
 pub(super) fn process(

@@ -3,7 +3,7 @@
 //! The engine only keeps the clock and the score; the shim runs the command. A container goes on
 //! unchecked while no engine runs, and its next engine begins with the state that was stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::container::{Config, HealthConfig, HealthcheckResult};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shim::{AttachOrder, ExecOrder, Request};
 use tokio::io::AsyncReadExt;
 
-use super::{Container, Status, exec};
+use super::{Container, Status, exec, lock};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::names;
@@ -86,6 +86,30 @@ impl Health {
         }
     }
 
+    /// Whether the container counts as unhealthy.
+    pub(super) fn is_bad(&self) -> bool {
+        self.condition == Condition::Unhealthy
+    }
+
+    /// Nobody checks any more; to Docker that is unhealthy.
+    pub(super) fn unwatched(&mut self) {
+        self.condition = Condition::Unhealthy;
+    }
+
+    /// Begins again with a new run; the results of the last one can still be read.
+    fn restart(&mut self) {
+        self.condition = Condition::Starting;
+        self.failing_streak = 0;
+    }
+
+    /// As lists show it.
+    pub(super) fn summary(&self) -> api::container::HealthSummary {
+        api::container::HealthSummary {
+            status: self.condition.word().to_owned(),
+            failing_streak: self.failing_streak,
+        }
+    }
+
     /// Takes an outcome in; failures within the start period do not count.
     fn add(&mut self, outcome: Outcome, retries: i64, in_start_period: bool) {
         if outcome.code == 0 {
@@ -109,7 +133,7 @@ fn command(config: &Config) -> Option<Vec<String>> {
     let test = &config.healthcheck.as_ref()?.test;
     match test.first()?.as_str() {
         "NONE" => None,
-        "CMD" => Some(test[1..].to_vec()).filter(|words| !words.is_empty()),
+        "CMD" => Some(test[1..].to_vec()),
         "CMD-SHELL" => {
             let shell = if config.shell.is_empty() {
                 vec!["/bin/sh".into(), "-c".into()]
@@ -118,7 +142,8 @@ fn command(config: &Config) -> Option<Vec<String>> {
             };
             Some(shell.into_iter().chain(test.get(1).cloned()).collect())
         }
-        _ => Some(test.clone()),
+        // dockerd says so in its log, and checks nothing
+        _ => None,
     }
 }
 
@@ -129,12 +154,24 @@ fn duration(nanoseconds: i64, default: Duration) -> Duration {
         .map_or(default, Duration::from_nanos)
 }
 
+/// A duration as Go writes it.
+fn as_go(duration: Duration) -> String {
+    let (minutes, seconds) = (duration.as_secs() / 60, duration.as_secs() % 60);
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{duration:?}"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// The time to the next check.
 fn pause(check: &HealthConfig, in_start_period: bool, condition: Condition) -> Duration {
+    let usual = duration(check.interval, INTERVAL);
     if in_start_period && condition == Condition::Starting {
-        duration(check.start_interval, START_INTERVAL).min(duration(check.interval, INTERVAL))
+        // who checks often does not want to wait for the first time
+        duration(check.start_interval, START_INTERVAL.min(usual))
     } else {
-        duration(check.interval, INTERVAL)
+        usual
     }
 }
 
@@ -147,8 +184,9 @@ impl Engine {
                 record.state.health = None;
                 return;
             };
-            if anew || record.state.health.is_none() {
-                record.state.health = Some(Health::default());
+            let health = record.state.health.get_or_insert_default();
+            if anew {
+                health.restart();
             }
             (record.config.healthcheck.clone().unwrap_or_default(), words)
         };
@@ -197,18 +235,27 @@ impl Engine {
             if container.status() != Status::Running {
                 continue;
             }
+            let age = |at: Timestamp| Duration::try_from(at.duration_since(started));
             let outcome = self
                 .check_once(container, words, duration(check.timeout, TIMEOUT))
                 .await;
+            let begun_early = age(outcome.start).is_ok_and(|age| age < period);
             let now = {
                 let mut record = container.record();
+                // its end came while it was checked
+                if !record.state.status.is_alive() {
+                    return;
+                }
                 let health = record.state.health.get_or_insert_default();
-                health.add(outcome, retries, in_start_period());
+                health.add(outcome, retries, begun_early);
                 health.condition
             };
             self.save_later(container).await;
             if now != condition {
                 self.container_event(&format!("health_status: {}", now.word()), container, &[]);
+                if now == Condition::Unhealthy {
+                    self.restart_unhealthy(container);
+                }
             }
         }
     }
@@ -220,11 +267,18 @@ impl Engine {
         timeout: Duration,
     ) -> Outcome {
         let start = Timestamp::now();
-        let (code, output) = match tokio::time::timeout(timeout, self.probe(container, words)).await
-        {
-            Ok(Ok(result)) => result,
+        let output = Output::default();
+        let probe = self.probe(container, words, &output);
+        let (code, output) = match tokio::time::timeout(timeout, probe).await {
+            Ok(Ok(code)) => (code, output.text()),
             Ok(Err(error)) => (-1, error.message().to_owned()),
-            Err(_) => (-1, format!("Health check exceeded timeout ({timeout:?})")),
+            Err(_) => {
+                let said = output.text();
+                let separator = if said.is_empty() { "" } else { ": " };
+                let time = as_go(timeout);
+                let why = format!("Health check exceeded timeout ({time}){separator}{said}");
+                (-1, why)
+            }
         };
         Outcome {
             start,
@@ -235,7 +289,12 @@ impl Engine {
     }
 
     /// Runs the check; if the caller gives up, the process is killed.
-    async fn probe(&self, container: &Arc<Container>, words: &[String]) -> Result<(i64, String)> {
+    async fn probe(
+        &self,
+        container: &Arc<Container>,
+        words: &[String],
+        output: &Output,
+    ) -> Result<i64> {
         let bytes: [u8; 32] = names::random()?;
         let id = oci::Digest::from_sha256(&bytes).hex().to_owned();
         let process = {
@@ -256,21 +315,21 @@ impl Engine {
             run_dir: self.run_dir(&container.id),
             id: Some(id.clone()),
         };
-        let (_, mut stream) = self
-            .exec_run(
-                container,
-                ExecOrder {
-                    id,
-                    process,
-                    streams,
-                },
-            )
-            .await
-            .map_err(|f| f.error)?;
-        let output = read_output(&mut stream).await;
+        for what in ["exec_create", "exec_start"] {
+            let action = format!("{what}: {}", exec::command_line(words));
+            self.container_event(&action, container, &[("execID", &id)]);
+        }
+        let order = ExecOrder {
+            id,
+            process,
+            streams,
+        };
+        let started = self.exec_run(container, order).await;
+        let (_, mut stream) = started.map_err(|f| f.error)?;
+        output.read(&mut stream).await;
         let code = ended.await.unwrap_or(-1);
         guard.id = None;
-        Ok((code.into(), output))
+        Ok(code.into())
     }
 }
 
@@ -295,30 +354,54 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Reads the framed output to its end and keeps its beginning.
-async fn read_output(stream: &mut tokio::net::UnixStream) -> String {
-    let mut kept = Vec::new();
-    let mut header = [0; api::stdcopy::HEADER];
-    let mut buffer = vec![0; OUTPUT_MAX];
-    while stream.read_exact(&mut header).await.is_ok() {
-        let Ok((_, length)) = api::stdcopy::parse_header(header) else {
-            break;
-        };
-        let mut left = usize::try_from(length).unwrap_or(usize::MAX);
-        while left > 0 {
-            let part = left.min(buffer.len());
-            let Ok(n @ 1..) = stream.read(&mut buffer[..part]).await else {
-                return text(&kept);
-            };
-            left -= n;
-            kept.extend_from_slice(&buffer[..n.min(OUTPUT_MAX.saturating_sub(kept.len()))]);
-        }
-    }
-    text(&kept)
+/// The beginning of a check's output; it can be read while the check still runs.
+#[derive(Debug, Default)]
+struct Output(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    is_cut: bool,
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+impl Output {
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = lock(&self.0);
+        let room = OUTPUT_MAX.saturating_sub(kept.bytes.len());
+        kept.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        kept.is_cut |= bytes.len() > room;
+    }
+
+    fn text(&self) -> String {
+        let kept = lock(&self.0);
+        let text = String::from_utf8_lossy(&kept.bytes);
+        if kept.is_cut {
+            format!("{text}...")
+        } else {
+            text.into_owned()
+        }
+    }
+
+    /// Reads a framed output to its end.
+    async fn read(&self, stream: &mut tokio::net::UnixStream) {
+        let mut header = [0; api::stdcopy::HEADER];
+        let mut buffer = vec![0; OUTPUT_MAX];
+        while stream.read_exact(&mut header).await.is_ok() {
+            let Ok((_, length)) = api::stdcopy::parse_header(header) else {
+                return;
+            };
+            let mut left = usize::try_from(length).unwrap_or(usize::MAX);
+            while left > 0 {
+                let part = left.min(buffer.len());
+                let Ok(n @ 1..) = stream.read(&mut buffer[..part]).await else {
+                    return;
+                };
+                left -= n;
+                self.push(&buffer[..n]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -374,10 +457,44 @@ mod tests {
         };
         assert_eq!(command(&config(&["NONE"])), None);
         assert_eq!(command(&config(&[])), None);
+        assert_eq!(command(&config(&["X", "true"])), None);
         assert_eq!(command(&config(&["CMD", "a", "b"])).unwrap(), ["a", "b"]);
         assert_eq!(
             command(&config(&["CMD-SHELL", "x y"])).unwrap(),
             ["/bin/sh", "-c", "x y"]
         );
+    }
+
+    #[test]
+    fn output_is_cut() {
+        let output = Output::default();
+        output.push(&[b'a'; OUTPUT_MAX]);
+        assert_eq!(output.text().len(), OUTPUT_MAX);
+        output.push(b"b");
+        assert_eq!(output.text(), format!("{}...", "a".repeat(OUTPUT_MAX)));
+    }
+
+    #[test]
+    fn durations() {
+        let shown = [300, 1500, 90_000, 3_600_000].map(|n| as_go(Duration::from_millis(n)));
+        assert_eq!(shown, ["300ms", "1.5s", "1m30s", "1h0m0s"]);
+    }
+
+    #[test]
+    fn pauses() {
+        let check = |interval, start_interval, starting: bool| {
+            let check = HealthConfig {
+                interval,
+                start_interval,
+                ..HealthConfig::default()
+            };
+            pause(&check, starting, Condition::Starting)
+        };
+        const SECOND: i64 = 1_000_000_000;
+        assert_eq!(check(0, 0, false), INTERVAL);
+        assert_eq!(check(0, 0, true), START_INTERVAL);
+        assert_eq!(check(SECOND, 0, true), Duration::from_secs(1));
+        assert_eq!(check(SECOND, 9 * SECOND, true), Duration::from_secs(9));
+        assert_eq!(check(SECOND, 9 * SECOND, false), Duration::from_secs(1));
     }
 }

@@ -10,52 +10,69 @@ use crate::error::{Error, Kind, Result};
 use crate::shim_link::ask;
 use crate::signal;
 
+const SIGKILL: i32 = 9;
+
 impl Engine {
     /// Sends a signal to a container's first process, SIGKILL by default.
     ///
     /// # Errors
     /// When the container does not run or the signal has no such name.
     pub async fn container_kill(self: &Arc<Self>, name: &str, text: Option<&str>) -> Result<()> {
-        let container = self.containers.get(name)?;
+        self.kill(name, text)
+            .await
+            .map_err(|e| e.context(format!("cannot kill container: {name}")))
+    }
+
+    async fn kill(self: &Arc<Self>, name: &str, text: Option<&str>) -> Result<()> {
         let number = text
             .filter(|t| !t.is_empty())
-            .map_or(Ok(9), signal::parse)?;
+            .map_or(Ok(SIGKILL), signal::parse)?;
+        let container = self.containers.get(name)?;
+        let is_end = number == SIGKILL || number == stop_signal(&container);
+        if is_end && container.status() == Status::Restarting {
+            let _turn = container.lifecycle.lock().await;
+            if self.call_off_restart(&container).await {
+                let number = number.to_string();
+                self.container_event("kill", &container, &[("signal", &number)]);
+                return Ok(());
+            }
+        }
         if !container.status().is_alive() {
             return Err(Error::conflict(format!(
-                "cannot kill container: {name}: container {} is not running",
+                "container {} is not running",
                 container.id
             )));
         }
-        let own = {
-            let stop_signal = container.record().config.stop_signal.clone();
-            signal::parse(if stop_signal.is_empty() {
-                "SIGTERM"
-            } else {
-                &stop_signal
-            })
-            .unwrap_or(15)
-        };
-        if number == 9 || number == own {
+        if number != SIGKILL {
             // by hand: its restart policy leaves it alone
-            container.record().state.stopped_by_hand = true;
+            container.record().state.stopped_by_hand |= is_end;
+            return self.signal_and_tell(&container, number).await;
         }
-        if number == 9 {
-            let _turn = container.lifecycle.lock().await;
-            if container.status() == Status::Paused {
-                self.resume_in_turn(&container).await?;
-            }
-            if container.status().is_alive() {
-                self.kill_in_turn(&container).await?;
-            }
-        } else {
-            self.signal(&container, number).await?;
+        let _turn = container.lifecycle.lock().await;
+        if container.status() == Status::Paused {
+            self.resume_in_turn(&container).await?;
+            self.container_event("unpause", &container, &[]);
         }
-        self.container_event("kill", &container, &[("signal", &number.to_string())]);
+        if container.status().is_alive() {
+            self.kill_in_turn(&container).await?;
+        }
         Ok(())
     }
 
+    /// Sends a signal, and tells of it.
+    pub(super) async fn signal_and_tell(
+        &self,
+        container: &Arc<Container>,
+        signal: i32,
+    ) -> Result<()> {
+        // told first: the end that it may bring is told of at once
+        let number = signal.to_string();
+        self.container_event("kill", container, &[("signal", &number)]);
+        self.signal(container, signal).await
+    }
+
     /// Sends a signal through the shim; a container that has just ended is as good as signalled.
-    pub(super) async fn signal(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
+    async fn signal(&self, container: &Arc<Container>, signal: i32) -> Result<()> {
         let request = Request::Kill { signal, exec: None };
         match ask(&self.run_dir(&container.id), &request).await {
             Ok(_) => Ok(()),
@@ -89,4 +106,11 @@ impl Engine {
             )),
         }
     }
+}
+
+/// The signal that a container is stopped by.
+fn stop_signal(container: &Container) -> i32 {
+    const SIGTERM: i32 = 15;
+    let own = container.record().config.stop_signal.clone();
+    signal::parse(&own).unwrap_or(SIGTERM)
 }

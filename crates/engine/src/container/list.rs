@@ -1,44 +1,21 @@
 //! Listing containers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::Filters;
-use api::container::{MountPoint, Port, Summary, SummaryHostConfig, SummaryNetworkSettings};
+use api::container::{
+    HealthSummary, MountPoint, Port, Summary, SummaryHostConfig, SummaryNetworkSettings,
+};
 use api::query::ContainerList;
 use jiff::Timestamp;
+use oci::Digest;
 
 use super::health::Condition;
+use super::wanted::Wanted;
 use super::{Container, Mount, MountKind, Record, State, Status, lock};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::filter;
-
-const FILTERS: [&str; 15] = [
-    "ancestor",
-    "before",
-    "exited",
-    "expose",
-    "health",
-    "id",
-    "is-task",
-    "isolation",
-    "label",
-    "name",
-    "network",
-    "publish",
-    "since",
-    "status",
-    "volume",
-];
-const STATUSES: [&str; 7] = [
-    "created",
-    "restarting",
-    "running",
-    "removing",
-    "paused",
-    "exited",
-    "dead",
-];
+use crate::error::Result;
+use crate::image::Images;
 
 impl Engine {
     /// Lists containers, newest first.
@@ -46,7 +23,6 @@ impl Engine {
     /// # Errors
     /// When a filter is unknown or malformed, or names a container that does not exist.
     pub async fn container_list(self: &Arc<Self>, options: &ContainerList) -> Result<Vec<Summary>> {
-        options.filters.validate(&FILTERS)?;
         let wanted = Wanted::new(self, options)?;
         let most = usize::try_from(options.limit)
             .ok()
@@ -59,8 +35,9 @@ impl Engine {
             .take(most)
             .collect();
         let mut list = Vec::with_capacity(chosen.len());
+        let mut shown = ShownImages::default();
         for container in chosen {
-            let mut summary = self.summary(&container);
+            let mut summary = self.summary(&container, &mut shown);
             if options.size {
                 let (rw, root) = self.sizes(&container).await?;
                 (summary.size_rw, summary.size_root_fs) = (rw, root);
@@ -90,20 +67,22 @@ impl Engine {
         Ok((signed(rw), signed(rw.saturating_add(image))))
     }
 
-    pub(crate) fn summary(&self, container: &Container) -> Summary {
-        let record = container.record().clone();
+    /// What a list tells of a container; `shown` is kept for the whole list.
+    fn summary(&self, container: &Container, shown: &mut ShownImages) -> Summary {
+        // in this order, as everywhere
         let live = lock(&container.live);
+        let record = &*container.record();
         let connection = live.connection.as_ref();
         let command = record.args().join(" ");
         Summary {
             id: record.id.to_string(),
             names: Some(vec![format!("/{}", record.name)]),
-            image: self.images.shown_name(&record.config.image, &record.image),
+            image: shown.name(&self.images, record),
             image_id: record.image.to_string(),
             image_manifest_descriptor: None,
             command,
             created: record.created.as_second(),
-            ports: Some(ports(&record, connection)),
+            ports: Some(ports(record, connection)),
             size_rw: 0,
             size_root_fs: 0,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -114,10 +93,32 @@ impl Engine {
                 annotations: record.host.annotations.clone(),
             },
             network_settings: Some(SummaryNetworkSettings {
-                networks: Some(self.networks.endpoints_of(&record, connection)),
+                networks: Some(self.networks.endpoints_of(record, connection)),
             }),
-            mounts: Some(record.mounts.iter().map(mount_point).collect()),
+            mounts: Some(mount_points(record)),
+            health: Some(match &record.state.health {
+                Some(health) => health.summary(),
+                None => HealthSummary {
+                    status: "none".to_owned(),
+                    failing_streak: 0,
+                },
+            }),
         }
+    }
+}
+
+/// What `ps` shows as the images of containers, found once for those of the same image.
+#[derive(Debug, Default)]
+struct ShownImages(HashMap<(String, Digest), String>);
+
+impl ShownImages {
+    fn name(&mut self, images: &Images, record: &Record) -> String {
+        let key = (record.config.image.clone(), record.image.clone());
+        let shown = self
+            .0
+            .entry(key)
+            .or_insert_with_key(|(name, id)| images.shown_name(name, id));
+        shown.clone()
     }
 }
 
@@ -144,8 +145,19 @@ fn ports(record: &Record, connection: Option<&crate::network::Connection>) -> Ve
     ports
 }
 
+/// The mounts that clients see; those of `--tmpfs` are only in the host configuration.
+pub(super) fn mount_points(record: &Record) -> Vec<MountPoint> {
+    let by_flag = |mount: &&Mount| {
+        let mut flags = record.host.tmpfs.keys();
+        mount.kind == MountKind::Tmpfs
+            && flags.any(|path| path.trim_end_matches('/') == mount.destination)
+    };
+    let mounts = record.mounts.iter().filter(|mount| !by_flag(mount));
+    mounts.map(mount_point).collect()
+}
+
 /// A mount as clients see it.
-pub(super) fn mount_point(mount: &Mount) -> MountPoint {
+fn mount_point(mount: &Mount) -> MountPoint {
     MountPoint {
         kind: match mount.kind {
             MountKind::Bind => "bind",
@@ -161,7 +173,11 @@ pub(super) fn mount_point(mount: &Mount) -> MountPoint {
         } else {
             String::new()
         },
-        mode: mount.mode.clone(),
+        mode: if mount.kind == MountKind::Tmpfs {
+            String::new()
+        } else {
+            mount.mode.clone()
+        },
         rw: !mount.read_only,
         propagation: mount.propagation.clone(),
     }
@@ -220,121 +236,6 @@ pub(crate) fn human(seconds: u64) -> String {
         s if s < 730 * DAY => format!("{} months", s / DAY / 30),
         s => format!("{} years", s / DAY / 365),
     }
-}
-
-/// A list's filters, resolved once.
-struct Wanted<'a> {
-    all: bool,
-    filters: &'a Filters,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(engine: &Engine, options: &'a ContainerList) -> Result<Self> {
-        let filters = &options.filters;
-        if let Some(bad) = filters.get("status").find(|s| !STATUSES.contains(s)) {
-            return Err(Error::invalid(format!("invalid filter 'status={bad}'")));
-        }
-        if let Some(bad) = filters
-            .get("exited")
-            .find(|code| code.parse::<i64>().is_err())
-        {
-            return Err(Error::invalid(format!("invalid filter 'exited={bad}'")));
-        }
-        let created = |key: &str| match filters.get(key).next() {
-            Some(name) => Ok::<_, Error>(Some(engine.containers.get(name)?.record().created)),
-            None => Ok(None),
-        };
-        let by_state = ["status", "exited"].iter().any(|key| filters.contains(key));
-        let all = options.all || options.limit > 0 || by_state;
-        Ok(Self {
-            all,
-            filters,
-            before: created("before")?,
-            since: created("since")?,
-        })
-    }
-
-    fn matches(&self, engine: &Engine, container: &Container) -> bool {
-        let record = container.record().clone();
-        let state = &record.state;
-        let filters = self.filters;
-        if !self.all
-            && !matches!(
-                state.status,
-                Status::Running | Status::Paused | Status::Restarting
-            )
-        {
-            return false;
-        }
-        let exited =
-            state.status == Status::Exited && filters.exact("exited", &state.exit_code.to_string());
-        filters.exact("status", state.status.word())
-            && (!filters.contains("exited") || exited)
-            && filters.prefix("id", record.id.as_str())
-            && (filter::pattern(filters, "name", &record.name)
-                || filter::pattern(filters, "name", &format!("/{}", record.name)))
-            && filter::labels(filters, record.config.labels.as_ref())
-            && any(filters, "ancestor", |image| {
-                engine.images.is_ancestor(image, &record)
-            })
-            && any(filters, "network", |network| {
-                engine.networks.is_on_any(&record, network)
-            })
-            && any(filters, "volume", |v| {
-                record
-                    .mounts
-                    .iter()
-                    .any(|m| m.name == v || m.destination == v)
-            })
-            && any(filters, "publish", |port| published(&record, port))
-            && any(filters, "expose", |port| exposed(&record, port))
-            && any(filters, "health", |h| {
-                h == state
-                    .health
-                    .as_ref()
-                    .map_or("none", |own| own.condition.word())
-            })
-            && any(filters, "is-task", |task| task == "false")
-            && self.before.is_none_or(|before| record.created < before)
-            && self.since.is_none_or(|since| record.created > since)
-    }
-}
-
-/// Whether one of a key's values satisfies the test, or the key has none.
-fn any(filters: &Filters, key: &str, test: impl Fn(&str) -> bool) -> bool {
-    !filters.contains(key) || filters.get(key).any(test)
-}
-
-fn published(record: &Record, port: &str) -> bool {
-    let wanted = if port.contains('/') {
-        port.to_owned()
-    } else {
-        format!("{port}/tcp")
-    };
-    let number = wanted.split('/').next().unwrap_or_default();
-    record
-        .host
-        .port_bindings
-        .iter()
-        .flatten()
-        .any(|(inside, bindings)| {
-            *inside == wanted
-                || bindings
-                    .iter()
-                    .flatten()
-                    .any(|binding| binding.host_port == number)
-        })
-}
-
-fn exposed(record: &Record, port: &str) -> bool {
-    let wanted = if port.contains('/') {
-        port.to_owned()
-    } else {
-        format!("{port}/tcp")
-    };
-    record.config.exposed_ports.contains_key(&wanted)
 }
 
 #[cfg(test)]

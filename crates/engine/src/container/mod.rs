@@ -1,6 +1,7 @@
 //! Containers: their records, their states, and a file for each verb.
 
 pub(crate) mod archive;
+mod asking;
 mod attach;
 pub(crate) mod changes;
 mod check;
@@ -12,6 +13,7 @@ mod exec_user;
 mod export;
 mod files;
 mod health;
+mod hint;
 mod inspect;
 mod kill;
 mod list;
@@ -22,6 +24,7 @@ mod network_stats;
 pub(crate) mod networks;
 mod pause;
 mod prune;
+mod publish;
 pub(crate) mod registry;
 mod remove;
 mod rename;
@@ -29,12 +32,13 @@ mod restart;
 mod run;
 pub(crate) mod spec;
 mod start;
-mod stats;
+pub(crate) mod stats;
 mod stop;
 mod top;
 mod tree;
 mod update;
 mod wait;
+mod wanted;
 
 pub use archive::Outgoing;
 pub use attach::Attachment;
@@ -42,19 +46,16 @@ pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
 pub use logs::LogReader;
 pub use run::Run;
+pub use stats::Sampler;
 pub use wait::Waiter;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use oci::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use crate::error::{Error, Result};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +198,7 @@ pub(crate) struct Record {
     pub(crate) config: api::container::Config,
     pub(crate) host: api::host_config::HostConfig,
     /// What the client asked of each network, by network name.
-    pub(crate) endpoints: BTreeMap<String, Option<api::network::EndpointSettings>>,
+    pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
     /// Its place in the network while it runs.
     #[serde(default)]
@@ -235,6 +236,10 @@ pub(crate) struct Container {
     /// Streams of clients that attached before the start; the shim gets them with its order.
     early: Mutex<Vec<attach::Early>>,
     pub(crate) live: Mutex<Live>,
+    /// It was stopped to be started again.
+    restart_wanted: AtomicBool,
+    /// Restarts by policy since it last ran for a good while: their pauses grow.
+    pauses: AtomicU32,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
@@ -254,6 +259,8 @@ impl Container {
             occupied: Arc::default(),
             early: Mutex::default(),
             live: Mutex::default(),
+            restart_wanted: AtomicBool::default(),
+            pauses: AtomicU32::default(),
             phase: watch::channel(phase).0,
         }
     }
@@ -265,23 +272,51 @@ impl Container {
 
     /// Changes the state and tells those who wait.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (result, ended) = self.change(change);
+        self.announce(ended);
+        result
+    }
+
+    /// Changes the state without a word, for [`Self::announce`] to follow; tells whether that ended it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> (T, bool) {
         let mut record = self.record();
         let was_alive = record.state.status.is_alive();
         let result = change(&mut record.state);
+        (result, was_alive && !record.state.status.is_alive())
+    }
+
+    /// Tells those who wait of the state.
+    fn announce(&self, ended: bool) {
+        let record = self.record();
         let state = &record.state;
         self.phase.send_modify(|phase| {
             phase.status = state.status;
-            if was_alive && !state.status.is_alive() {
+            if ended {
                 phase.exits += 1;
                 phase.exit_code = state.exit_code;
                 phase.error.clone_from(&state.error);
             }
         });
-        result
+    }
+
+    /// Forgets earlier restarts: a person starts it.
+    fn begin_anew(&self) {
+        self.pauses.store(0, Ordering::Relaxed);
+        self.update(|state| {
+            state.stopped_by_hand = false;
+            state.restart_count = 0;
+        });
     }
 
     pub(crate) fn status(&self) -> Status {
         self.record().state.status
+    }
+
+    /// Docker's word for its health; empty where it has no check.
+    pub(crate) fn health_status(&self) -> &'static str {
+        let record = self.record();
+        let health = record.state.health.as_ref();
+        health.map_or("", |health| health.condition.word())
     }
 
     pub(crate) fn name(&self) -> String {
@@ -294,48 +329,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where a container's output is kept, from what the client asked.
-fn log_sink(folder: &Path, id: &str, log: &api::host_config::LogConfig) -> Result<shim::LogSink> {
-    /// Docker never rotates; a log that fills the disk stops everything, so there is a bound.
-    const MAX_SIZE: u64 = 20 << 20;
-    const MAX_FILES: u32 = 5;
-    if log.kind == "none" {
-        return Ok(shim::LogSink::None);
+/// A boolean as Go's `strconv.ParseBool` reads it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
     }
-    let option = |name: &str| log.config.as_ref().and_then(|options| options.get(name));
-    let max_size = match option("max-size").map(String::as_str) {
-        None => Some(MAX_SIZE),
-        Some("-1") => None,
-        Some(text) => Some(bytes(text).ok_or_else(|| {
-            Error::invalid(format!(
-                "invalid max-size {text:?}: expected a size such as 10m"
-            ))
-        })?),
-    };
-    let max_files =
-        match option("max-file") {
-            None if option("max-size").is_some() => 1,
-            None => MAX_FILES,
-            Some(text) => text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| {
-                Error::invalid(format!("max-file cannot be less than 1: {text:?}"))
-            })?,
-        };
-    Ok(shim::LogSink::JsonFile {
-        path: folder.join(format!("{id}-json.log")),
-        max_size,
-        max_files,
-    })
-}
-
-/// A size as `10m`, in bytes with binary units.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }

@@ -78,6 +78,7 @@ impl Engine {
         match Arc::clone(&container.occupied).try_lock_owned() {
             Ok(occupied) => {
                 self.check_health(container, false);
+                self.forward_log(container);
                 self.watch(container, link, None, occupied);
             }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),
@@ -111,7 +112,8 @@ impl Engine {
         self.leave_networks(container);
         self.execs.end_all(&container.id);
         let will_restart = self.will_restart(container, exit);
-        container.update(|state| {
+        // those who wait for the end are told after the event of it
+        let ((), ended) = container.change(|state| {
             state.status = if will_restart {
                 Status::Restarting
             } else {
@@ -125,7 +127,13 @@ impl Engine {
                     .parse()
                     .unwrap_or_else(|_| Timestamp::now()),
             );
+            if let Some(health) = &mut state.health {
+                health.unwatched();
+            }
         });
+        if exit.oom_killed {
+            self.metrics.out_of_memory.add(1);
+        }
         self.save_later(container).await;
         let code = exit.code.to_string();
         let started = exit.started_at.parse::<Timestamp>().ok();
@@ -137,6 +145,7 @@ impl Engine {
             container,
             &[("exitCode", &code), ("execDuration", &lasted)],
         );
+        container.announce(ended);
     }
 
     /// Removes a container that asked for it (`--rm`), as soon as its end is known.

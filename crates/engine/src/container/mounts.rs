@@ -162,8 +162,16 @@ fn parse_bind(text: &str) -> Result<Wanted> {
     if destination.is_empty() || (source.is_empty() && parts.len() > 1) {
         return Err(invalid());
     }
-    let destination = destination_of(destination)
-        .map_err(|e| e.context(format!("invalid volume specification: '{text}'")))?;
+    let kind = if source.starts_with('/') {
+        "bind"
+    } else {
+        "volume"
+    };
+    let destination = destination_of(destination).map_err(|e| {
+        e.context(format!(
+            "invalid volume specification: '{text}': invalid mount config for type {kind:?}"
+        ))
+    })?;
     let options: Vec<&str> = mode.split(',').filter(|o| !o.is_empty()).collect();
     let known = [
         "ro",
@@ -183,6 +191,9 @@ fn parse_bind(text: &str) -> Result<Wanted> {
     {
         return Err(Error::invalid(format!("invalid mode: {bad}")));
     }
+    if options.contains(&"ro") && options.contains(&"rw") {
+        return Err(Error::invalid(format!("invalid mode: {mode}")));
+    }
     let read_only = options.contains(&"ro");
     let mut wanted = if source.starts_with('/') {
         let propagation = options
@@ -193,7 +204,8 @@ fn parse_bind(text: &str) -> Result<Wanted> {
         bind(source, destination, read_only, mode, propagation)
     } else {
         if !source.is_empty() {
-            storage::volume::validate_name(source).map_err(|e| Error::invalid(e.to_string()))?;
+            storage::volume::validate_name(source)
+                .map_err(|e| Error::invalid(format!("create {source}: {e}")))?;
         }
         volume(
             source.to_owned(),
@@ -209,6 +221,24 @@ fn parse_bind(text: &str) -> Result<Wanted> {
     Ok(wanted)
 }
 
+/// Refuses options of another type of mount.
+fn foreign_options(mount: &host_config::Mount) -> Result<()> {
+    let options = [
+        ("bind", "BindOptions", mount.bind_options.is_some()),
+        ("volume", "VolumeOptions", mount.volume_options.is_some()),
+        ("image", "ImageOptions", mount.image_options.is_some()),
+        ("tmpfs", "TmpfsOptions", mount.tmpfs_options.is_some()),
+    ];
+    let foreign = options
+        .iter()
+        .find(|(kind, _, given)| *given && *kind != mount.kind);
+    foreign.map_or(Ok(()), |(_, name, _)| {
+        let kind = &mount.kind;
+        let why = format!("{name} must not be specified on mount type {kind:?}");
+        Err(Error::invalid(why))
+    })
+}
+
 /// Resolves one `--mount`.
 fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
     let invalid = |why: &str| {
@@ -217,9 +247,13 @@ fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
             mount.kind
         ))
     };
+    if !matches!(mount.kind.as_str(), "bind" | "volume" | "tmpfs") {
+        return Err(invalid("mount type unknown"));
+    }
     if mount.target.is_empty() {
         return Err(invalid("field Target must not be empty"));
     }
+    foreign_options(mount)?;
     let destination = destination_of(&mount.target).map_err(|e| invalid(e.message()))?;
     match mount.kind.as_str() {
         "bind" => {
@@ -241,6 +275,9 @@ fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
                 )));
             }
             let propagation = options.map(|o| o.propagation.as_str()).unwrap_or_default();
+            if !(propagation.is_empty() || PROPAGATIONS.contains(&propagation)) {
+                return Err(invalid(&format!("invalid propagation mode: {propagation}")));
+            }
             let mut wanted = bind(&mount.source, destination, mount.read_only, "", propagation);
             wanted.create_source = create;
             if options.is_some_and(|o| o.non_recursive) {
@@ -276,7 +313,7 @@ fn of_mount(mount: &host_config::Mount) -> Result<Wanted> {
             }
             Ok(tmpfs(destination, options))
         }
-        kind => Err(Error::invalid(format!("mount type unknown: {kind:?}"))),
+        _ => Err(invalid("mount type unknown")),
     }
 }
 

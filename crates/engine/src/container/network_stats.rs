@@ -3,23 +3,36 @@
 use std::collections::BTreeMap;
 
 use api::stats::NetworkStats;
-use network::{CounterReader, Counters, Rate};
+use network::{CounterReader, Rate};
 
 use super::{Container, lock};
 use crate::engine::Engine;
 use crate::error::{Result, Step};
 use crate::network::bandwidth;
 
+/// The kernel's counters of links, open for more than one reading.
+#[derive(Debug, Default)]
+pub(super) struct Counters(Option<CounterReader>);
+
 impl Engine {
     /// The figures of a container's links, by their names inside.
     pub(super) fn network_stats(
         &self,
         container: &Container,
+        counters: &mut Counters,
     ) -> Result<BTreeMap<String, NetworkStats>> {
-        let record = container.record().clone();
-        let owner = self.network_owner(&record);
-        let container = self.containers.get(owner.as_str())?;
+        let (limits, pid, joins) = {
+            let record = container.record();
+            let limits = bandwidth::limits(&record.host)?;
+            let joins = record.host.network_mode.starts_with("container:");
+            (limits, record.state.pid, joins.then(|| record.clone()))
+        };
+        let owner = joins.map_or_else(
+            || container.id.clone(),
+            |record| self.network_owner(&record),
+        );
         let links: Vec<(String, Option<u32>)> = {
+            let container = self.containers.get(owner.as_str())?;
             let live = lock(&container.live);
             let endpoints = live.connection.iter().flat_map(|c| &c.endpoints);
             endpoints
@@ -30,14 +43,21 @@ impl Engine {
                 .collect()
         };
         let step = || "read the counters of a container's links";
-        let mut reader = CounterReader::open().step(step)?;
-        let limits = bandwidth::limits(&record.host)?;
         let limit = |rate: Option<Rate>| rate.map_or(0, Rate::bits);
         let mut figures = BTreeMap::new();
         for (name, index) in links {
             let counters = match index {
-                Some(index) => reader.read(index).step(step)?.map(Counters::from_peer),
-                None => inside(record.state.pid, &name),
+                Some(index) => {
+                    let reader = match &mut counters.0 {
+                        Some(reader) => reader,
+                        none => none.insert(CounterReader::open().step(step)?),
+                    };
+                    reader
+                        .read(index)
+                        .step(step)?
+                        .map(network::Counters::from_peer)
+                }
+                None => inside(pid, &name),
             };
             let Some(counters) = counters else { continue };
             let mut stats = shown(&counters);
@@ -48,7 +68,7 @@ impl Engine {
     }
 }
 
-fn shown(counters: &Counters) -> NetworkStats {
+fn shown(counters: &network::Counters) -> NetworkStats {
     NetworkStats {
         rx_bytes: counters.rx_bytes,
         rx_packets: counters.rx_packets,
@@ -63,7 +83,7 @@ fn shown(counters: &Counters) -> NetworkStats {
 }
 
 /// The counters of a link that the host does not see, as its container does (proc_pid_net(5)).
-fn inside(pid: i32, name: &str) -> Option<Counters> {
+fn inside(pid: i32, name: &str) -> Option<network::Counters> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
     let line = text.lines().find_map(|line| {
         let (link, figures) = line.split_once(':')?;
@@ -74,7 +94,7 @@ fn inside(pid: i32, name: &str) -> Option<Counters> {
         .filter_map(|n| n.parse().ok())
         .collect();
     let figure = |index: usize| figures.get(index).copied().unwrap_or_default();
-    Some(Counters {
+    Some(network::Counters {
         rx_bytes: figure(0),
         rx_packets: figure(1),
         rx_errors: figure(2),

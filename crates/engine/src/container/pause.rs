@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shim::Request;
 
+use super::asking::not_running;
 use super::{Container, Status};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -21,20 +22,19 @@ impl Engine {
             Status::Running => {}
             Status::Paused => {
                 return Err(Error::conflict(format!(
-                    "container {} is already paused",
+                    "Container {} is already paused",
                     container.id
                 )));
             }
-            _ => {
+            Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "container {} is not running",
+                    "Container {} is restarting, wait until the container is running",
                     container.id
                 )));
             }
+            _ => return Err(not_running(&container)),
         }
-        ask(&self.run_dir(&container.id), &Request::Pause)
-            .await
-            .map_err(|e| e.context("pause container"))?;
+        self.ask_running(&container, &Request::Pause).await?;
         container.update(|state| state.status = Status::Paused);
         self.save_later(&container).await;
         self.container_event("pause", &container, &[]);
@@ -50,7 +50,7 @@ impl Engine {
         let _turn = container.lifecycle.lock().await;
         if container.status() != Status::Paused {
             return Err(Error::conflict(format!(
-                "container {} is not paused",
+                "Container {} is not paused",
                 container.id
             )));
         }

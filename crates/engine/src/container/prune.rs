@@ -46,6 +46,7 @@ impl Engine {
             self.remove_in_turn(&container, false).await;
             deleted.push(container.id.to_string());
         }
+        self.prune_event("container", space);
         Ok(PruneReport {
             containers_deleted: Some(deleted).filter(|d| !d.is_empty()),
             space_reclaimed: space,

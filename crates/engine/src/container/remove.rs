@@ -21,6 +21,12 @@ impl Engine {
         options: ContainerRemove,
     ) -> Result<()> {
         let container = self.containers.get(name)?;
+        if options.link {
+            // links are names in a container's own resolver here: there is none to remove
+            return Err(Error::conflict(
+                "Conflict, cannot remove the default link name of the container",
+            ));
+        }
         let _turn = container.lifecycle.lock().await;
         match container.status() {
             Status::Removing => {
@@ -30,13 +36,12 @@ impl Engine {
             }
             status @ (Status::Running | Status::Paused | Status::Restarting) if !options.force => {
                 let hint = if status == Status::Paused {
-                    "unpause and then stop"
+                    " and must be unpaused first"
                 } else {
-                    "stop"
+                    ": stop the container before removing or force remove"
                 };
                 return Err(Error::conflict(format!(
-                    "cannot remove container {:?}: container is {}: {hint} the container before removing or force remove",
-                    format!("/{}", container.name()),
+                    "cannot remove container {name:?}: container is {}{hint}",
                     status.word()
                 )));
             }
@@ -67,12 +72,14 @@ impl Engine {
         container.update(|state| state.status = Status::Removing);
         self.save_later(container).await;
         self.containers.release(&container.id);
+        self.execs.forget(&container.id);
         container.phase.send_modify(|phase| phase.removed = true);
         self.container_event("destroy", container, &[]);
         let (engine, container) = (Arc::clone(self), Arc::clone(container));
         tokio::spawn(async move {
             // the shim may still hold its files
             let _gone = container.occupied.lock().await;
+            engine.forwarders.drained(&container.id).await;
             engine.remove_folder(&container.id).await;
             if volumes {
                 engine.remove_anonymous_volumes(&container).await;

@@ -150,7 +150,7 @@ pub(crate) fn option<'a>(host: &'a HostConfig, name: &str) -> Option<&'a str> {
 
 /// Whether `--security-opt no-new-privileges` is given.
 pub(super) fn no_new_privileges(host: &HostConfig) -> bool {
-    option(host, "no-new-privileges").is_some_and(|value| value != "false")
+    option(host, "no-new-privileges").is_some_and(|value| super::boolean(value) != Some(false))
 }
 
 pub(super) fn rlimits(host: &HostConfig) -> Vec<Rlimit> {

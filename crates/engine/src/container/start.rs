@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use runtime::Rootfs;
@@ -11,7 +12,7 @@ use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
-use super::{Container, Record, State, Status, lock, log_sink};
+use super::{Container, Record, State, Status, lock};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
@@ -50,7 +51,8 @@ impl Engine {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
         match container.status() {
-            Status::Running => {
+            // a restart by policy is on its way
+            Status::Running | Status::Restarting => {
                 return Err(Error::not_modified(format!(
                     "container {} is already running",
                     container.id
@@ -66,12 +68,9 @@ impl Engine {
                     "container is marked for removal and cannot be started",
                 ));
             }
-            Status::Created | Status::Exited | Status::Restarting => {}
+            Status::Created | Status::Exited => {}
         }
-        container.update(|state| {
-            state.stopped_by_hand = false;
-            state.restart_count = 0;
-        });
+        container.begin_anew();
         let result = self.start_in_turn(&container).await;
         if result.is_err() && container.record().host.auto_remove {
             self.remove_in_turn(&container, true).await;
@@ -84,10 +83,12 @@ impl Engine {
         // the last shim may still be letting go of the same folder and cgroup
         let occupied = Arc::clone(&container.occupied).lock_owned().await;
         let early = std::mem::take(&mut *lock(&container.early));
+        let begun = Instant::now();
         self.take_names(container);
         let record = container.record().clone();
         match self.launch(&record, &early).await {
             Ok(started) => {
+                self.metrics.starts.note(begun.elapsed());
                 drop(early);
                 self.enter_networks(container, started.connection);
                 container.update(|state| {
@@ -101,10 +102,12 @@ impl Engine {
                 self.save_later(container).await;
                 self.container_event("start", container, &[]);
                 self.check_health(container, true);
+                self.forward_log(container);
                 self.watch(container, started.control, Some(started.child), occupied);
                 Ok(())
             }
             Err(Failure { error, code }) => {
+                self.metrics.start_failures.add(1);
                 container.update(|state| {
                     state.exit_code = code;
                     state.error = error.message().to_owned();
@@ -132,9 +135,11 @@ impl Engine {
         let connection = network?;
         let prepared = shim.and_then(|shim| {
             let order = self.order(record, joined, connection.as_ref())?;
-            let filter = self
-                .filters
-                .of(&record.host, &spec::capabilities(&record.host)?)?;
+            let settings = self.settings();
+            let profile = settings.seccomp_profile.as_deref();
+            let filter =
+                self.filters
+                    .of(&record.host, &spec::capabilities(&record.host)?, profile)?;
             Ok((shim, order, filter))
         });
         let (shim, order, filter) = match prepared {
@@ -249,7 +254,7 @@ impl Engine {
             dir: run_dir,
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log_sink(&folder, record.id.as_str(), &record.host.log_config)?,
+            log: self.log_sink(record)?,
             init: record.host.init == Some(true),
             fds: Vec::new(),
         })

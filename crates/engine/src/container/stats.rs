@@ -1,5 +1,8 @@
 //! What a container uses right now.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use api::stats::{
     BlkioEntry, BlkioStats, CpuStats, CpuUsage, MemoryStats, PidsStats, Stats, Throttling,
 };
@@ -8,49 +11,130 @@ use runtime::cgroup::Stats as Figures;
 use shim::{Reply, Request};
 
 use super::inspect::ZERO_TIME;
+use super::network_stats::Counters;
+use super::{Container, lock};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::shim_link::ask;
+use crate::error::{Error, Kind, Result};
+use crate::shim_link::Link;
+
+/// One client's view of a container's use: what it needs stays open between two samples.
+#[derive(Debug)]
+pub struct Sampler {
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+    link: Option<Link>,
+    counters: Counters,
+    before: Option<(String, CpuStats)>,
+}
 
 impl Engine {
-    /// One sample of a container's use; a stopped one uses nothing.
+    /// Begins to watch what a container uses.
     ///
     /// # Errors
-    /// When there is no such container, or its shim does not answer.
-    pub async fn container_stats(&self, name: &str) -> Result<Stats> {
-        let container = self.containers.get(name)?;
-        let (id, shown, alive) = {
-            let record = container.record();
-            (
-                record.id.to_string(),
-                format!("/{}", record.name),
-                record.state.status.is_alive(),
-            )
-        };
+    /// When there is no such container.
+    pub fn container_stats(self: &Arc<Self>, name: &str) -> Result<Sampler> {
+        Ok(Sampler {
+            engine: Arc::clone(self),
+            container: self.containers.get(name)?,
+            link: None,
+            counters: Counters::default(),
+            before: None,
+        })
+    }
+}
+
+impl Sampler {
+    /// One sample, with the processor time of the one before; a stopped container uses nothing.
+    ///
+    /// # Errors
+    /// When the container has been removed, or its shim does not answer.
+    pub async fn sample(&mut self) -> Result<Stats> {
+        if self.container.phase.borrow().removed {
+            let id = &self.container.id;
+            return Err(Error::not_found(format!("No such container: {id}")));
+        }
         let mut stats = Stats {
-            name: shown,
-            id,
+            name: format!("/{}", self.container.name()),
+            id: self.container.id.to_string(),
             read: ZERO_TIME.into(),
             preread: ZERO_TIME.into(),
             ..Stats::default()
         };
-        if !alive {
+        let Some(figures) = self.figures().await? else {
+            self.before = None;
             return Ok(stats);
-        }
-        let reply = ask(&self.run_dir(&container.id), &Request::Stats).await?;
-        let Reply::Stats(figures) = reply else {
-            return Err(Error::internal(format!(
-                "read statistics: unexpected answer {reply:?}"
-            )));
         };
         stats.read = Timestamp::now().to_string();
-        stats.networks = self.network_stats(&container)?;
-        fill(&mut stats, *figures);
+        stats.networks = self
+            .engine
+            .network_stats(&self.container, &mut self.counters)?;
+        fill(&mut stats, figures, self.engine.machine.now());
+        let now = (stats.read.clone(), stats.cpu.clone());
+        if let Some((read, cpu)) = self.before.replace(now) {
+            (stats.preread, stats.precpu) = (read, cpu);
+        }
         Ok(stats)
+    }
+
+    /// What the shim reads; nothing while the container does not run.
+    async fn figures(&mut self) -> Result<Option<Figures>> {
+        if !self.container.status().is_alive() {
+            self.link = None;
+            return Ok(None);
+        }
+        if let Some(link) = &mut self.link
+            && let Ok(Reply::Stats(figures)) = link.call(&Request::Stats, &[]).await
+        {
+            return Ok(Some(*figures));
+        }
+        // it was started anew, or has ended, since the last time
+        let asked = self
+            .engine
+            .connect_running(&self.container, &Request::Stats)
+            .await;
+        match asked {
+            Ok((link, Reply::Stats(figures))) => {
+                self.link = Some(link);
+                Ok(Some(*figures))
+            }
+            Ok((_, reply)) => Err(Error::internal(format!(
+                "read statistics: unexpected answer {reply:?}"
+            ))),
+            Err(error) if error.kind() == Kind::Conflict => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
-fn fill(stats: &mut Stats, figures: Figures) {
+/// The machine's processor time, read now and then.
+///
+/// All processors together count a second each a second, working or idle, so the time between two
+/// readings is known: the file is long, and has lines for all interrupts.
+#[derive(Debug, Default)]
+pub(crate) struct Machine(Mutex<Option<(Instant, u64)>>);
+
+impl Machine {
+    /// Nanoseconds that the machine's processors have worked or idled since boot.
+    fn now(&self) -> u64 {
+        const FRESH: Duration = Duration::from_secs(1);
+        let mut read = lock(&self.0);
+        let now = Instant::now();
+        match *read {
+            Some((at, usage)) if now.duration_since(at) < FRESH => {
+                let count = u128::try_from(crate::system::processors()).unwrap_or(1);
+                let more = now.duration_since(at).as_nanos() * count;
+                usage.saturating_add(u64::try_from(more).unwrap_or(0))
+            }
+            _ => {
+                let usage = system_usage();
+                *read = Some((now, usage));
+                usage
+            }
+        }
+    }
+}
+
+fn fill(stats: &mut Stats, figures: Figures, system_usage: u64) {
     let online = crate::system::processors();
     stats.cpu = CpuStats {
         usage: CpuUsage {
@@ -59,7 +143,7 @@ fn fill(stats: &mut Stats, figures: Figures) {
             kernel: figures.cpu.kernel,
             user: figures.cpu.user,
         },
-        system_usage: system_usage(),
+        system_usage,
         online_cpus: u32::try_from(online).unwrap_or(u32::MAX),
         throttling: Throttling {
             periods: figures.cpu.throttling.periods,
@@ -71,7 +155,10 @@ fn fill(stats: &mut Stats, figures: Figures) {
     stats.memory = MemoryStats {
         usage: memory.usage,
         max_usage: memory.max_usage.unwrap_or(0),
-        stats: memory.stats,
+        stats: memory
+            .pairs()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         failcnt: memory.failures.unwrap_or(0),
         // without a limit of its own, the machine's memory is one
         limit: memory.limit.unwrap_or_else(total_memory),
@@ -79,7 +166,7 @@ fn fill(stats: &mut Stats, figures: Figures) {
     };
     stats.pids = PidsStats {
         current: figures.pids.current,
-        limit: figures.pids.limit.unwrap_or(u64::MAX),
+        limit: figures.pids.limit.unwrap_or(0),
     };
     let entries = |list: Vec<runtime::cgroup::BlockEntry>| {
         let entry = |e: runtime::cgroup::BlockEntry| BlkioEntry {
@@ -95,6 +182,17 @@ fn fill(stats: &mut Stats, figures: Figures) {
         io_serviced_recursive: entries(figures.block.requests),
         ..BlkioStats::default()
     };
+    if memory.failures.is_some() {
+        // v1 has the other files too, which count nothing without the scheduler CFQ
+        let none = || Some(Vec::new());
+        let blkio = &mut stats.blkio;
+        blkio.io_queue_recursive = none();
+        blkio.io_service_time_recursive = none();
+        blkio.io_wait_time_recursive = none();
+        blkio.io_merged_recursive = none();
+        blkio.io_time_recursive = none();
+        blkio.sectors_recursive = none();
+    }
 }
 
 /// Nanoseconds that the machine's processors have worked or idled since boot (proc_stat(5)).

@@ -6,7 +6,6 @@ use shim::{Reply, Request};
 use super::Status;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
-use crate::shim_link::ask;
 
 const DEFAULT: &str = "-ef";
 /// What `ps -ef` shows.
@@ -25,7 +24,7 @@ impl Engine {
             Status::Running | Status::Paused => {}
             Status::Restarting => {
                 return Err(Error::conflict(format!(
-                    "container {} is restarting, wait until the container is running",
+                    "Container {} is restarting, wait until the container is running",
                     container.id
                 )));
             }
@@ -36,20 +35,22 @@ impl Engine {
                 )));
             }
         }
-        let reply = ask(&self.run_dir(&container.id), &Request::Processes).await?;
+        let reply = self.ask_running(&container, &Request::Processes).await?;
         let Reply::Processes(pids) = reply else {
             return Err(Error::internal(format!(
                 "list processes: unexpected answer {reply:?}"
             )));
         };
-        if arguments.is_empty() || arguments == DEFAULT {
-            return Ok(TopResponse {
+        let response = if arguments.is_empty() || arguments == DEFAULT {
+            TopResponse {
                 titles: Some(TITLES.iter().map(|&t| t.to_owned()).collect()),
                 processes: Some(pids.iter().filter_map(|pid| row(*pid)).collect()),
-            });
-        }
-        let output = host_ps(arguments).await?;
-        parse(&output, &pids)
+            }
+        } else {
+            parse(&host_ps(arguments).await?, &pids)?
+        };
+        self.container_event("top", &container, &[]);
+        Ok(response)
     }
 }
 
@@ -134,11 +135,11 @@ async fn host_ps(arguments: &str) -> Result<String> {
         .await
         .step(|| format!("run ps {arguments} on the host"))?;
     if !output.status.success() {
+        // the first line says what is wrong, the others how it is used
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::internal(format!(
-            "error running ps: {}",
-            text.trim()
-        )));
+        let why = text.trim().lines().next().unwrap_or_default();
+        let why = why.strip_prefix("error: ").unwrap_or(why);
+        return Err(Error::invalid(format!("ps: error: {why}")));
     }
     let length = output.stdout.len().min(OUTPUT_MAX);
     Ok(String::from_utf8_lossy(&output.stdout[..length]).into_owned())
@@ -171,7 +172,7 @@ fn parse(output: &str, pids: &[i32]) -> Result<TopResponse> {
     }
     Ok(TopResponse {
         titles: Some(titles),
-        processes: Some(processes),
+        processes: Some(processes).filter(|rows| !rows.is_empty()),
     })
 }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result, Step};
 pub type ProgressSender = mpsc::Sender<Progress>;
 
 /// Chunks of a blob between the network and the unpacker: some 16 KiB to 64 KiB each.
-const CHUNKS: usize = 64;
+pub(super) const CHUNKS: usize = 64;
 /// How often a layer's progress is told.
 const TELL: Duration = Duration::from_millis(100);
 
@@ -53,7 +53,9 @@ impl Engine {
                 .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
             None => Platform::host(),
         };
-        let repository = self.client.repository(&reference, auth.map(credentials));
+        let repository = self
+            .registries()
+            .repository(&reference, auth.map(credentials));
         let shown = reference.tag().map_or_else(
             || {
                 reference
@@ -231,16 +233,7 @@ impl Engine {
             .map_err(|e| registry_error(&e))?;
         let (chunks, source) = mpsc::channel(CHUNKS);
         let (store, wanted) = (Arc::clone(&self.store), layer.clone());
-        let unpack = self.blocking(move || {
-            unpack(
-                &store,
-                &wanted,
-                ChunkReader {
-                    source,
-                    rest: Bytes::new(),
-                },
-            )
-        });
+        let unpack = self.blocking(move || unpack(&store, &wanted, ChunkReader::new(source)));
         let download = async {
             let (size, mut told) = (layer.descriptor.size, Instant::now());
             let mut received = 0_u64;
@@ -346,9 +339,18 @@ fn unpack(store: &storage::Store, layer: &Planned, source: ChunkReader) -> Resul
 }
 
 /// The chunks of a download as a reader, for the thread that unpacks them.
-struct ChunkReader {
+pub(super) struct ChunkReader {
     source: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
+}
+
+impl ChunkReader {
+    pub(super) fn new(source: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self {
+            source,
+            rest: Bytes::new(),
+        }
+    }
 }
 
 impl Read for ChunkReader {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::audit::{Audit, AuditPort, Origin};
-use network::{Obstacle, PortMapping, PublishPolicy};
+use network::{Firewall, Obstacle, PortMapping, PublishPolicy};
 
 use super::connection::{Connection, Opened};
 use crate::container::{Record, lock};
@@ -124,6 +124,22 @@ fn network_of(connection: &Connection, ip: std::net::IpAddr) -> String {
         .iter()
         .find(|e| e.attached.addresses.contains(&ip));
     of.map(|e| e.net().name().to_owned()).unwrap_or_default()
+}
+
+/// Tells of chains of other owners that may cut containers off, which no rule of ours overrides.
+pub(super) fn warn_of_obstacles(firewall: &Firewall) {
+    match firewall.obstacles() {
+        Ok(found) => {
+            for obstacle in &found {
+                let hint = "let the engine's bridges pass there; 'gorae network audit' shows what is reached";
+                tracing::warn!(hint, "{}", warning(obstacle));
+            }
+        }
+        Err(error) => tracing::warn!(
+            error = crate::error::chain(&error),
+            "the chains of other owners cannot be read"
+        ),
+    }
 }
 
 fn warning(obstacle: &Obstacle) -> String {

@@ -61,8 +61,8 @@ pub(crate) struct Connection {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) ports: Vec<PortMapping>,
     pub(crate) open: Vec<Opened>,
-    /// The reserved ports.
-    pub(crate) lease: Option<PortLease>,
+    /// The reserved ports: those of the start, and those that were published later.
+    pub(crate) leases: Vec<PortLease>,
     /// The resolver inside, and what it answers from.
     pub(crate) resolver: Option<Resolver>,
 }
@@ -153,7 +153,7 @@ impl Connection {
             endpoints: Vec::new(),
             ports: Vec::new(),
             open: Vec::new(),
-            lease: None,
+            leases: Vec::new(),
             resolver: None,
         }
     }
@@ -192,6 +192,13 @@ impl Connection {
     /// The endpoint in a network.
     pub(crate) fn endpoint(&self, network: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|e| e.net().id() == network)
+    }
+
+    /// Whether a link of the host is the end of one of the container's.
+    pub(crate) fn has(&self, link: &str) -> bool {
+        let own = self.endpoints.iter();
+        own.filter_map(|endpoint| endpoint.attached.host.as_ref())
+            .any(|host| host.name == link)
     }
 
     /// The endpoint whose network gives the default route of a family: the highest priority, then

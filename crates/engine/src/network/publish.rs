@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Step};
 
 /// One port of a container that is to be published.
 #[derive(Debug)]
-struct Wanted {
+pub(super) struct Wanted {
     protocol: Protocol,
     container_port: u16,
     binding: PortBinding,
@@ -36,8 +36,8 @@ pub(super) fn reserve(
         return Ok(());
     }
     connection.open = opened(connection, &wanted);
-    let (targets, requests) = requests(networks, record, connection, &wanted)?;
-    if requests.is_empty() || (targets.v4.is_none() && targets.v6.is_none()) {
+    let requests = reservable(networks, record, connection, &wanted)?;
+    if requests.is_empty() {
         return Ok(());
     }
     let lease = networks
@@ -45,7 +45,7 @@ pub(super) fn reserve(
         .reserve_all(&requests)
         .map_err(|e| driver_failed(record, connection, &e))?;
     connection.ports = lease.mappings().to_vec();
-    connection.lease = Some(lease);
+    connection.leases.push(lease);
     Ok(())
 }
 
@@ -75,7 +75,7 @@ pub(super) fn follow(
         open: std::mem::take(&mut connection.open),
     };
     networks.forget(&old);
-    connection.lease = None;
+    connection.leases.clear();
     let record = with_ports(record, &old.ports);
     reserve(networks, &record, connection)?;
     networks
@@ -124,7 +124,7 @@ pub(super) fn adopt(
     }
     match networks.ports.adopt(ports.clone(), &record.name) {
         Ok(lease) => {
-            connection.lease = Some(lease);
+            connection.leases.push(lease);
             serve(networks, connection);
         }
         Err(error) => tracing::warn!(id = %record.id, %error, "a published port is held twice"),
@@ -132,9 +132,10 @@ pub(super) fn adopt(
     connection.ports = ports;
 }
 
-/// Lets the ports that the kernel cannot redirect be relayed; the rules for the others come first.
+/// Lets the ports reserved last be relayed where the kernel cannot redirect them; the rules for the
+/// others come first.
 pub(super) fn serve(networks: &Networks, connection: &mut Connection) {
-    if let Some(lease) = &mut connection.lease
+    if let Some(lease) = connection.leases.last_mut()
         && let Err(error) = lease.serve(&networks.handle)
     {
         tracing::error!(
@@ -142,6 +143,18 @@ pub(super) fn serve(networks: &Networks, connection: &mut Connection) {
             "some published ports are not relayed"
         );
     }
+}
+
+/// What is to be reserved; nothing where no address of the container could be reached.
+pub(super) fn reservable(
+    networks: &Networks,
+    record: &Record,
+    connection: &Connection,
+    wanted: &[Wanted],
+) -> Result<Vec<PortRequest>> {
+    let (targets, requests) = requests(networks, record, connection, wanted)?;
+    let reachable = targets.v4.is_some() || targets.v6.is_some();
+    Ok(if reachable { requests } else { Vec::new() })
 }
 
 fn requests(
@@ -192,7 +205,7 @@ fn requests(
 }
 
 /// The ports that are open at the container's own address, where that is routed.
-fn opened(connection: &Connection, wanted: &[Wanted]) -> Vec<Opened> {
+pub(super) fn opened(connection: &Connection, wanted: &[Wanted]) -> Vec<Opened> {
     let mut opened = Vec::new();
     for v6 in [false, true] {
         let Some(endpoint) = connection.way_out(v6) else {
@@ -215,7 +228,7 @@ fn open(endpoint: &Endpoint, v6: bool, wanted: &Wanted) -> Option<Opened> {
 }
 
 /// The ports of `-p`, and with `-P` one for each exposed port.
-fn wanted(record: &Record) -> Result<Vec<Wanted>> {
+pub(super) fn wanted(record: &Record) -> Result<Vec<Wanted>> {
     let host = &record.host;
     let mut wanted = Vec::new();
     let mut want = |inside: &str, binding: PortBinding| -> Result<()> {
@@ -301,7 +314,11 @@ fn host_port(text: &str) -> Result<HostPort> {
 }
 
 /// Docker's frame around a network that could not be set up.
-fn driver_failed(record: &Record, connection: &Connection, error: &network::PortError) -> Error {
+pub(super) fn driver_failed(
+    record: &Record,
+    connection: &Connection,
+    error: &network::PortError,
+) -> Error {
     let endpoint = connection
         .way_out(false)
         .or_else(|| connection.way_out(true));

@@ -51,6 +51,7 @@ fn relay(
         socket,
         protocol,
         bound: address.ip(),
+        port: address.port(),
         container,
     };
     let relay = Relay::start(runtime.handle(), vec![listener], limits).unwrap();

@@ -1,7 +1,7 @@
 //! Datagrams: a table of who asked, each with a socket of its own towards the container, which
 //! tells the container's answers apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -118,13 +118,12 @@ impl Sessions {
     }
 
     /// Passes on what the container has sent to one client.
-    pub(super) fn answer(&mut self, id: u64, listeners: &[Listener]) {
+    pub(super) fn answer(&mut self, id: u64, listeners: &BTreeMap<u64, Listener>) {
         let mut buffer = self.take_buffer();
-        if let Some(session) = self.sessions.get_mut(&id) {
-            let listener = usize::try_from(session.key.listener).ok();
-            if let Some(listener) = listener.and_then(|index| listeners.get(index)) {
-                session.answer(listener, &mut buffer);
-            }
+        if let Some(session) = self.sessions.get_mut(&id)
+            && let Some(listener) = listeners.get(&session.key.listener)
+        {
+            session.answer(listener, &mut buffer);
         }
         self.buffer = buffer;
     }

@@ -3,7 +3,7 @@
 use sys::netns;
 
 use super::Interface;
-use crate::bounds::MAXIMUM_MTU;
+use crate::bounds::{MAXIMUM_MTU, MAXIMUM_PORTS};
 use crate::mac::MacAddress;
 use crate::netlink::NetlinkError;
 use crate::sysctl::SysctlError;
@@ -29,6 +29,14 @@ pub enum SandboxError {
         /// What was refused.
         #[source]
         source: NetlinkError,
+    },
+    /// The bridge has as many ports as the kernel lets it have.
+    #[error(
+        "the bridge {bridge} is full: Linux lets a bridge have {MAXIMUM_PORTS} ports; use another network for more containers"
+    )]
+    BridgeFull {
+        /// The bridge.
+        bridge: String,
     },
     /// The parent link is not there.
     #[error("the parent link {parent} does not exist")]

@@ -14,6 +14,7 @@ use shim::{Event, Exit};
 
 use super::drain::Drain;
 use super::exec::Exec;
+use super::gauge::Gauge;
 use super::log::Log;
 use super::stdio::{Part, Stdio};
 use super::{Owner, Token};
@@ -48,6 +49,8 @@ pub(crate) struct Container {
     /// Whether the kernel ends everything in the container with its init.
     pub(crate) own_pids: bool,
     pub(crate) cgroup: Cgroup,
+    /// The cgroup's figures, open while somebody asks for them.
+    pub(crate) gauge: Option<Gauge>,
     /// The compiled system call filter, which execs get, too.
     pub(crate) seccomp: Option<OwnedFd>,
     pub(crate) stdio: Stdio,
@@ -65,8 +68,12 @@ impl Container {
         if let Some(listener) = &self.listener {
             ask(Token::Listener, listener.as_fd(), PollFlags::IN);
         }
-        self.stdio
-            .interest(|part, fd, flags| ask(Token::Stdio(Owner::Container, part), fd, flags));
+        let held_up = self.log.holds_up();
+        self.stdio.interest(|part, fd, flags| {
+            if !(held_up && matches!(part, Part::Output(_))) {
+                ask(Token::Stdio(Owner::Container, part), fd, flags);
+            }
+        });
         for (index, exec) in self.execs.iter().enumerate() {
             let owner = Owner::Exec(index);
             exec.stdio
@@ -186,6 +193,11 @@ impl Container {
         }
     }
 
+    /// Closes what nobody has asked for any more.
+    pub(crate) fn tidy(&mut self) {
+        self.gauge.take_if(|gauge| gauge.due() <= Instant::now());
+    }
+
     /// How long until something is due without any event.
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<Duration> {
         let own = match &self.phase {
@@ -193,10 +205,16 @@ impl Container {
             Phase::Told { since, .. } => Some(*since + super::end::FAREWELL),
             Phase::Running | Phase::Gone { .. } => None,
         };
+        let log = match &self.phase {
+            Phase::Running => self.log.due(),
+            Phase::Draining { .. } | Phase::Told { .. } | Phase::Gone { .. } => None,
+        };
         let execs = self.execs.iter().filter_map(Exec::due);
+        let gauge = self.gauge.as_ref().map(Gauge::due);
         let due = own
             .into_iter()
             .chain(execs)
+            .chain(gauge)
             .min()
             .map(|due| due.saturating_duration_since(now));
         let stdios = self
@@ -205,6 +223,6 @@ impl Container {
             .map(|exec| &mut exec.stdio)
             .chain([&mut self.stdio]);
         let patience = stdios.filter_map(|stdio| stdio.check_patience(now)).min();
-        due.into_iter().chain(patience).min()
+        due.into_iter().chain(patience).chain(log).min()
     }
 }

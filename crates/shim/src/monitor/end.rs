@@ -52,6 +52,7 @@ impl Monitor {
             }
             let exit = exit.clone();
             // Nobody is left to hear of a failure; the engine's reconciliation looks for what stays.
+            container.gauge = None;
             let _deleted = container.cgroup.delete();
             container.phase = Phase::Gone { exit };
             self.connections.clear();

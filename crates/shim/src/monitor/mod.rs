@@ -5,6 +5,7 @@ mod container;
 mod drain;
 mod end;
 mod exec;
+mod gauge;
 mod log;
 mod refusal;
 mod requests;
@@ -113,8 +114,6 @@ impl Monitor {
             match self.wait(timeout) {
                 Ok(events) if events.is_empty() => self.rest(timeout),
                 Ok(events) => {
-                    self.active = true;
-                    self.buffer.resize(BUFFER, 0);
                     for (token, flags) in events {
                         self.handle(token, flags);
                     }
@@ -152,10 +151,15 @@ impl Monitor {
 
     fn handle(&mut self, token: Token, flags: PollFlags) {
         match token {
-            Token::Signals => self.take_signals(),
+            Token::Signals => {
+                self.active = true;
+                self.take_signals();
+            }
             Token::Connection(index) => self.serve(index, flags),
             Token::Listener => self.accept(),
             Token::Stdio(owner, part) => {
+                self.active = true;
+                self.buffer.resize(BUFFER, 0);
                 if let Stage::Container(container) = &mut self.stage {
                     container.handle(owner, part, flags, &mut self.buffer);
                 }
@@ -200,6 +204,9 @@ impl Monitor {
 
     /// Does what is due after each round of events, and forgets what is over.
     fn sweep(&mut self) {
+        if let Stage::Container(container) = &mut self.stage {
+            container.tidy();
+        }
         self.advance();
         self.connections.retain(Connection::is_open);
         let control_lost = !self.connections.iter().any(|c| c.kind() == Kind::Control);
@@ -230,6 +237,16 @@ impl Monitor {
 
     /// Nothing happened for a while.
     fn rest(&mut self, waited: Option<Duration>) {
+        if let Stage::Container(container) = &mut self.stage
+            && container
+                .log
+                .due()
+                .is_some_and(|due| waited.is_some_and(|waited| waited >= due))
+            && container.log.work()
+        {
+            self.active = true;
+            return;
+        }
         if self.active && waited.is_some_and(|waited| waited >= IDLE) {
             self.active = false;
             self.buffer = Vec::new();

@@ -9,6 +9,7 @@ use shim::{AttachOrder, Event, ExecState, Prepare, Reply, Request, State, Status
 
 use super::connection::Kind;
 use super::container::{Container, Phase};
+use super::gauge::Gauge;
 use super::refusal::Refusal;
 use super::stream::{Standing, Stream};
 use super::{Monitor, Owner, Stage};
@@ -44,7 +45,10 @@ impl Monitor {
     }
 
     fn request(&mut self, index: usize, frame: Frame) {
-        let request = match frame.parse() {
+        let parsed = frame.parse();
+        // figures are asked for every second, and leave nothing to give back
+        self.active |= !matches!(parsed, Ok(Request::Stats));
+        let request = match parsed {
             Ok(request) => request,
             Err(error) => {
                 let refusal = Refusal::failed("decode the request", &error);
@@ -102,6 +106,10 @@ impl Monitor {
                 let log = &mut self.running("reopen the log")?.log;
                 log.reopen()
                     .map_err(|error| Refusal::failed("reopen the log", &error))?;
+                Ok(Reply::Ok)
+            }
+            Request::LogFollowed(position) => {
+                self.running("follow the log")?.log.followed(&position);
                 Ok(Reply::Ok)
             }
             Request::Run(_) | Request::Exec(_) | Request::Attach(_) | Request::Subscribe => Err(
@@ -313,11 +321,13 @@ impl Container {
         }
     }
 
-    fn stats(&self) -> Answer {
-        let stats = self
-            .cgroup
-            .stats()
-            .map_err(|error| Refusal::failed("stats", &error))?;
+    fn stats(&mut self) -> Answer {
+        let failed = |error| Refusal::failed("stats", &error);
+        let gauge = match &mut self.gauge {
+            Some(gauge) => gauge,
+            none => none.insert(Gauge::open(&self.cgroup).map_err(failed)?),
+        };
+        let stats = gauge.read().map_err(failed)?;
         Ok(Reply::Stats(Box::new(stats)))
     }
 

@@ -142,6 +142,7 @@ fn start(
         pidfd: running.pidfd,
         own_pids: makes_pids(spec),
         cgroup: running.cgroup,
+        gauge: None,
         seccomp: handed.seccomp,
         stdio,
         log,

@@ -2,8 +2,6 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
-mod archive;
-#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
@@ -13,6 +11,8 @@ mod copy_up;
 mod diff;
 #[cfg(test)]
 mod fidelity;
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
