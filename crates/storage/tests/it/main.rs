@@ -16,6 +16,8 @@ mod diff;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod layers;
