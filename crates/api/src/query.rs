@@ -531,6 +531,12 @@ pub struct DiskUsageTypes {
 }
 
 impl DiskUsageTypes {
+    /// Tells whether nothing is left out.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.containers && self.images && self.volumes && self.build_cache
+    }
+
     /// Reads the parameters; no `type` is all of them.
     pub fn from_query(query: &Query) -> Result<Self, InvalidParameter> {
         let wanted = query.all("type");

@@ -317,7 +317,8 @@ mod tests {
             };
             let (mut parts, _) = request.into_parts();
             let version = *parts.extensions.get().unwrap();
-            let ask = Ask::new(&mut parts, version, DetachKeys::parse("").unwrap());
+            let keys = DetachKeys::parse("").unwrap();
+            let ask = Ask::new(&mut parts, version, keys, OnDetach::nothing());
             hijack::answer(ask, attachment, Closing::never())
         };
         let router = Router::new().route("/attach", post(attach));

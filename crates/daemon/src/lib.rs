@@ -21,6 +21,7 @@ mod lock;
 mod log;
 mod metrics;
 mod notify;
+mod outgoing;
 mod pid_file;
 mod reload;
 mod request;

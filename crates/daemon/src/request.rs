@@ -28,6 +28,17 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
+/// Reads a boolean as Go's `strconv.ParseBool` does, for the parameters that dockerd is strict with.
+pub(crate) fn bool_strictly(query: &Query, name: &str) -> Result<bool, ApiError> {
+    match query.get(name) {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        text => Err(ApiError::invalid(format!(
+            "invalid value for {name}: {text}: strconv.ParseBool: parsing {text:?}: invalid syntax"
+        ))),
+    }
+}
+
 /// A request's JSON body; none, and `null`, is the zero value.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
@@ -75,7 +86,7 @@ fn too_large_or_broken(error: &axum::Error) -> ApiError {
     ApiError::invalid(format!("read the request's body: {error}"))
 }
 
-fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid(NO_JSON));
     }

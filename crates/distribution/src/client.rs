@@ -58,6 +58,18 @@ pub struct Repository {
     pub(crate) client: Client,
     pub(crate) reference: Reference,
     pub(crate) credentials: Option<Arc<Credentials>>,
+    /// The mirror that is asked in the registry's place.
+    mirror: Option<Arc<str>>,
+}
+
+impl Repository {
+    /// Who is asked: the reference's registry, or a mirror by its address.
+    pub(crate) fn domain(&self) -> &str {
+        match &self.mirror {
+            Some(mirror) => mirror,
+            None => self.reference.domain(),
+        }
+    }
 }
 
 impl Client {
@@ -88,6 +100,19 @@ impl Client {
             client: self.clone(),
             reference: reference.clone(),
             credentials: credentials.filter(|c| !c.is_empty()).map(Arc::new),
+            mirror: None,
+        }
+    }
+
+    /// The repository of a reference at a mirror of its registry, `https://mirror.example/`.
+    ///
+    /// What it sends is checked by digests as anybody's is; it gets no credentials, which are for
+    /// the registry itself.
+    #[must_use]
+    pub fn mirrored(&self, reference: &Reference, mirror: &str) -> Repository {
+        Repository {
+            mirror: Some(mirror.into()),
+            ..self.repository(reference, None)
         }
     }
 

@@ -4,23 +4,39 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod bad_requests;
 #[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+mod config;
+#[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dns;
-#[cfg(test)]
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+#[cfg(test)]
+mod events;
+mod dockerd_name;
+mod exec_api;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
@@ -28,15 +44,23 @@ mod firewall;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod image_refusals;
 mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod listen;
+mod list_filters;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -46,6 +70,8 @@ mod logs_forward;
 #[cfg(test)]
 mod macvlan;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod network_check;
@@ -54,16 +80,27 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
+mod service;
+mod stats;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
 mod testcontainers;
 mod update_ports;
 #[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {

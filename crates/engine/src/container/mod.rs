@@ -1,13 +1,16 @@
 //! Containers: their records, their states, and a file for each verb.
 
+pub(crate) mod archive;
 mod asking;
 mod attach;
+pub(crate) mod changes;
 mod check;
 mod create;
 mod defaults;
 mod device;
 pub(crate) mod exec;
 mod exec_user;
+mod export;
 mod files;
 mod health;
 mod hint;
@@ -32,10 +35,12 @@ mod start;
 pub(crate) mod stats;
 mod stop;
 mod top;
+mod tree;
 mod update;
 mod wait;
 mod wanted;
 
+pub use archive::Outgoing;
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;

@@ -16,22 +16,9 @@ use tokio::sync::mpsc;
 
 use super::manifests::descriptor;
 use super::pull::{CHUNKS, ChunkReader, ProgressSender, tell};
-use super::{Layer, Record, registry_error, tag};
+use super::{Layer, Record, change, registry_error, tag};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
-
-/// The instructions that change an image's defaults.
-const CHANGES: [&str; 9] = [
-    "CMD",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "LABEL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
-];
 
 /// What to make of a tarball.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +75,7 @@ impl Engine {
         };
         let platform = platform(&request.platform)?;
         let mut defaults = ContainerDefaults::default();
-        for change in &request.changes {
-            apply_change(&mut defaults, change)?;
-        }
+        change::apply(&mut defaults, &request.changes)?;
         let (arrived, from) = match source {
             ImportSource::Reader(reader) => (self.receive(reader).await?, "-".to_owned()),
             ImportSource::Address(address) => self.download(&address, progress).await?,
@@ -103,11 +88,11 @@ impl Engine {
             .await?;
         let id = record.id.clone();
         self.register_image(record, name.as_ref(), None).await?;
-        self.image_event(
-            "import",
-            &id.to_string(),
-            &name.map_or_else(String::new, |n: Reference| n.familiar()),
-        );
+        let told = id.to_string();
+        if let Some(name) = &name {
+            self.image_event("tag", &told, &Reference::familiar(name));
+        }
+        self.image_event("import", &told, &told);
         Ok(id)
     }
 
@@ -222,7 +207,11 @@ impl Engine {
     }
 
     /// Stores a configuration and a manifest of it; answers their digests.
-    fn put_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<(Digest, Digest)> {
+    pub(super) fn put_image(
+        &self,
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+    ) -> Result<(Digest, Digest)> {
         let config = serde_json::to_vec(config).step(|| "write an image configuration")?;
         let id = self
             .store
@@ -267,108 +256,4 @@ fn platform(text: &str) -> Result<Platform> {
         )));
     }
     Ok(platform)
-}
-
-/// Applies one of the Dockerfile instructions that `--change` takes.
-fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
-    let word = change.split_whitespace().next().unwrap_or_default();
-    let word = word.to_ascii_uppercase();
-    if !CHANGES.contains(&word.as_str()) {
-        // Docker's words, then which ones are
-        return Err(Error::invalid(format!(
-            "{word} is not a valid change command: expected {}",
-            CHANGES.join(", ")
-        )));
-    }
-    let invalid = || {
-        Error::invalid(format!(
-            "invalid change {change:?}: {word} needs an operand"
-        ))
-    };
-    let (_, rest) = change
-        .trim()
-        .split_once(char::is_whitespace)
-        .ok_or_else(invalid)?;
-    let rest = rest.trim();
-    let pairs = || {
-        let (key, value) = rest
-            .split_once('=')
-            .or_else(|| rest.split_once(' '))
-            .ok_or_else(invalid)?;
-        Ok::<_, Error>((key.to_owned(), value.trim_matches('"').to_owned()))
-    };
-    match word.as_str() {
-        "CMD" => config.cmd = Some(command(rest)),
-        "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
-        "ENV" => {
-            let (key, value) = pairs()?;
-            config
-                .env
-                .get_or_insert_default()
-                .push(format!("{key}={value}"));
-        }
-        "LABEL" => {
-            let (key, value) = pairs()?;
-            config.labels.get_or_insert_default().insert(key, value);
-        }
-        "EXPOSE" => {
-            let port = if rest.contains('/') {
-                rest.to_owned()
-            } else {
-                format!("{rest}/tcp")
-            };
-            config
-                .exposed_ports
-                .get_or_insert_default()
-                .insert(port, serde_json::json!({}));
-        }
-        "VOLUME" => {
-            for path in list(rest).unwrap_or_else(|| vec![rest.to_owned()]) {
-                config
-                    .volumes
-                    .get_or_insert_default()
-                    .insert(path, serde_json::json!({}));
-            }
-        }
-        "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
-        "USER" => config.user = rest.to_owned(),
-        "WORKDIR" => config.working_dir = rest.to_owned(),
-        _ => return Err(invalid()),
-    }
-    Ok(())
-}
-
-/// A command in exec form, or else in shell form.
-fn command(text: &str) -> Vec<String> {
-    list(text).unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
-}
-
-fn list(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_applied() {
-        let mut config = ContainerDefaults::default();
-        for change in [
-            r#"CMD ["a","b"]"#,
-            "ENTRYPOINT run it",
-            "ENV A=b c",
-            "expose 80",
-            "LABEL x=y",
-            "USER 7",
-            "WORKDIR /w",
-        ] {
-            apply_change(&mut config, change).unwrap();
-        }
-        assert_eq!(config.cmd.unwrap(), ["a", "b"]);
-        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run it"]);
-        assert_eq!(config.env.unwrap(), ["A=b c"]);
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        assert!(apply_change(&mut ContainerDefaults::default(), "RUN x").is_err());
-    }
 }

@@ -1,6 +1,8 @@
 //! Images: their records, and a file for each verb.
 
 mod builtin;
+mod change;
+mod commit;
 mod history;
 mod import;
 mod inspect;
