@@ -4,8 +4,6 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
-mod archive;
-#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
