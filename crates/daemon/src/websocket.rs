@@ -60,7 +60,10 @@ impl Offer {
         if !(has_word(headers, UPGRADE, "websocket") && has_word(headers, CONNECTION, "upgrade")) {
             return Err(no_websocket());
         }
-        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v != VERSION) {
+        if headers
+            .get(SEC_WEBSOCKET_VERSION)
+            .is_none_or(|v| v != VERSION)
+        {
             let why = format!("the websocket's version must be {VERSION}");
             return Err(ApiError::new(StatusCode::UPGRADE_REQUIRED, why));
         }
@@ -315,7 +318,9 @@ async fn input(
     let mut buffer = [0; PIECE];
     let mut done = 0;
     while done < head.length {
-        let most = usize::try_from(head.length - done).unwrap_or(PIECE).min(PIECE);
+        let most = usize::try_from(head.length - done)
+            .unwrap_or(PIECE)
+            .min(PIECE);
         let length = from.read(&mut buffer[..most]).await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -414,8 +419,14 @@ mod tests {
             decoder: Some(Decoder::default()),
         };
         let mut out = Vec::new();
-        writer.pass(&mut out, b"\x01\0\0\0\0\0\0\x02a").await.unwrap();
-        writer.pass(&mut out, b"b\x02\0\0\0\0\0\0\x01c").await.unwrap();
+        writer
+            .pass(&mut out, b"\x01\0\0\0\0\0\0\x02a")
+            .await
+            .unwrap();
+        writer
+            .pass(&mut out, b"b\x02\0\0\0\0\0\0\x01c")
+            .await
+            .unwrap();
         assert_eq!(out, b"\x82\x01a\x82\x02bc");
     }
 }

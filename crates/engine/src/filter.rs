@@ -123,7 +123,10 @@ mod tests {
             "946684800.5",
             "24h",
         ] {
-            assert!(point(good).is_some_and(|time| time < Timestamp::now()), "{good}");
+            assert!(
+                point(good).is_some_and(|time| time < Timestamp::now()),
+                "{good}"
+            );
         }
         for bad in ["x", "", "2000-13-01", "24", "5x"] {
             let found = point(bad);

@@ -79,8 +79,7 @@ impl Engine {
     /// Tells that all unused objects of a kind were removed, and how many bytes they took.
     pub(crate) fn prune_event(&self, kind: &str, reclaimed: u64) {
         let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
-        self.events
-            .publish(message(kind, "prune", "", attributes));
+        self.events.publish(message(kind, "prune", "", attributes));
     }
 
     /// Tells that the engine put something back that others had taken away.

@@ -133,7 +133,9 @@ mod tests {
     #[tokio::test]
     async fn heads() {
         // RFC 6455, section 5.7: a masked "Hello"
-        let bytes = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        let bytes = [
+            0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+        ];
         let mut rest = &bytes[..];
         let found = head(&mut rest).await.unwrap().unwrap();
         assert_eq!((found.kind, found.length), (Kind::Data, 5));
@@ -172,7 +174,9 @@ mod tests {
         write(&mut out, Opcode::Text, &[b'x'; 300]).await.unwrap();
         assert_eq!(out[..4], [0x81, 126, 1, 44]);
         out.clear();
-        write(&mut out, Opcode::Binary, &vec![0; 70_000]).await.unwrap();
+        write(&mut out, Opcode::Binary, &vec![0; 70_000])
+            .await
+            .unwrap();
         assert_eq!(out[..10], [0x82, 127, 0, 0, 0, 0, 0, 1, 17, 112]);
     }
 }

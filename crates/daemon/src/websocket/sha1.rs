@@ -22,7 +22,9 @@ pub(super) fn digest(text: &[u8]) -> [u8; 20] {
 
 /// The text, a one bit, zeros, and its length in bits, so that all is a multiple of 64 bytes.
 fn padded(text: &[u8]) -> Vec<u8> {
-    let bits = u64::try_from(text.len()).unwrap_or(u64::MAX).wrapping_mul(8);
+    let bits = u64::try_from(text.len())
+        .unwrap_or(u64::MAX)
+        .wrapping_mul(8);
     let mut all = text.to_vec();
     all.push(0x80);
     while all.len() % 64 != 56 {
@@ -35,7 +37,9 @@ fn padded(text: &[u8]) -> Vec<u8> {
 fn mix(state: &mut [u32; 5], block: &[u8]) {
     let mut words = [0_u32; 80];
     for (word, bytes) in words.iter_mut().zip(block.chunks_exact(4)) {
-        *word = bytes.iter().fold(0, |all, byte| all << 8 | u32::from(*byte));
+        *word = bytes
+            .iter()
+            .fold(0, |all, byte| all << 8 | u32::from(*byte));
     }
     for t in 16..80 {
         words[t] = (words[t - 3] ^ words[t - 8] ^ words[t - 14] ^ words[t - 16]).rotate_left(1);

@@ -77,7 +77,11 @@ fn options(host: &HostConfig) -> Result<()> {
         ));
     }
     let driver = host.volume_driver.as_str();
-    let named = host.binds.iter().flatten().find(|bind| !bind.starts_with('/'));
+    let named = host
+        .binds
+        .iter()
+        .flatten()
+        .find(|bind| !bind.starts_with('/'));
     match named.and_then(|bind| bind.split(':').next()) {
         Some(name) if !matches!(driver, "" | "local") => Err(Error::not_found(format!(
             "create {name}: error looking up volume plugin {driver}: plugin {driver:?} not found"

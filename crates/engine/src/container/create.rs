@@ -58,7 +58,8 @@ impl Engine {
         let mut host = host_config.unwrap_or_default();
         let name = name.filter(|n| !n.is_empty());
         if let Some(name) = name {
-            names::check(name.strip_prefix('/').unwrap_or(name)).map_err(|_| names::invalid(name))?;
+            names::check(name.strip_prefix('/').unwrap_or(name))
+                .map_err(|_| names::invalid(name))?;
         }
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
         check::network(&config, &host)?;

@@ -258,7 +258,10 @@ impl Engine {
     /// Tells that a client has left an exec by its detach keys.
     pub fn exec_detached(&self, id: &str) {
         let exec = self.execs.get(id);
-        if let Some(container) = exec.ok().and_then(|exec| self.containers.get(exec.container.as_str()).ok()) {
+        if let Some(container) = exec
+            .ok()
+            .and_then(|exec| self.containers.get(exec.container.as_str()).ok())
+        {
             self.container_event("exec_detach", &container, &[("execID", id)]);
         }
     }

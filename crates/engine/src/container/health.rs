@@ -374,7 +374,8 @@ impl Output {
     fn push(&self, bytes: &[u8]) {
         let mut kept = lock(&self.0);
         let room = OUTPUT_MAX.saturating_sub(kept.bytes.len());
-        kept.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        kept.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
         kept.is_cut |= bytes.len() > room;
     }
 

@@ -43,7 +43,10 @@ pub(super) fn ignored_stop(record: &Record, number: i32, seconds: i64) -> String
     let masks = Masks::of(record.state.pid).unwrap_or_default();
     let own_pids = record.host.pid_mode.is_empty();
     let why = reason(&masks, number, &name, own_pids);
-    format!("container {} was killed {seconds} s after {name}: {why}", record.name)
+    format!(
+        "container {} was killed {seconds} s after {name}: {why}",
+        record.name
+    )
 }
 
 fn reason(masks: &Masks, number: i32, name: &str, own_pids: bool) -> String {
@@ -56,7 +59,9 @@ fn reason(masks: &Masks, number: i32, name: &str, own_pids: bool) -> String {
     if masks.ignored & bit != 0 {
         format!("{program} ignores {name}; --stop-signal chooses another")
     } else if (masks.caught | masks.blocked) & bit != 0 {
-        format!("{program} takes {name}, but did not end in time; stop -t or --stop-timeout give it longer")
+        format!(
+            "{program} takes {name}, but did not end in time; stop -t or --stop-timeout give it longer"
+        )
     } else if own_pids {
         format!(
             "{program} has no handler for {name}, and without one PID 1 gets no signal; run it with --init, start the program with exec, or choose another signal with --stop-signal"

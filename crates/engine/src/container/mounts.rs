@@ -162,7 +162,11 @@ fn parse_bind(text: &str) -> Result<Wanted> {
     if destination.is_empty() || (source.is_empty() && parts.len() > 1) {
         return Err(invalid());
     }
-    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    let kind = if source.starts_with('/') {
+        "bind"
+    } else {
+        "volume"
+    };
     let destination = destination_of(destination).map_err(|e| {
         e.context(format!(
             "invalid volume specification: '{text}': invalid mount config for type {kind:?}"

@@ -52,7 +52,10 @@ impl Engine {
                         Some(reader) => reader,
                         none => none.insert(CounterReader::open().step(step)?),
                     };
-                    reader.read(index).step(step)?.map(network::Counters::from_peer)
+                    reader
+                        .read(index)
+                        .step(step)?
+                        .map(network::Counters::from_peer)
                 }
                 None => inside(pid, &name),
             };

@@ -99,7 +99,12 @@ impl Engine {
             let _turn = container.lifecycle.lock().await;
             let is_same = container.status() == Status::Running
                 && container.phase.borrow().exits == exits
-                && container.record().state.health.as_ref().is_some_and(Health::is_bad);
+                && container
+                    .record()
+                    .state
+                    .health
+                    .as_ref()
+                    .is_some_and(Health::is_bad);
             if !is_same {
                 return;
             }
@@ -234,7 +239,13 @@ mod tests {
         };
         assert_eq!(of("on-unhealthy").unwrap(), ("on-unhealthy".into(), 0));
         assert_eq!(of("on-unhealthy:3").unwrap(), ("on-unhealthy".into(), 3));
-        for bad in ["", "always", "on-unhealthy:", "on-unhealthy:x", "on-unhealthy:-1"] {
+        for bad in [
+            "",
+            "always",
+            "on-unhealthy:",
+            "on-unhealthy:x",
+            "on-unhealthy:-1",
+        ] {
             of(bad).unwrap_err();
         }
     }

@@ -60,7 +60,9 @@ impl<'a> Wanted<'a> {
         one_of(filters, "status", "state", &STATUSES)?;
         one_of(filters, "health", "health", &HEALTHS)?;
         let tasks = filters.contains("is-task");
-        let tasks = tasks.then(|| filters.bool_or("is-task", false)).transpose()?;
+        let tasks = tasks
+            .then(|| filters.bool_or("is-task", false))
+            .transpose()?;
         let created = |key: &str| {
             let mut last = None;
             for name in filters.get(key) {
@@ -235,7 +237,10 @@ mod tests {
         assert!(ports("80-82/udp").has("81/udp"));
         for (text, why) in [
             ("x", "strconv.ParseUint: parsing \"x\": invalid syntax"),
-            ("99999", "strconv.ParseUint: parsing \"99999\": value out of range"),
+            (
+                "99999",
+                "strconv.ParseUint: parsing \"99999\": value out of range",
+            ),
             ("9-8", "invalid port range: 9-8"),
         ] {
             assert_eq!(Ports::parse(text).unwrap_err(), why);

@@ -18,7 +18,10 @@ pub(super) fn check(config: &Config) -> Result<()> {
         ("StartPeriod", check.start_period),
         ("StartInterval", check.start_interval),
     ];
-    if let Some((name, _)) = times.iter().find(|(_, time)| *time != 0 && *time < SHORTEST) {
+    if let Some((name, _)) = times
+        .iter()
+        .find(|(_, time)| *time != 0 && *time < SHORTEST)
+    {
         return Err(Error::invalid(format!(
             "{name} in Healthcheck cannot be less than 1ms"
         )));

@@ -10,7 +10,10 @@ use crate::error::{Error, Result};
 const MEMORY_MIN: i64 = 6 << 20;
 
 /// Checks what may change while a container runs: its limits and restart policy.
-pub(in crate::container) fn limits(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+pub(in crate::container) fn limits(
+    host: &mut HostConfig,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     foreign(host, warnings)?;
     memory(host, warnings)?;
     processors(host)?;

@@ -62,7 +62,6 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-
 /// Checks what a container wants of its network against the network it has.
 pub(in crate::container) fn network(config: &Config, host: &HostConfig) -> Result<()> {
     let conflict = |what: &str| Err(Error::invalid(format!("conflicting options: {what}")));
@@ -102,7 +101,10 @@ pub(in crate::container) fn network(config: &Config, host: &HostConfig) -> Resul
             return conflict(what);
         }
     }
-    host.extra_hosts.iter().flatten().try_for_each(|line| extra_host(line))
+    host.extra_hosts
+        .iter()
+        .flatten()
+        .try_for_each(|line| extra_host(line))
 }
 
 /// Checks one `--add-host`, `name:address`.
