@@ -15,11 +15,14 @@ const USAGE: &str = "Usage:  cargo xtask bench [SUITE...] [--name NAME] [--quick
             measure against the peers; suites and their rows, all without a word:
               engine   run, none, client, exec, fifty, pull
               network  create, connect, ports, range, throughput, http, dns, limits, rules
+              api      lists, thousand, follow, compose, round, stats, ping
         cargo xtask time RUNS -- COMMAND...
             print the nanoseconds of each run; {n} in an argument is the run's number
         cargo xtask load http ADDRESS CONNECTIONS keep|close MS
         cargo xtask load dns ADDRESS NAME AT-ONCE MS
             ask a server for so long; print how often and how fast it answered
+        cargo xtask load lines BYTES RATE SECONDS
+            write lines of so many bytes at so many bytes a second
         cargo xtask serve http|dns ADDRESS
             answer every request with the same";
 

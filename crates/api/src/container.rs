@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::host_config::{HostConfig, PortMap, Resources, RestartPolicy};
 use crate::image::Descriptor;
-use crate::network::{Address, EndpointSettings, NetworkingConfig};
+use crate::network::{Address, Endpoints, NetworkingConfig};
 use crate::wire::{EmptyObject, StrSlice, wire};
 
 wire! {
@@ -159,7 +159,7 @@ wire! {
     /// Networks of a container in a list.
     pub struct SummaryNetworkSettings {
         /// Endpoints by network name.
-        "Networks" => networks: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        "Networks" => networks: Option<Endpoints>,
     }
 
     /// A port of a container in a list.
@@ -351,7 +351,7 @@ wire! {
         /// MAC address in the default bridge.
         "MacAddress" => mac_address: String,
         /// Endpoints by network name.
-        "Networks" => networks: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        "Networks" => networks: Option<Endpoints>,
     }
 
     /// The answer of `GET /containers/{id}/top`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::container::{Config, GraphDriver, HealthConfig};
+use crate::error::InvalidParameter;
 use crate::wire::{EmptyObject, wire};
 
 wire! {
@@ -221,6 +222,41 @@ wire! {
         "SpaceReclaimed" => space_reclaimed: u64,
     }
 
+    /// A line of `GET /images/search`.
+    #[derive(Eq)]
+    pub struct SearchResult {
+        /// How many people have marked it.
+        "star_count" => star_count: i64,
+        /// Whether the registry's owner answers for it.
+        "is_official" => is_official: bool,
+        /// Name.
+        "name" => name: String,
+        /// Obsolete.
+        "is_automated" => is_automated: bool,
+        /// What its owner says of it.
+        "description" => description: String,
+    }
+
+    /// The answer of `GET /distribution/{name}/json`.
+    #[derive(Eq)]
+    pub struct DistributionInspect {
+        /// The manifest or index.
+        "Descriptor" => descriptor: Descriptor,
+        /// The platforms that it is for.
+        "Platforms" => platforms: Option<Vec<Platform>>,
+    }
+
+    /// What a push gives programs (`aux`).
+    #[derive(Eq)]
+    pub struct PushResult {
+        /// Tag.
+        "Tag" => tag: String,
+        /// The manifest's digest.
+        "Digest" => digest: String,
+        /// The manifest's bytes.
+        "Size" => size: i64,
+    }
+
     /// A message of a progress stream (pull, push, import, load, build).
     pub struct Progress {
         /// Text of a build.
@@ -272,6 +308,25 @@ wire! {
     }
 }
 
+impl Platform {
+    /// Reads a query parameter, which has a platform as JSON since API 1.48; none where it is empty.
+    pub fn from_param(text: &str) -> Result<Option<Self>, InvalidParameter> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let platform: Self = serde_json::from_str(text)
+            .map_err(|error| InvalidParameter(format!("failed to parse platform: {error}")))?;
+        let refuse = |why: &str| Err(InvalidParameter(why.to_owned()));
+        match (platform.os.as_str(), platform.architecture.as_str()) {
+            ("", "") => {
+                refuse("optional platform components provided, but OS and Architecture are missing")
+            }
+            ("", _) | (_, "") => refuse("both OS and Architecture must be provided"),
+            _ => Ok(Some(platform)),
+        }
+    }
+}
+
 impl Progress {
     /// A plain line.
     #[must_use]
@@ -304,6 +359,40 @@ impl Progress {
             }),
             error: message,
             ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_in_queries() {
+        for (text, expect) in [
+            ("", Ok(None)),
+            (
+                r#"{"os":"linux","architecture":"arm64"}"#,
+                Ok(Some("arm64")),
+            ),
+            ("linux/arm64", Err("failed to parse platform: ")),
+            (
+                r#"{"os":"linux"}"#,
+                Err("both OS and Architecture must be provided"),
+            ),
+            (
+                r#"{"variant":"v7"}"#,
+                Err("optional platform components provided, but OS and"),
+            ),
+        ] {
+            match (Platform::from_param(text), expect) {
+                (Ok(found), Ok(expect)) => {
+                    let found = found.map(|platform| platform.architecture);
+                    assert_eq!(found.as_deref(), expect, "{text}");
+                }
+                (Err(error), Err(expect)) => assert!(error.0.starts_with(expect), "{}", error.0),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
         }
     }
 }

@@ -6,6 +6,11 @@ use serde_json::Value;
 
 use crate::wire::wire;
 
+/// What is said of a container's networks, by their names.
+///
+/// Boxed: a node of a map has room for eleven of them, and each is long.
+pub type Endpoints = BTreeMap<String, Option<Box<EndpointSettings>>>;
+
 wire! {
     /// An address with its prefix length.
     #[derive(Eq)]
@@ -19,7 +24,7 @@ wire! {
     /// Networks that a new container is connected to.
     pub struct NetworkingConfig {
         /// Endpoints by network name or id; `null` is an endpoint without wishes.
-        "EndpointsConfig" => endpoints_config: Option<BTreeMap<String, Option<EndpointSettings>>>,
+        "EndpointsConfig" => endpoints_config: Option<Endpoints>,
     }
 
     /// A container's connection to a network: wishes and state.

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     SwitchOn,
     /// One value; the last one counts.
     One,
+    /// Nothing, or `=value`.
+    Maybe,
     /// One value each time.
     Many,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Flag {
     /// What help calls the value.
     pub(crate) value: &'static str,
     pub(crate) help: &'static str,
+    /// What holds without the flag, where help shall tell it.
+    pub(crate) default: &'static str,
     pub(crate) hidden: bool,
 }
 
@@ -43,6 +47,7 @@ impl Flag {
             kind: Kind::Switch,
             value: "",
             help,
+            default: "",
             hidden: false,
         }
     }
@@ -68,6 +73,19 @@ impl Flag {
             value,
             ..Self::switch(long, help)
         }
+    }
+
+    pub(crate) const fn maybe(long: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Maybe,
+            value,
+            ..Self::switch(long, help)
+        }
+    }
+
+    /// The same flag, whose help tells its default.
+    pub(crate) const fn default(self, default: &'static str) -> Self {
+        Self { default, ..self }
     }
 
     /// The same flag with a short name.
@@ -109,6 +127,12 @@ impl Flag {
                 .require_equals(true)
                 .default_missing_value("true")
                 .hide_possible_values(true),
+            Kind::Maybe => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("")
+                .value_name(self.value),
             Kind::One => arg
                 .action(ArgAction::Set)
                 .allow_hyphen_values(true)
@@ -287,14 +311,18 @@ impl Call {
                 plural(most)
             )
         };
+        Err(self.misused(&wish))
+    }
+
+    /// A command line whose operands do not fit the verb, which says what it wishes.
+    pub(crate) fn misused(&self, wish: &str) -> Failure {
         let path = &self.path;
-        let message = format!("gorae: 'gorae {path}' {wish}");
-        Err(Failure::Usage {
-            message,
+        Failure::Usage {
+            message: format!("gorae: 'gorae {path}' {wish}"),
             usage: usage_line(self.verb, path),
             path: path.clone(),
             code: 1,
-        })
+        }
     }
 
     /// Whether the flag was given at all.

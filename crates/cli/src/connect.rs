@@ -22,9 +22,9 @@ pub(crate) async fn ready(client: &Client, globals: &Globals) -> anyhow::Result<
     let Err(error) = client.connect().await else {
         return Ok(());
     };
-    let (endpoint, own) = globals::endpoint(globals)?;
-    if !own {
-        return Err(unreachable_engine(&endpoint, &error).into());
+    let endpoint = client.endpoint();
+    if *endpoint != globals::own_endpoint() {
+        return Err(unreachable_engine(endpoint, &error).into());
     }
     if let ClientError::Connect { source, .. } = &error
         && source.kind() == ErrorKind::PermissionDenied
@@ -49,7 +49,7 @@ fn unreachable_engine(endpoint: &Endpoint, error: &ClientError) -> Failure {
     };
     let start = match endpoint {
         Endpoint::Unix(_) => format!("Start it with 'gorae daemon -H {endpoint}', or leave"),
-        Endpoint::Tcp(_) => "Leave".to_owned(),
+        Endpoint::Tcp(_) | Endpoint::Tls { .. } | Endpoint::Ssh(_) => "Leave".to_owned(),
     };
     Failure::message(format!(
         "Cannot connect to the engine at {endpoint}: {why}. Is it running?\n\n{start} out -H, GORAE_HOST and DOCKER_HOST to use Gorae's own."

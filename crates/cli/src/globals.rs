@@ -14,6 +14,17 @@ pub(crate) struct Globals {
     pub(crate) log_level: Option<String>,
     /// Where the client's own configuration lies.
     pub(crate) config: Option<PathBuf>,
+    pub(crate) tls: TlsFlags,
+}
+
+/// What was said of TLS to the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsFlags {
+    pub(crate) tls: Option<bool>,
+    pub(crate) verify: Option<bool>,
+    pub(crate) authority: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// The words of a command line, cut at the verb.
@@ -57,6 +68,11 @@ pub(crate) fn split(words: impl IntoIterator<Item = OsString>) -> Result<Split, 
             "-H" | "--host" => out.globals.host = Some(value(attached)?),
             "--config" => out.globals.config = Some(PathBuf::from(value(attached)?)),
             "-l" | "--log-level" => out.globals.log_level = Some(value(attached)?),
+            "--tls" => out.globals.tls.tls = Some(attached.as_deref() != Some("false")),
+            "--tlsverify" => out.globals.tls.verify = Some(attached.as_deref() != Some("false")),
+            "--tlscacert" => out.globals.tls.authority = Some(value(attached)?.into()),
+            "--tlscert" => out.globals.tls.certificate = Some(value(attached)?.into()),
+            "--tlskey" => out.globals.tls.key = Some(value(attached)?.into()),
             "-D" | "--debug" => out.globals.debug = attached.as_deref() != Some("false"),
             "-h" | "--help" => out.help = true,
             "-v" | "--version" => out.version = true,
@@ -82,25 +98,9 @@ pub(crate) fn run_dir() -> PathBuf {
         .map_or_else(|| PathBuf::from(RUN), PathBuf::from)
 }
 
-/// Where the engine listens, and whether that is its own place, where the command line may start one.
-pub(crate) fn endpoint(globals: &Globals) -> Result<(Endpoint, bool), Failure> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let own = Endpoint::Unix(run_dir().join("gorae.sock"));
-    let given = globals
-        .host
-        .clone()
-        .or_else(|| variable("GORAE_HOST"))
-        .or_else(|| variable("DOCKER_HOST"));
-    match given {
-        None => Ok((own, true)),
-        Some(text) => {
-            let endpoint: Endpoint = text.parse().map_err(|error| {
-                Failure::message(format!("{error}\n\nGive -H, GORAE_HOST or DOCKER_HOST as unix:///path or tcp://ip:port."))
-            })?;
-            let is_own = endpoint == own;
-            Ok((endpoint, is_own))
-        }
-    }
+/// Where our own engine listens, which the command line may start.
+pub(crate) fn own_endpoint() -> Endpoint {
+    Endpoint::Unix(run_dir().join("gorae.sock"))
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ fn options(mut flags: Vec<&Flag>, width: usize) -> String {
         let mut text = flag.help.to_owned();
         if flag.kind == Kind::SwitchOn {
             text.push_str(" (default true)");
+        } else if !flag.default.is_empty() {
+            text.push_str(&format!(" (default {})", flag.default));
         }
         let lines: Vec<String> = text.split('\n').flat_map(|line| wrap(line, room)).collect();
         for (index, line) in lines.iter().enumerate() {
@@ -117,6 +119,11 @@ pub(crate) fn root() -> anyhow::Result<()> {
          \x20 -H, --host string        Engine to connect to (default \"unix:///run/gorae/gorae.sock\";\n\
          \x20                          also from GORAE_HOST and DOCKER_HOST)\n\
          \x20 -l, --log-level string   Set the logging level (\"debug\", \"info\", \"warn\", \"error\")\n\
+         \x20     --tls                Use TLS; implied by --tlsverify\n\
+         \x20     --tlscacert string   Trust engines with a certificate of this authority (default \"~/.docker/ca.pem\")\n\
+         \x20     --tlscert string     Certificate to show (default \"~/.docker/cert.pem\")\n\
+         \x20     --tlskey string      Private key of the certificate (default \"~/.docker/key.pem\")\n\
+         \x20     --tlsverify          Use TLS and verify the engine\n\
          \x20 -v, --version            Print version information and quit\n\
          \nExamples:\n\
          \x20 # Run a shell in a container, and remove the container at its end\n\

@@ -10,6 +10,7 @@ mod commands;
 mod connect;
 mod create;
 mod csv;
+mod endpoint;
 mod failure;
 mod filter;
 mod format;
@@ -26,10 +27,13 @@ mod template;
 mod terminal;
 mod tree;
 mod units;
+mod upload;
 
 use args::{Call, Reading};
 use failure::Failure;
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -41,7 +45,11 @@ fn main() -> ExitCode {
 
 /// Reads the command line and runs its verb.
 fn start() -> anyhow::Result<u8> {
-    let mut split = globals::split(std::env::args_os().skip(1))?;
+    let mut words = std::env::args_os();
+    if is_dockerd(words.next()) {
+        return commands::dockerd::main(words.collect());
+    }
+    let mut split = globals::split(words)?;
     if split.words.first().is_some_and(|word| word == "help") {
         split.words.remove(0);
         split.help = true;
@@ -65,7 +73,11 @@ fn start() -> anyhow::Result<u8> {
     if split.help {
         return help::verb(entry.verb, &path).map(|()| 0);
     }
-    let (endpoint, _own) = globals::endpoint(&split.globals)?;
+    // the engine itself asks nobody, and its environment may name another one
+    let endpoint = match entry.blocking {
+        Some(_) => globals::own_endpoint(),
+        None => endpoint::find(&split.globals)?,
+    };
     let client = api::client::Client::new(endpoint);
     let rest = split.words.into_iter().skip(used).collect();
     let call = match Call::read(entry.verb, &path, rest, split.globals, client)? {
@@ -84,13 +96,22 @@ fn start() -> anyhow::Result<u8> {
     result
 }
 
+/// Whether the program was called by the name of Docker's engine.
+fn is_dockerd(program: Option<std::ffi::OsString>) -> bool {
+    let program = program.unwrap_or_default();
+    Path::new(&program).file_name() == Some(OsStr::new("dockerd"))
+}
+
 /// Writes the error and its hint; gives the exit status.
 fn show(error: &anyhow::Error) -> u8 {
     let broken_pipe = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
-    if broken_pipe {
+    let of_engine = error
+        .chain()
+        .any(|cause| cause.is::<api::client::ClientError>());
+    if broken_pipe && !of_engine {
         // the reader of our output has what it wanted
         return 141;
     }

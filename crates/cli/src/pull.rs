@@ -157,13 +157,17 @@ impl Bars {
     fn show(&mut self, message: &Progress) -> anyhow::Result<()> {
         // lines about the image as a whole stand for good; so does what has no figures at all
         if message.id.is_empty() || message.progress_detail.is_none() {
-            if message.status.is_empty() {
+            let line = match message.stream.trim_end() {
+                "" => label(message),
+                text => text.to_owned(),
+            };
+            if line.is_empty() {
                 return Ok(());
             }
             if self.by_id.is_empty() {
-                self.all.println(label(message))?;
+                self.all.println(line)?;
             } else {
-                self.below.push(label(message));
+                self.below.push(line);
             }
             return Ok(());
         }
@@ -175,7 +179,7 @@ impl Bars {
         });
         let detail = message.progress_detail.clone().unwrap_or_default();
         let changed = bar.message() != message.status;
-        let complete = matches!(message.status.as_str(), "Pull complete" | "Already exists");
+        let complete = is_complete(&message.status);
         if complete {
             bar.set_style(done());
         } else {
@@ -189,6 +193,19 @@ impl Bars {
         }
         Ok(())
     }
+}
+
+/// Whether a layer has come to its end, pulled, pushed or loaded.
+fn is_complete(status: &str) -> bool {
+    matches!(
+        status,
+        "Pull complete"
+            | "Already exists"
+            | "Pushed"
+            | "Layer already exists"
+            | "Skipped foreign layer"
+            | "Loading layer"
+    ) || status.starts_with("Mounted from ")
 }
 
 fn figures(bar: &ProgressBar, detail: &ProgressDetail, changed: bool) {

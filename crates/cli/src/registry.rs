@@ -1,7 +1,7 @@
 //! References of images as people write them.
 
 use crate::failure::Failure;
-use oci::Reference;
+use oci::{Platform, Reference};
 
 /// An image to pull: its parts as the engine takes them.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,19 @@ pub(crate) fn wanted(text: &str) -> Result<Wanted, Failure> {
     })
 }
 
+/// A platform as the engine's parameters have it, in JSON.
+pub(crate) fn platform(text: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let platform: Platform = text
+        .parse()
+        .map_err(|error: oci::platform::ParsePlatformError| Failure::message(error.to_string()))?;
+    serde_json::to_string(&platform)
+        .map(Some)
+        .map_err(|error| Failure::message(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +83,16 @@ mod tests {
                 .to_string()
                 .contains("must be lowercase")
         );
+    }
+
+    #[test]
+    fn platforms() {
+        let json = platform(Some("linux/arm/v7")).unwrap().unwrap();
+        assert_eq!(
+            json,
+            r#"{"architecture":"arm","os":"linux","variant":"v7"}"#
+        );
+        assert_eq!(platform(None).unwrap(), None);
+        assert!(platform(Some("a/b/c/d")).is_err());
     }
 }

@@ -2,7 +2,6 @@
 //! and as a plain answer where it did not.
 
 use std::io;
-use std::time::Duration;
 
 use api::stdcopy;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +19,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::body::{self, BodyError};
+use crate::connection::{Connection, FromClient, ToClient};
 use crate::detach::{DetachKeys, Scanned};
 use crate::hang_up::HangUp;
 use crate::routes::Closing;
@@ -27,9 +27,6 @@ use crate::version::ApiVersion;
 
 /// Bytes that are read at once; a pipe of the kernel holds 64 KiB.
 const BUFFER: usize = 32 << 10;
-
-/// How often, a millisecond apart, it is looked whether a client has read the answer's head.
-const HEAD_TRIES: u32 = 50;
 
 /// Raw bytes, or frames in the time before clients were told.
 pub(crate) const RAW: HeaderValue = HeaderValue::from_static("application/vnd.docker.raw-stream");
@@ -158,10 +155,10 @@ pub(crate) fn switching(protocol: HeaderValue, tty: bool, version: ApiVersion) -
     response
 }
 
-/// Takes the socket out of a connection, and what was read of it already.
-pub(crate) fn take(upgraded: Upgraded) -> io::Result<(UnixStream, Bytes)> {
-    let parts = downcast::<TokioIo<UnixStream>>(upgraded)
-        .map_err(|_foreign| io::Error::other("the connection is not a unix socket"))?;
+/// Takes the connection back from HTTP, and what was read of it already.
+pub(crate) fn take(upgraded: Upgraded) -> io::Result<(Connection, Bytes)> {
+    let parts = downcast::<TokioIo<Connection>>(upgraded)
+        .map_err(|_foreign| io::Error::other("the connection carries several requests"))?;
     Ok((parts.io.into_inner(), parts.read_buf))
 }
 
@@ -228,40 +225,31 @@ async fn pump(
 ///
 /// docker-py reads the head through a buffer and then goes on below the buffer: output that comes
 /// in the same read as the head is lost to it. Dockerd is so slow that it never happens.
-async fn head_read(to_client: &OwnedWriteHalf) {
-    for _ in 0..HEAD_TRIES {
-        // a socket that cannot tell is not waited for
-        if sys::socket::is_drained(to_client.as_ref()).unwrap_or(true) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+async fn head_read(to_client: &ToClient) {
+    to_client.read_by_client().await;
 }
 
 /// Writes a message of the engine into the stream.
-async fn tell(to_client: &mut OwnedWriteHalf, tty: bool, message: &str) -> io::Result<()> {
-    to_client.write_all(&told(tty, message)?).await
+async fn tell(to_client: &mut ToClient, tty: bool, message: &str) -> io::Result<()> {
+    to_client.write_all(&told(tty, message)).await
 }
 
-/// A message of the engine as it stands in a stream.
-fn told(tty: bool, message: &str) -> io::Result<Bytes> {
+/// A message of the engine as a stream carries it.
+fn told(tty: bool, message: &str) -> Vec<u8> {
     let text = format!("{message}\r\n");
-    let mut bytes = Vec::with_capacity(stdcopy::HEADER + text.len());
-    if !tty {
-        let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-        bytes.extend_from_slice(&stdcopy::header(stdcopy::Stream::Stdout, length));
-    }
-    bytes.extend_from_slice(text.as_bytes());
-    Ok(bytes.into())
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let header = stdcopy::header(stdcopy::Stream::Stdout, length);
+    let header = if tty { &[][..] } else { &header[..] };
+    [header, text.as_bytes()].concat()
 }
 
-/// Tells of a failure where the streams would have been, as dockerd does for execs.
-pub(crate) fn answer_failure(tty: bool, message: &str) -> Response {
-    let bytes = told(tty, message).map_err(|error| BodyError::new(error.to_string()));
-    body::stream(RAW, stream::once(std::future::ready(bytes)))
+/// The answer that is a message of the engine alone, in a stream of the container's output.
+pub(crate) fn message(tty: bool, message: &str) -> Response {
+    let told = Ok::<_, BodyError>(Bytes::from(told(tty, message)));
+    body::stream(RAW, stream::iter([told]))
 }
 
-async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn replay(mut past: LogReader, to_client: &mut ToClient) -> io::Result<()> {
     while let Some(chunk) = past.next().await.map_err(io::Error::other)? {
         to_client.write_all(&chunk).await?;
     }
@@ -269,7 +257,7 @@ async fn replay(mut past: LogReader, to_client: &mut OwnedWriteHalf) -> io::Resu
 }
 
 /// Passes bytes on as they are, to their end.
-pub(crate) async fn copy(from: OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
+pub(crate) async fn copy(from: OwnedReadHalf, to: &mut ToClient) -> io::Result<()> {
     let mut from = BufReader::with_capacity(BUFFER, from);
     tokio::io::copy_buf(&mut from, to).await.map(drop)
 }
@@ -280,7 +268,7 @@ pub(crate) async fn copy(from: OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Re
 /// container's side is no reason to stop either: its last words are still to be read.
 pub(crate) async fn feed(
     early: Bytes,
-    mut from: OwnedReadHalf,
+    mut from: FromClient,
     mut to: OwnedWriteHalf,
     mut keys: Option<DetachKeys>,
 ) {
@@ -389,7 +377,7 @@ mod tests {
     async fn feeding_passes_the_end_on() {
         let (client, theirs) = UnixStream::pair().unwrap();
         let (container, mut process) = UnixStream::pair().unwrap();
-        let (from_client, _to_client) = theirs.into_split();
+        let (from_client, _to_client) = Connection::Unix(theirs).into_split();
         let (_from_container, to_container) = container.into_split();
         let early = Bytes::from("early ");
         let task = tokio::spawn(feed(early, from_client, to_container, None));
@@ -407,7 +395,7 @@ mod tests {
     async fn detaching_ends_the_feed() {
         let (mut client, theirs) = UnixStream::pair().unwrap();
         let (container, mut process) = UnixStream::pair().unwrap();
-        let (from_client, _to_client) = theirs.into_split();
+        let (from_client, _to_client) = Connection::Unix(theirs).into_split();
         let (_from_container, to_container) = container.into_split();
         let keys = Some(DetachKeys::parse("").unwrap());
         client.write_all(b"ls\x10\x11no").await.unwrap();

@@ -1,12 +1,15 @@
 //! HTTP routes, sockets, configuration and signals of the engine.
 //!
-//! Docker's API over unix sockets: each route reads its parameters, calls one method of the engine
+//! Docker's API over unix sockets and TLS: each route reads its parameters, calls one method of the engine
 //! and writes the answer in the version that the client speaks. Nothing here decides what a
 //! container is; nothing here is needed for a container to go on.
 #![forbid(unsafe_code)]
 
+mod address;
 mod body;
+mod clients;
 mod config;
+mod connection;
 mod detach;
 mod error;
 mod events;
@@ -16,13 +19,25 @@ mod hijack;
 mod listen;
 mod lock;
 mod log;
+mod metrics;
+mod notify;
+mod outgoing;
+mod pid_file;
+mod reload;
 mod request;
 mod routes;
 mod run;
+mod seats;
 mod serve;
+pub mod settings;
+mod sockets;
+mod tls;
 mod version;
+mod web_page;
 mod websocket;
 
+pub use address::{Address, ParseAddressError};
 pub use config::Config;
 pub use run::{RunError, run};
 pub use serve::{ServeError, serve};
+pub use tls::{TlsError, TlsFiles};

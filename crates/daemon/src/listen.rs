@@ -1,11 +1,30 @@
-//! The unix sockets that clients connect to.
+//! The sockets that clients connect to.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Gid, Uid};
-use tokio::net::UnixListener;
+use rustix::net::{AddressFamily, sockopt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+use crate::connection::Connection;
+use crate::tls::Tls;
+
+/// How many connections the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+/// How long a client may take for the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After how much silence a TCP client is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// What a client that speaks plain HTTP to a TLS port is told, in the words of Go's server.
+const NOT_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// A socket that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +47,43 @@ pub enum ListenError {
         /// Group.
         name: String,
     },
+    /// A TCP address cannot be listened on.
+    #[error("listen on tcp://{address}")]
+    Tcp {
+        /// Address.
+        address: SocketAddr,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// TCP without TLS, reachable from elsewhere.
+    #[error(
+        "will not listen on tcp://{address} without TLS: whoever reaches it is root here; add --tlsverify with --tlscacert, --tlscert and --tlskey, listen on 127.0.0.1, or reach the engine by ssh"
+    )]
+    Open {
+        /// Address.
+        address: SocketAddr,
+    },
+    /// TLS that lets every client in, reachable from elsewhere.
+    #[error(
+        "will not listen on tcp://{address} for clients without a certificate: whoever reaches it is root here; use --tlsverify in place of --tls, or listen on 127.0.0.1"
+    )]
+    Unverified {
+        /// Address.
+        address: SocketAddr,
+    },
+    /// TLS cannot be set up.
+    #[error("set up TLS")]
+    Tls(#[source] crate::tls::TlsError),
+    /// A socket of the service manager cannot be used.
+    #[error("use a socket of the service manager")]
+    Inherited(#[source] io::Error),
+    /// The service manager passed no such socket.
+    #[error("no socket was passed for {address}: it is for socket activation by a service manager")]
+    NotPassed {
+        /// What was asked for.
+        address: String,
+    },
     /// A step failed.
     #[error("{step} {path}")]
     Step {
@@ -41,10 +97,30 @@ pub enum ListenError {
     },
 }
 
+/// What accepts connections.
+#[derive(Debug)]
+enum Acceptor {
+    Unix(UnixListener),
+    Tcp(TcpListener, Option<Arc<Tls>>),
+}
+
+/// A connection that was accepted, but not greeted yet.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Unix(UnixStream),
+    Tcp(TcpStream, Option<Arc<Tls>>),
+}
+
 /// A listening socket; its file goes when this value goes.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) listener: UnixListener,
+    acceptor: Acceptor,
+    _file: Option<SocketFile>,
+}
+
+/// The file of a unix socket that this daemon made.
+#[derive(Debug)]
+struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
@@ -71,9 +147,11 @@ impl Socket {
         let socket = finish(&own, path, group).map_err(failed("set up socket"));
         match socket {
             Ok(inode) => Ok(Self {
-                listener,
-                path: path.to_owned(),
-                inode,
+                acceptor: Acceptor::Unix(listener),
+                _file: Some(SocketFile {
+                    path: path.to_owned(),
+                    inode,
+                }),
             }),
             Err(error) => {
                 // the first error is the one to tell
@@ -82,6 +160,108 @@ impl Socket {
             }
         }
     }
+
+    /// Listens at a TCP address.
+    pub(crate) fn bind_tcp(
+        address: SocketAddr,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, ListenError> {
+        let listener =
+            tcp_listener(address).map_err(|source| ListenError::Tcp { address, source })?;
+        Ok(Self {
+            acceptor: Acceptor::Tcp(listener, tls),
+            _file: None,
+        })
+    }
+
+    /// Takes over a socket that the service manager opened. Its file stays: it is the manager's.
+    pub(crate) fn inherited(
+        descriptor: OwnedFd,
+        tls: Option<Arc<Tls>>,
+    ) -> Result<Self, ListenError> {
+        let acceptor = take_over(descriptor, tls).map_err(ListenError::Inherited)?;
+        Ok(Self {
+            acceptor,
+            _file: None,
+        })
+    }
+
+    /// The TCP address that is listened on, and whether TLS keeps strangers out there.
+    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
+        match &self.acceptor {
+            Acceptor::Tcp(listener, _) => listener.local_addr().ok(),
+            Acceptor::Unix(_) => None,
+        }
+    }
+
+    /// Takes the next connection.
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+        match &self.acceptor {
+            Acceptor::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Unix(stream))
+            }
+            Acceptor::Tcp(listener, tls) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream, tls.clone()))
+            }
+        }
+    }
+}
+
+impl Accepted {
+    /// Greets the client: over TLS it has to show who it is before it may ask.
+    pub(crate) async fn greet(self) -> io::Result<Connection> {
+        let (stream, tls) = match self {
+            Self::Unix(stream) => return Ok(Connection::Unix(stream)),
+            Self::Tcp(stream, tls) => (stream, tls),
+        };
+        stream.set_nodelay(true)?;
+        // a client whose machine is gone says nothing: without this its streams would stay for ever
+        sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE)?;
+        sockopt::set_tcp_keepintvl(&stream, KEEP_ALIVE)?;
+        sockopt::set_socket_keepalive(&stream, true)?;
+        let Some(tls) = tls else {
+            return Ok(Connection::Tcp(stream));
+        };
+        let handshake = async {
+            let mut stream = stream;
+            let mut first = [0];
+            if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+                stream.write_all(NOT_TLS).await?;
+                return Err(io::Error::other("the client spoke plain HTTP"));
+            }
+            tls.acceptor().accept(stream).await
+        };
+        let stream = tokio::time::timeout(HANDSHAKE, handshake).await??;
+        Ok(Connection::Tls(Box::new(stream)))
+    }
+}
+
+fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // the port stays usable across a restart, as connections of the past are no obstacle
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn take_over(descriptor: OwnedFd, tls: Option<Arc<Tls>>) -> io::Result<Acceptor> {
+    let is_unix = rustix::net::getsockname(&descriptor)?.address_family() == AddressFamily::UNIX;
+    if !sockopt::socket_acceptconn(&descriptor)? {
+        return Err(io::Error::other("it is no listening stream socket"));
+    }
+    if is_unix {
+        let listener = std::os::unix::net::UnixListener::from(descriptor);
+        listener.set_nonblocking(true)?;
+        return UnixListener::from_std(listener).map(Acceptor::Unix);
+    }
+    let listener = std::net::TcpListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    Ok(Acceptor::Tcp(TcpListener::from_std(listener)?, tls))
 }
 
 fn finish(own: &Path, path: &Path, group: Option<u32>) -> io::Result<u64> {
@@ -120,7 +300,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Drop for Socket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         // another engine may have put its own there meanwhile
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);

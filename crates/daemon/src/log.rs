@@ -1,6 +1,15 @@
 //! The engine's own log, on stderr.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Error as ReloadError;
+
+/// Changes the filter of the log that runs.
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>;
+
+/// The log that runs, once it does.
+static RUNNING: OnceLock<Change> = OnceLock::new();
 
 /// A filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -15,24 +24,48 @@ pub struct LogError {
     pub source: tracing_subscriber::filter::ParseError,
 }
 
-/// Starts the log; a second call has no effect.
-pub(crate) fn start(filter: &str, json: bool) -> Result<(), LogError> {
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let wanted = if filter.is_empty() { "info" } else { filter };
-    let filter = EnvFilter::try_new(wanted).map_err(|source| LogError {
+    EnvFilter::try_new(wanted).map_err(|source| LogError {
         filter: wanted.to_owned(),
         source,
-    })?;
+    })
+}
+
+/// Whether a filter can be read.
+pub(crate) fn check(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(drop)
+}
+
+/// Starts the log; a second call has no effect.
+pub(crate) fn start(filter: &str, json: bool) -> Result<(), LogError> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(parse(filter)?)
         .with_writer(std::io::stderr)
         .with_target(false);
-    let result = if json {
-        builder.json().try_init()
+    let (change, result): (Change, _) = if json {
+        let builder = builder.json().with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(move |f| handle.reload(f)), builder.try_init())
     } else {
-        builder.with_ansi(false).try_init()
+        let builder = builder.with_ansi(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(move |f| handle.reload(f)), builder.try_init())
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "the log runs already");
+    match result {
+        Ok(()) => drop(RUNNING.set(change)),
+        Err(error) => tracing::debug!(%error, "the log runs already"),
+    }
+    Ok(())
+}
+
+/// Has the log that runs show more or less.
+pub(crate) fn change(filter: &str) -> Result<(), LogError> {
+    let filter = parse(filter)?;
+    if let Some(change) = RUNNING.get()
+        && let Err(error) = change(filter)
+    {
+        tracing::warn!(%error, "the log goes on as it was");
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! A daemon's life: log, locks, engine, sockets, and the way back.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::lock::{FolderLock, LockError};
 use crate::log::{self, LogError};
+use crate::pid_file::{PidFile, PidFileError};
 use crate::serve::{ServeError, serve};
+use crate::settings;
 
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,17 @@ pub enum RunError {
     /// A folder cannot be had.
     #[error("take the engine's folders")]
     Lock(#[source] LockError),
+    /// The folder is another engine's.
+    #[error(
+        "{root} holds a Docker engine's data, which Gorae cannot use and must not mix with its own: name another folder, such as {root}/gorae"
+    )]
+    Foreign {
+        /// Folder.
+        root: PathBuf,
+    },
+    /// The file of the process id cannot be had.
+    #[error("take the pid file")]
+    PidFile(#[source] PidFileError),
     /// The runtime cannot be started.
     #[error("start the engine's threads")]
     Runtime(#[source] io::Error),
@@ -33,9 +47,19 @@ pub enum RunError {
 /// When another engine has the folders, or a step of the start fails; nothing stays behind then.
 pub fn run(config: &Config) -> Result<(), RunError> {
     log::start(&config.log_level, config.log_json).map_err(RunError::Log)?;
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let passed = sys::activation::take();
     prepare_descriptors();
+    if settings::holds_docker(&config.engine.root) {
+        let root = config.engine.root.clone();
+        return Err(RunError::Foreign { root });
+    }
     let _root = FolderLock::take(&config.engine.root).map_err(RunError::Lock)?;
     let _run = FolderLock::take(&config.engine.run).map_err(RunError::Lock)?;
+    let pid_file = config.pid_file.as_deref().map(PidFile::write);
+    let _pid_file = pid_file.transpose().map_err(RunError::PidFile)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("gorae-engine")
@@ -45,7 +69,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let engine = engine::Engine::open(config.engine.clone())
             .await
             .map_err(RunError::Engine)?;
-        let result = serve(engine.clone(), config).await;
+        let result = serve(engine.clone(), config, passed).await;
         engine.close();
         result.map_err(RunError::Serve)
     })

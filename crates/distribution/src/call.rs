@@ -1,5 +1,6 @@
 //! A request to a repository, with the credentials that its registry wants.
 
+use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -11,38 +12,67 @@ use crate::error::RegistryError;
 use crate::exchange::Message;
 use crate::location::shown;
 
+/// A request to a repository, before it is known where its registry is.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    /// Below `/v2/<repository>/`, with its query.
+    pub(crate) path: &'a str,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// What a token has to allow.
+    pub(crate) scope: &'a str,
+}
+
 impl Repository {
-    /// Sends a request to a path below `/v2/<repository>/`.
+    /// Sends a request that reads to a path below `/v2/<repository>/`.
     pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
         headers: HeaderMap,
     ) -> Result<Answer, RegistryError> {
-        let ping = self.client.ping(self.reference.domain()).await?;
-        let name = self.reference.path();
-        let whole = format!("/v2/{name}/{path}");
+        let scope = format!("repository:{}:pull", self.reference.path());
+        self.request(Request {
+            method,
+            path,
+            headers,
+            body: Bytes::new(),
+            scope: &scope,
+        })
+        .await
+    }
+
+    /// Sends a request.
+    pub(crate) async fn request(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
+        let ping = self.client.ping(self.domain()).await?;
+        let whole = format!("/v2/{}/{}", self.reference.path(), request.path);
         let uri = ping
             .base
             .at(&whole)
             .ok_or_else(|| RegistryError::RegistryName {
                 name: self.reference.name(),
             })?;
-        let mut message = Message::new(method, uri);
-        message.headers = headers;
+        let mut message = Message::new(request.method, uri);
+        message.headers = request.headers;
+        message.body = request.body;
         message.downgrade = ping.base.insecure;
-        let scope = format!("repository:{name}:pull");
-        let claim = Claim {
-            credentials: self.credentials.as_deref(),
-            scope: &scope,
-            insecure: ping.base.insecure,
-            offline: false,
-        };
+        let claim = self.claim(&ping, request.scope);
         let result = self.client.authorized(&ping, message, claim).await;
         if matches!(result, Err(RegistryError::Exchange { .. })) {
-            self.client.forget(self.reference.domain());
+            self.client.forget(self.domain());
         }
         result
+    }
+
+    /// Who asks, and for what.
+    pub(crate) fn claim<'a>(&'a self, ping: &Ping, scope: &'a str) -> Claim<'a> {
+        Claim {
+            credentials: self.credentials.as_deref(),
+            scope,
+            insecure: ping.base.insecure,
+            offline: false,
+        }
     }
 }
 
@@ -75,7 +105,7 @@ impl Client {
         self.shared.exchange.patient(&message).await
     }
 
-    async fn header(
+    pub(crate) async fn header(
         &self,
         challenges: &[Challenge],
         message: &Message,

@@ -27,6 +27,31 @@ pub enum RegistryError {
         /// What the registry said.
         detail: String,
     },
+    /// The registry does not let these credentials write to the repository.
+    #[error("{detail}: pushing to {name} needs credentials that may write there")]
+    PushDenied {
+        /// The repository as people write it.
+        name: String,
+        /// What the registry said.
+        detail: String,
+    },
+    /// What is to be sent cannot be read here.
+    #[error("read blob {digest} to push it")]
+    Source {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry has stored something else than what was sent.
+    #[error("the registry stored {stored} in place of {sent}")]
+    Stored {
+        /// The digest of what was sent.
+        sent: Digest,
+        /// What the registry tells, cut to a printable length.
+        stored: String,
+    },
     /// The repository has no such tag or manifest.
     #[error("manifest for {reference} not found: {detail}")]
     ManifestUnknown {
@@ -224,12 +249,15 @@ impl RegistryError {
             | Self::BlobUnknown { .. }
             | Self::NoPlatform { .. } => ErrorKind::NotFound,
             Self::TooManyRequests { .. } => ErrorKind::TooManyRequests,
-            Self::NoCredentials { .. } | Self::Unauthorized { .. } => ErrorKind::Unauthorized,
-            Self::Status { .. } => ErrorKind::Unavailable,
+            Self::NoCredentials { .. } | Self::Unauthorized { .. } | Self::PushDenied { .. } => {
+                ErrorKind::Unauthorized
+            }
+            Self::Status { .. } | Self::Source { .. } => ErrorKind::Unavailable,
             Self::Exchange { source, .. } if source.is_timeout() => ErrorKind::Timeout,
             Self::Exchange { .. } => ErrorKind::Unavailable,
             Self::RegistryName { .. } => ErrorKind::InvalidInput,
             Self::Protocol { .. }
+            | Self::Stored { .. }
             | Self::TooLarge { .. }
             | Self::Document { .. }
             | Self::DigestMismatch { .. }

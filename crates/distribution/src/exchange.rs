@@ -1,13 +1,16 @@
 //! One HTTP exchange: time limits, redirects, repetition. Knows no registry and makes no
 //! credentials; it only carries an `Authorization` as far as it may go.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,11 +21,15 @@ use crate::endpoint::InsecureHosts;
 use crate::error::RegistryError;
 use crate::location::{Origin, is_https, join, shown};
 use crate::net::{Connector, Proxies, TransportError, unwrap_transport};
+use crate::push::body::Gauge;
 use crate::retry::{Backoff, is_passing, retry_after};
 
 /// As Go's client.
 const REDIRECTS_MAX: usize = 10;
 const IDLE: Duration = Duration::from_secs(30);
+
+/// A request's body, in memory or on its way from a file.
+pub(crate) type Payload = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request that can be sent again.
 #[derive(Clone, Debug)]
@@ -62,7 +69,7 @@ impl Message {
 /// Sends requests over pooled connections.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    http: HttpClient<Connector, Full<Bytes>>,
+    http: HttpClient<Connector, Payload>,
     proxies: Arc<Proxies>,
     user_agent: HeaderValue,
     timeouts: Timeouts,
@@ -139,8 +146,32 @@ impl Exchange {
         uri: &Uri,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, TransportError> {
-        let request = self.request(message, uri, authorization);
+        let body = whole(message.body.clone());
+        let request = self.request(message, uri, authorization, body);
         let response = self.head(request, &host_of(uri)).await?;
+        Ok(Answer::new(
+            response,
+            &message.method,
+            uri.clone(),
+            self.timeouts,
+        ))
+    }
+
+    /// Sends a request whose body is a stream, once. What may be sent again must be opened again,
+    /// so repetition is the caller's.
+    pub(crate) async fn upload(
+        &self,
+        message: &Message,
+        body: Payload,
+        gauge: &Gauge,
+    ) -> Result<Answer, RegistryError> {
+        let uri = &message.uri;
+        let request = self.request(message, uri, message.authorization.as_ref(), body);
+        let failed = |source| message.failed(uri, source);
+        let response = self
+            .head_behind(request, &host_of(uri), gauge)
+            .await
+            .map_err(failed)?;
         Ok(Answer::new(
             response,
             &message.method,
@@ -154,8 +185,9 @@ impl Exchange {
         message: &Message,
         uri: &Uri,
         authorization: Option<&HeaderValue>,
-    ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(message.body.clone()));
+        body: Payload,
+    ) -> Request<Payload> {
+        let mut request = Request::new(body);
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = uri.clone();
         let mut headers = message.headers.clone();
@@ -174,7 +206,7 @@ impl Exchange {
     /// for the answer begins when there is one.
     async fn head(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Payload>,
         host: &str,
     ) -> Result<http::Response<hyper::body::Incoming>, TransportError> {
         let mut connection = capture_connection(&mut request);
@@ -182,7 +214,7 @@ impl Exchange {
         let failed = |e| unwrap_transport(e, "waiting for the answer of", host);
         tokio::select! {
             done = &mut response => return done.map_err(failed),
-            _ = connected(&mut connection) => {}
+            () = connected(&mut connection) => {}
         }
         let limit = self.timeouts.response;
         match tokio::time::timeout(limit, response).await {
@@ -193,6 +225,48 @@ impl Exchange {
             }),
         }
     }
+
+    /// Waits for the head of the answer behind a long body: as long as the host takes of it, and
+    /// behind its end as long as the host may need to put the whole away.
+    async fn head_behind(
+        &self,
+        mut request: Request<Payload>,
+        host: &str,
+        gauge: &Gauge,
+    ) -> Result<http::Response<hyper::body::Incoming>, TransportError> {
+        let mut connection = capture_connection(&mut request);
+        let mut response = std::pin::pin!(self.http.request(request));
+        let failed = |e| unwrap_transport(e, "sending a blob to", host);
+        tokio::select! {
+            done = &mut response => return done.map_err(failed),
+            () = connected(&mut connection) => {}
+        }
+        loop {
+            let before = gauge.taken();
+            let limit = if gauge.is_done() {
+                self.timeouts.body
+            } else {
+                self.timeouts.stall
+            };
+            match tokio::time::timeout(limit, &mut response).await {
+                Ok(done) => return done.map_err(failed),
+                Err(_) if gauge.taken() != before => {}
+                Err(_) => {
+                    return Err(TransportError::UploadStalled {
+                        host: host.to_owned(),
+                        limit,
+                        sent: before,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A body that is in memory.
+pub(crate) fn whole(bytes: Bytes) -> Payload {
+    let never = |never: Infallible| match never {};
+    Full::new(bytes).map_err(never).boxed_unsync()
 }
 
 async fn connected(connection: &mut hyper_util::client::legacy::connect::CaptureConnection) {

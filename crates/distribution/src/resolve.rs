@@ -42,10 +42,10 @@ impl Resolved {
 }
 
 /// A verified document.
-struct Fetched {
-    descriptor: Descriptor,
-    bytes: Bytes,
-    document: Document,
+pub(crate) struct Fetched {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Bytes,
+    pub(crate) document: Document,
 }
 
 impl Repository {
@@ -124,7 +124,8 @@ impl Repository {
         Ok(all.freeze())
     }
 
-    async fn fetch_named(&self) -> Result<Fetched, RegistryError> {
+    /// Reads what the reference names, an index or a manifest.
+    pub(crate) async fn fetch_named(&self) -> Result<Fetched, RegistryError> {
         let path = self.manifest_path();
         let answer = self.call(Method::GET, &path, accept(&ACCEPTED)).await?;
         if answer.status != StatusCode::OK {
@@ -210,7 +211,7 @@ impl Repository {
         }
     }
 
-    fn unusable(&self, source: DocumentError) -> RegistryError {
+    pub(crate) fn unusable(&self, source: DocumentError) -> RegistryError {
         RegistryError::Document {
             reference: self.reference.familiar(),
             source,

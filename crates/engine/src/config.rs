@@ -1,8 +1,10 @@
 //! What an engine is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use api::host_config::Ulimit;
 use network::{AddressPool, PublishPolicy, Subnet};
 
 /// Settings of one engine. Two engines never share `root` or `run`.
@@ -36,8 +38,49 @@ pub struct Config {
     pub cgroup_parent: PathBuf,
     /// Registries that may be reached over plain http or with an unknown certificate.
     pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub that are asked first, such as `https://mirror.example/`.
+    pub registry_mirrors: Vec<String>,
+    /// How many layers are downloaded from one registry at the same time.
+    pub max_concurrent_downloads: usize,
+    /// How often a request to a registry is sent without progress.
+    pub max_download_attempts: u32,
+    /// Proxy to registries over http; what the environment says when absent.
+    pub http_proxy: Option<String>,
+    /// Proxy to registries over https; what the environment says when absent.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy; what the environment says when absent.
+    pub no_proxy: Option<String>,
+    /// The engine's labels, `key=value`.
+    pub labels: Vec<String>,
+    /// Log driver of containers that name none.
+    pub log_driver: String,
+    /// Options of that driver for containers that do not set them; those of the cache go to every
+    /// driver that sends on.
+    pub log_opts: BTreeMap<String, String>,
+    /// Name servers of containers that name none.
+    pub dns: Vec<String>,
+    /// Resolver options of containers that name none.
+    pub dns_options: Vec<String>,
+    /// Search domains of containers that name none.
+    pub dns_search: Vec<String>,
+    /// Limits of containers that do not set them.
+    pub default_ulimits: Vec<Ulimit>,
+    /// Size of `/dev/shm` of containers that name none, in bytes.
+    pub default_shm_size: i64,
+    /// IPC namespace of containers that name none.
+    pub default_ipc_mode: String,
+    /// Cgroup namespace of containers that name none.
+    pub default_cgroupns_mode: String,
+    /// Whether containers that do not say get an init.
+    pub init: bool,
+    /// Whether containers that do not say are kept from gaining privileges.
+    pub no_new_privileges: bool,
+    /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
+    pub seccomp_profile: Option<String>,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
+    /// Where systemd's journal listens.
+    pub journal_socket: PathBuf,
     /// An image that the engine carries, as an OCI layout in a tar archive.
     pub builtin_image: Option<&'static [u8]>,
 }
@@ -59,8 +102,99 @@ impl Default for Config {
             icc: true,
             cgroup_parent: "/gorae".into(),
             insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
+            max_concurrent_downloads: 8,
+            max_download_attempts: 5,
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            labels: Vec::new(),
+            log_driver: "json-file".to_owned(),
+            log_opts: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_options: Vec::new(),
+            dns_search: Vec::new(),
+            default_ulimits: Vec::new(),
+            default_shm_size: 64 << 20,
+            default_ipc_mode: "private".to_owned(),
+            default_cgroupns_mode: "private".to_owned(),
+            init: false,
+            no_new_privileges: false,
+            seccomp_profile: None,
             warm: 6,
+            journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
         }
     }
+}
+
+/// Makes the lists of settings by the names that people give them: which of two configurations
+/// differ, and how the live ones are taken over.
+macro_rules! settings {
+    (live: $($live:literal => $live_field:ident,)+ fixed: $($fixed:literal => $fixed_field:ident,)+) => {
+        impl Config {
+            /// Names the settings that differ and can change while the engine runs.
+            #[must_use]
+            pub fn live_changes(&self, other: &Self) -> Vec<&'static str> {
+                let all = [$(($live, self.$live_field != other.$live_field)),+];
+                differing(&all)
+            }
+
+            /// Names the settings that differ and need a restart of the engine.
+            #[must_use]
+            pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
+                let all = [$(($fixed, self.$fixed_field != other.$fixed_field)),+];
+                differing(&all)
+            }
+
+            /// Takes the settings of another that can change while the engine runs.
+            pub fn take_live(&mut self, other: &Self) {
+                $(self.$live_field.clone_from(&other.$live_field);)+
+            }
+        }
+    };
+}
+
+settings! {
+    live:
+    "default-address-pool" => address_pools,
+    "default-cgroupns-mode" => default_cgroupns_mode,
+    "default-ipc-mode" => default_ipc_mode,
+    "default-shm-size" => default_shm_size,
+    "default-ulimit" => default_ulimits,
+    "dns" => dns,
+    "dns-opt" => dns_options,
+    "dns-search" => dns_search,
+    "http-proxy" => http_proxy,
+    "https-proxy" => https_proxy,
+    "init" => init,
+    "insecure-registry" => insecure_registries,
+    "label" => labels,
+    "log-driver" => log_driver,
+    "log-opt" => log_opts,
+    "max-concurrent-downloads" => max_concurrent_downloads,
+    "max-download-attempts" => max_download_attempts,
+    "no-new-privileges" => no_new_privileges,
+    "no-proxy" => no_proxy,
+    "registry-mirror" => registry_mirrors,
+    "seccomp-profile" => seccomp_profile,
+    fixed:
+    "bip" => bip,
+    "bridge" => bridge,
+    "cgroup-parent" => cgroup_parent,
+    "default-address" => publish_address,
+    "fixed-cidr-v6" => fixed_cidr_v6,
+    "icc" => icc,
+    "ipv6" => ipv6,
+    "mtu" => mtu,
+    "publish-policy" => publish_policy,
+    "root" => root,
+    "run" => run,
+    "shim" => shim,
+    "warm" => warm,
+}
+
+fn differing(all: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let differ = all.iter().filter(|(_, differs)| *differs);
+    differ.map(|(name, _)| *name).collect()
 }

@@ -4,8 +4,8 @@
 //! that fifty containers that start at once wait for a few disk flushes and not for fifty. Reads
 //! happen at start-up only; the engine works on its own copy in memory.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -65,38 +65,90 @@ const CACHE: usize = 256 << 10;
 /// The open database.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
-    database: Arc<Database>,
+    file: Arc<DbFile>,
     queue: mpsc::Sender<Write>,
 }
 
-impl Db {
-    /// Opens or makes the database file and starts its writer.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+/// The database file. After a failed write redb refuses everything until the file is opened again; a disk
+/// that was full has room again, and the engine must not end for it.
+#[derive(Debug)]
+struct DbFile {
+    path: PathBuf,
+    /// Absent while it cannot be opened again.
+    database: RwLock<Option<Database>>,
+}
+
+impl DbFile {
+    fn open(path: &Path) -> Result<Self> {
         let step = || format!("open database {}", path.display());
-        let database = Database::builder()
-            .set_cache_size(CACHE)
-            .create(path)
-            .step(step)?;
+        let database = open(path).step(step)?;
         let transaction = database.begin_write().step(step)?;
         for table in Table::ALL {
             transaction.open_table(table.definition()).step(step)?;
         }
         transaction.commit().step(step)?;
-        let database = Arc::new(database);
+        Ok(Self {
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
+        })
+    }
+
+    /// A view of what is in the database now.
+    fn read(&self) -> std::result::Result<redb::ReadTransaction, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(redb::Error::PreviousIo)?;
+        Ok(database.begin_read()?)
+    }
+
+    /// Writes a batch; where that fails for the disk's sake, once more with the file opened anew.
+    fn write(&self, batch: &[Write]) -> std::result::Result<(), redb::Error> {
+        let first = {
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            match database.as_ref() {
+                Some(database) => commit(database, batch),
+                None => Err(redb::Error::PreviousIo),
+            }
+        };
+        match first {
+            Err(redb::Error::Io(_) | redb::Error::PreviousIo) => self.write_anew(batch),
+            other => other,
+        }
+    }
+
+    fn write_anew(&self, batch: &[Write]) -> std::result::Result<(), redb::Error> {
+        let mut place = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // it holds the file's lock
+        drop(place.take());
+        let database = place.insert(open(&self.path)?);
+        commit(database, batch)
+    }
+}
+
+fn open(path: &Path) -> std::result::Result<Database, redb::DatabaseError> {
+    Database::builder().set_cache_size(CACHE).create(path)
+}
+
+impl Db {
+    /// Opens or makes the database file and starts its writer.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = Arc::new(DbFile::open(path)?);
         let (queue, writes) = mpsc::channel(BATCH);
-        let writer = Arc::clone(&database);
+        let writer = Arc::clone(&file);
         std::thread::Builder::new()
             .name("gorae-db".into())
             .stack_size(512 << 10)
             .spawn(move || write_loop(&writer, writes))
             .step(|| "start the database's writer")?;
-        Ok(Self { database, queue })
+        Ok(Self { file, queue })
     }
 
     /// All values of a table.
     pub(crate) fn load<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>> {
         let step = || format!("read table {table:?} of the database");
-        let transaction = self.database.begin_read().step(step)?;
+        let transaction = self.file.read().step(step)?;
         let rows = transaction.open_table(table.definition()).step(step)?;
         let mut values = Vec::new();
         for row in rows.iter().step(step)? {
@@ -116,7 +168,7 @@ impl Db {
         key: &str,
     ) -> Result<Option<T>> {
         let step = || format!("read {key} in table {table:?} of the database");
-        let transaction = self.database.begin_read().step(step)?;
+        let transaction = self.file.read().step(step)?;
         let rows = transaction.open_table(table.definition()).step(step)?;
         let Some(value) = rows.get(key).step(step)? else {
             return Ok(None);
@@ -205,10 +257,10 @@ fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).step(|| format!("encode {key} for the database"))
 }
 
-fn write_loop(database: &Database, mut queue: mpsc::Receiver<Write>) {
+fn write_loop(file: &DbFile, mut queue: mpsc::Receiver<Write>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let result = commit(database, &batch).map_err(|e| crate::error::chain(&e));
+        let result = file.write(&batch).map_err(|e| crate::error::chain(&e));
         if let Err(error) = &result {
             tracing::error!(error, "the database could not be written");
         }
@@ -260,6 +312,19 @@ mod tests {
             again.load::<i32>(Table::Volumes).unwrap(),
             [("b".to_owned(), 2)]
         );
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_lost_for_a_while_is_opened_again() {
+        let dir = folder("anew");
+        let db = Db::open(&dir.join("gorae.db")).unwrap();
+        db.put(Table::Volumes, "a", &1).await.unwrap();
+        // what is left when a write failed and the file could not be opened at once
+        drop(db.file.database.write().unwrap().take());
+        assert!(db.load::<i32>(Table::Volumes).is_err());
+        db.put(Table::Volumes, "b", &2).await.unwrap();
+        assert_eq!(db.load::<i32>(Table::Volumes).unwrap().len(), 2);
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

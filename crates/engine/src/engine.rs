@@ -7,12 +7,16 @@ use oci::ContainerId;
 
 use crate::config::Config;
 use crate::container::exec::Execs;
+use crate::container::logs::{self, Forwarders, LogWatch};
 use crate::container::registry::Containers;
 use crate::container::stats::Machine;
 use crate::db::Db;
+use crate::df::Measured;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
 use crate::image::Images;
+use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::seccomp::Filters;
 use crate::volume::Volumes;
@@ -25,7 +29,9 @@ pub struct Engine {
     pub(crate) id: String,
     pub(crate) db: Db,
     pub(crate) store: Arc<storage::Store>,
-    pub(crate) client: distribution::Client,
+    /// Settings that can change while the engine runs; all others are in `config`.
+    pub(crate) live: Live,
+    pub(crate) metrics: Metrics,
     pub(crate) containers: Containers,
     pub(crate) execs: Execs,
     pub(crate) images: Images,
@@ -34,7 +40,10 @@ pub struct Engine {
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
+    pub(crate) measured: Measured,
     pub(crate) machine: Machine,
+    pub(crate) log_watch: LogWatch,
+    pub(crate) forwarders: Forwarders,
 }
 
 impl Engine {
@@ -43,6 +52,8 @@ impl Engine {
     /// # Errors
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
+        logs::options::plan(&config.log_driver, &config.log_opts)
+            .map_err(|error| error.context("the log driver for containers"))?;
         let store = storage::Store::open(&config.root)
             .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;
@@ -59,7 +70,7 @@ impl Engine {
         let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
         let (records, attached) = crate::recover::records(&db)?;
         let networks = Networks::open(&config, &db, &attached).await?;
-        let client = crate::image::client(&config)?;
+        let live = Live::new(&config)?;
         let engine = Arc::new(Self {
             id,
             images: Images::load(&db)?,
@@ -68,15 +79,20 @@ impl Engine {
             execs: Execs::default(),
             filters: Filters::default(),
             events: Events::new(),
+            measured: Measured::default(),
             machine: Machine::default(),
+            log_watch: LogWatch::default(),
+            forwarders: Forwarders::default(),
             store: Arc::new(store),
             db,
-            client,
+            live,
+            metrics: Metrics::default(),
             networks,
             warmer,
             config,
         });
         engine.recover(records).await?;
+        engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();
         engine.warmer.start();
@@ -86,6 +102,7 @@ impl Engine {
     /// Lets go of what only this process needs; containers run on.
     pub fn close(&self) {
         self.warmer.stop();
+        self.forwarders.close();
         self.networks.close();
         if self
             .containers

@@ -76,10 +76,31 @@ fn duration(text: &str) -> Option<jiff::SignedDuration> {
 /// Whether a value is one of a filter's, or matches one as a regular expression, as Docker's names do;
 /// a filter that is not given is satisfied.
 pub(crate) fn pattern(filters: &Filters, key: &str, value: &str) -> bool {
-    let matches = |wanted: &str| {
-        wanted == value || regex_lite::Regex::new(wanted).is_ok_and(|regex| regex.is_match(value))
-    };
-    !filters.contains(key) || filters.get(key).any(matches)
+    Patterns::new(filters, key).matches(value)
+}
+
+/// The values of such a filter, read once for a whole list.
+#[derive(Debug)]
+pub(crate) struct Patterns<'a>(Option<Vec<(&'a str, Option<regex_lite::Regex>)>>);
+
+impl<'a> Patterns<'a> {
+    pub(crate) fn new(filters: &'a Filters, key: &str) -> Self {
+        let read = |wanted: &'a str| (wanted, regex_lite::Regex::new(wanted).ok());
+        Self(
+            filters
+                .contains(key)
+                .then(|| filters.get(key).map(read).collect()),
+        )
+    }
+
+    /// Whether a value is one of them, or matches one.
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        self.0.as_ref().is_none_or(|patterns| {
+            patterns.iter().any(|(wanted, regex)| {
+                *wanted == value || regex.as_ref().is_some_and(|regex| regex.is_match(value))
+            })
+        })
+    }
 }
 
 /// Whether labels satisfy `label` and `label!` (which excludes).

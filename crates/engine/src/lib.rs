@@ -11,11 +11,15 @@ mod calm;
 mod config;
 mod container;
 mod db;
+mod df;
 mod engine;
 mod error;
 mod event;
 mod filter;
+mod glob;
 mod image;
+mod live;
+pub mod metrics;
 mod names;
 mod network;
 mod notice;
@@ -28,8 +32,10 @@ mod volume;
 mod warm;
 
 pub use config::Config;
-pub use container::{Attachment, LogReader, Run, Sampler, Settled, Waiter};
+pub use container::{Attachment, Following, LogReader, Outgoing, Run, Sampler, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
-pub use image::{ImportRequest, ProgressSender};
+pub use image::{
+    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+};

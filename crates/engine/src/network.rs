@@ -29,7 +29,7 @@ pub(crate) use connection::{Attachments, Connection};
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use api::host_config::HostConfig;
 use network::{
@@ -56,14 +56,12 @@ pub(crate) struct Networks {
     pub(super) leaving: leaving::Leaving,
     pub(super) policy: PublishPolicy,
     pub(super) publish_address: IpAddr,
-    pub(super) pools: Vec<AddressPool>,
+    pools: RwLock<Vec<AddressPool>>,
     /// From where IPv6 networks get their subnets.
     pub(super) ula: AddressPool,
     pub(super) mtu: u32,
     /// The mark on the links that this engine makes.
     pub(super) owner: String,
-    /// Links with this mark that an earlier engine left, until it is known whose they are.
-    pub(super) inherited: Mutex<Vec<String>>,
     pub(super) firewall: Firewall,
     pub(super) ports: Ports,
     pool: Mutex<Option<Pool>>,
@@ -87,7 +85,7 @@ impl Networks {
         for (_, record) in db.load::<NetworkRecord>(Table::Networks)? {
             nets.push(Arc::new(Net::new(record, config.mtu, &owner)?));
         }
-        let inherited = repair::inherited(&owner, &nets);
+        repair::delete_orphans(&owner, &nets);
         let (firewall, pool) = {
             let (nets, alive, config) = (nets.clone(), alive.to_vec(), config.clone());
             tokio::task::spawn_blocking(move || build(&nets, &alive, &config))
@@ -104,15 +102,10 @@ impl Networks {
             leaving: leaving::Leaving::default(),
             policy: config.publish_policy,
             publish_address: config.publish_address,
-            pools: if config.address_pools.is_empty() {
-                network::default_pools()
-            } else {
-                config.address_pools.clone()
-            },
+            pools: RwLock::new(pools(&config.address_pools)),
             ula: network::ula_pool(chosen.ula),
             mtu: config.mtu,
             owner,
-            inherited: Mutex::new(inherited),
             firewall,
             ports: Ports::new(),
             pool: Mutex::new(Some(pool)),
@@ -121,6 +114,23 @@ impl Networks {
             watcher: Mutex::default(),
             bridges: Arc::new(Mutex::new(bridges)),
         })
+    }
+
+    /// Takes the subnets of networks that are made from now on from these pools.
+    pub(crate) fn set_pools(&self, given: &[AddressPool]) {
+        let mut current = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        *current = pools(given);
+    }
+
+    /// Where the subnets of new networks come from.
+    pub(super) fn pools(&self) -> Vec<AddressPool> {
+        let current = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// How many questions the resolvers of containers were asked.
+    pub(crate) fn questions(&self) -> u64 {
+        self.dns.questions()
     }
 
     /// Lets go of the ready namespaces and of the watch over the rules.
@@ -158,14 +168,13 @@ impl Networks {
         if text.is_empty() {
             return Err(missing());
         }
-        if let Some(net) = self.get(text) {
-            return Ok(net);
-        }
-        let all = self.all();
-        if let Some(net) = all.iter().find(|net| net.name() == text) {
+        let tables = self.tables.read();
+        let tables = tables.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let named = || tables.values().find(|net| net.name() == text);
+        if let Some(net) = tables.get(text).or_else(named) {
             return Ok(Arc::clone(net));
         }
-        let mut matches = all.iter().filter(|net| net.id().starts_with(text));
+        let mut matches = tables.values().filter(|net| net.id().starts_with(text));
         match (matches.next(), matches.next()) {
             (Some(net), None) => Ok(Arc::clone(net)),
             (None, _) => Err(missing()),
@@ -251,4 +260,13 @@ pub(crate) fn check_network_mode(host: &HostConfig) -> Result<()> {
         ));
     }
     publish::check(host)
+}
+
+/// The given pools, or the built-in ones where none are.
+fn pools(given: &[AddressPool]) -> Vec<AddressPool> {
+    if given.is_empty() {
+        network::default_pools()
+    } else {
+        given.to_vec()
+    }
 }

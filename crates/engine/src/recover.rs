@@ -4,9 +4,11 @@
 //! database. What none of them accounts for is removed.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Instant;
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use oci::ContainerId;
 use shim::{Exit, Reply, Request};
@@ -33,39 +35,104 @@ pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<Attachments>)> {
     Ok((records, attached))
 }
 
+/// So many shims are asked at once: each answers on its own, but none is to wait long for its turn.
+const AT_ONCE: usize = 64;
+/// A warning names so many things that were found, and counts the rest.
+const SHOWN: usize = 8;
+
 impl Engine {
     /// Takes over the containers of an earlier engine.
     pub(crate) async fn recover(self: &Arc<Self>, records: Vec<Record>) -> Result<()> {
-        for record in records {
-            let container = Arc::new(Container::new(record));
-            self.containers.insert(&container);
-            self.recover_one(&container).await;
+        let begun = Instant::now();
+        let containers: Vec<_> = records
+            .into_iter()
+            .map(|record| Arc::new(Container::new(record)))
+            .collect();
+        for container in &containers {
+            self.containers.insert(container);
+        }
+        // who lives on has its addresses and ports before anybody is started again
+        let (adopted, rest) = self.adopt_all(containers).await;
+        if adopted > 0 {
+            let took = begun.elapsed();
+            tracing::info!(adopted, ?took, "containers of an earlier engine go on");
+        }
+        for container in &rest {
+            self.settle(container).await;
         }
         self.end_strangers().await?;
-        self.sweep_cgroups();
+        let engine = Arc::clone(self);
+        self.blocking(move || {
+            engine.sweep_cgroups();
+            Ok(())
+        })
+        .await?;
         self.restore_layers().await?;
         self.remove_orphans().await?;
         self.collect().await;
         Ok(())
     }
 
-    async fn recover_one(self: &Arc<Self>, container: &Arc<Container>) {
-        let status = container.status();
-        match status {
-            Status::Removing => return self.remove_in_turn(container, true).await,
+    /// Goes on with the containers whose shims answer; gives their number, and the others.
+    async fn adopt_all(
+        self: &Arc<Self>,
+        containers: Vec<Arc<Container>>,
+    ) -> (usize, Vec<Arc<Container>>) {
+        let tasks = containers.into_iter().map(|container| {
+            let engine = Arc::clone(self);
+            async move {
+                let task = tokio::spawn({
+                    let container = Arc::clone(&container);
+                    async move { engine.adopt_if_alive(&container).await }
+                });
+                let alive = task.await.unwrap_or_else(|error| {
+                    tracing::error!(id = %container.id, %error, "a container could not be taken over");
+                    false
+                });
+                (container, alive)
+            }
+        });
+        let asked = futures_util::stream::iter(tasks).buffered(AT_ONCE);
+        let asked: Vec<_> = asked.collect().await;
+        let (adopted, rest): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, alive)| *alive);
+        let rest = rest.into_iter().map(|(container, _)| container);
+        (adopted.len(), rest.collect())
+    }
+
+    /// Goes on with a container if its shim answers and says that it runs.
+    async fn adopt_if_alive(self: &Arc<Self>, container: &Arc<Container>) -> bool {
+        match container.status() {
             // it may have been started by an engine that could not write that down
             Status::Created
             | Status::Running
             | Status::Paused
             | Status::Restarting
             | Status::Exited => {}
-            Status::Dead => return,
+            Status::Removing | Status::Dead => return false,
         }
         if let Some((link, state)) = self.shim_state(&container.id).await
             && matches!(state.status, shim::Status::Running | shim::Status::Paused)
         {
-            return self.adopt(container, link, &state);
+            self.adopt(container, link, &state);
+            return true;
         }
+        false
+    }
+
+    /// Brings a container to rest, or to its next start, that no shim accounts for.
+    async fn settle(self: &Arc<Self>, container: &Arc<Container>) {
+        let status = container.status();
+        match status {
+            Status::Removing => return self.remove_in_turn(container, true).await,
+            Status::Dead => return,
+            Status::Created
+            | Status::Running
+            | Status::Paused
+            | Status::Restarting
+            | Status::Exited => {}
+        }
+        // what its last run has written may still be to be sent on
+        self.forward_log(container);
         let wants_restart = {
             let record = container.record();
             let policy = record.host.restart_policy.name.clone();
@@ -157,19 +224,23 @@ impl Engine {
 
     /// Removes the cgroups that shims left which were killed.
     fn sweep_cgroups(&self) {
-        let alive = |name: &OsStr| {
-            let container = name
-                .to_str()
-                .and_then(|name| self.containers.get(name).ok());
-            container.is_some_and(|container| container.status().is_alive())
-        };
+        let parent = &self.config.cgroup_parent;
+        let all = self.containers.all();
+        let alive = all.iter().filter(|c| c.status().is_alive());
+        let mut names = HashSet::new();
+        for container in alive {
+            names.insert(OsString::from(container.id.as_str()));
+            let pid = container.record().state.pid;
+            names.extend(runtime::cgroup::names_of(pid, parent));
+        }
         let swept = runtime::cgroup::Hierarchies::detect().and_then(|hierarchies| {
-            runtime::cgroup::sweep(&hierarchies, &self.config.cgroup_parent, &alive)
+            runtime::cgroup::sweep(&hierarchies, parent, &|name| names.contains(name))
         });
         match swept {
             Ok(stay) if stay.is_empty() => {}
             Ok(stay) => tracing::warn!(
-                ?stay,
+                count = stay.len(),
+                first = ?stay.iter().take(SHOWN).collect::<Vec<_>>(),
                 "cgroups stay: something that no container accounts for runs in them"
             ),
             Err(error) => tracing::error!(

@@ -22,14 +22,18 @@ pub(crate) struct Filters(Mutex<HashMap<Key, Arc<OwnedFd>>>);
 type Key = (Option<String>, Vec<String>);
 
 impl Filters {
-    /// The filter of a container with these capabilities; none when it is unconfined.
+    /// The filter of a container with these capabilities; none when it is unconfined. The default is for
+    /// those that name no profile.
     pub(crate) fn of(
         &self,
         host: &HostConfig,
         capabilities: &[String],
+        default: Option<&str>,
     ) -> Result<Option<Arc<OwnedFd>>> {
-        let chosen =
-            crate::container::spec::option(host, "seccomp").filter(|profile| *profile != "builtin");
+        let chosen = crate::container::spec::option(host, "seccomp");
+        // a privileged container has none unless it asks
+        let default = default.filter(|_| !host.privileged);
+        let chosen = chosen.or(default).filter(|profile| *profile != "builtin");
         if chosen == Some("unconfined") || (host.privileged && chosen.is_none()) {
             return Ok(None);
         }

@@ -1,15 +1,15 @@
 //! What the engine tells about itself, its host and its disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use api::query::{ContainerList, DiskUsageTypes, ImageList};
 use api::registry::{AuthConfig, AuthResponse};
 use api::system::{
-    Commit, Component, DiskUsage, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, Version,
+    AddressPool, Commit, Component, FirewallInfo, Info, PluginsInfo, RegistryConfig, Runtime,
+    SwarmInfo, Version,
 };
 use jiff::Timestamp;
 
+use crate::config::Config;
 use crate::container::Status;
 use crate::db::{Db, Table};
 use crate::engine::Engine;
@@ -17,6 +17,17 @@ use crate::error::{Error, Kind, Result};
 use crate::names;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What whoever builds a release says of it; empty where nobody does.
+const COMMIT: &str = match option_env!("GORAE_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+const BUILD_TIME: &str = match option_env!("GORAE_BUILD_TIME") {
+    Some(time) => time,
+    None => "",
+};
+/// Where Docker's clients look for Go's version.
+const TOOLCHAIN: &str = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));
 
 /// Whether the host has the v2 hierarchy alone.
 pub(crate) fn cgroup_v2() -> bool {
@@ -64,17 +75,31 @@ impl Engine {
             ("Arch".to_owned(), architecture.clone()),
             ("KernelVersion".to_owned(), kernel.clone()),
             ("MinAPIVersion".to_owned(), api::MIN_VERSION.to_owned()),
+            ("BuildTime".to_owned(), BUILD_TIME.to_owned()),
+            ("Experimental".to_owned(), "false".to_owned()),
+            ("GitCommit".to_owned(), COMMIT.to_owned()),
+            ("GoVersion".to_owned(), TOOLCHAIN.to_owned()),
             ("Os".to_owned(), "linux".to_owned()),
         ]);
         Version {
             platform: api::system::Platform {
                 name: "Gorae Engine".to_owned(),
             },
-            components: vec![Component {
-                name: "Engine".to_owned(),
-                version: VERSION.to_owned(),
-                details,
-            }],
+            components: vec![
+                Component {
+                    name: "Engine".to_owned(),
+                    version: VERSION.to_owned(),
+                    details,
+                },
+                Component {
+                    name: "gorae-shim".to_owned(),
+                    version: VERSION.to_owned(),
+                    details: BTreeMap::from([("GitCommit".to_owned(), COMMIT.to_owned())]),
+                },
+            ],
+            git_commit: COMMIT.to_owned(),
+            go_version: TOOLCHAIN.to_owned(),
+            build_time: BUILD_TIME.to_owned(),
             version: VERSION.to_owned(),
             api_version: api::VERSION.to_owned(),
             min_api_version: api::MIN_VERSION.to_owned(),
@@ -90,6 +115,7 @@ impl Engine {
     /// # Errors
     /// When the cgroup hierarchies cannot be read.
     pub fn info(&self) -> Result<Info> {
+        let settings = self.settings();
         let containers = self.containers.all();
         let count = |test: &dyn Fn(Status) -> bool| {
             i64::try_from(containers.iter().filter(|c| test(c.status())).count())
@@ -110,11 +136,9 @@ impl Engine {
             containers_stopped: all - running - paused,
             images: i64::try_from(self.images.all().len()).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),
-            driver_status: Some(vec![(
-                "Backing Filesystem".to_owned(),
-                self.backing_file_system(),
-            )]),
+            driver_status: Some(self.driver_status()),
             plugins: plugins(),
+            kernel_memory_tcp: !cgroup_v2() && support.memory,
             memory_limit: support.memory,
             swap_limit: support.swap,
             cpu_cfs_period: support.cpu_quota,
@@ -126,8 +150,10 @@ impl Engine {
             ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
             n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
                 .unwrap_or(0),
+            n_goroutines: tasks(),
+            n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(i64::MAX),
             system_time: Timestamp::now().to_string(),
-            logging_driver: "json-file".to_owned(),
+            logging_driver: settings.log_driver.clone(),
             cgroup_driver: "cgroupfs".to_owned(),
             cgroup_version: if cgroup_v2() { "2" } else { "1" }.to_owned(),
             kernel_version: uname(rustix::system::Uname::release),
@@ -136,24 +162,18 @@ impl Engine {
             os_type: "linux".to_owned(),
             architecture: uname(rustix::system::Uname::machine),
             index_server_address: "https://index.docker.io/v1/".to_owned(),
-            registry_config: Some(self.registry_config()),
+            registry_config: Some(registry_config(&settings)),
             n_cpu: i64::try_from(processors()).unwrap_or(1),
             mem_total: i64::try_from(system.totalram.saturating_mul(system.mem_unit.into()))
                 .unwrap_or(i64::MAX),
             docker_root_dir: self.config.root.to_string_lossy().into_owned(),
-            http_proxy: proxy("HTTP_PROXY"),
-            https_proxy: proxy("HTTPS_PROXY"),
-            no_proxy: proxy("NO_PROXY"),
+            http_proxy: proxy(settings.http_proxy.as_deref(), "HTTP_PROXY"),
+            https_proxy: proxy(settings.https_proxy.as_deref(), "HTTPS_PROXY"),
+            no_proxy: proxy(settings.no_proxy.as_deref(), "NO_PROXY"),
             name: uname(rustix::system::Uname::nodename),
-            labels: Some(Vec::new()),
+            labels: Some(settings.labels.clone()),
             server_version: VERSION.to_owned(),
-            runtimes: Some(BTreeMap::from([(
-                "runc".to_owned(),
-                Runtime {
-                    path: self.config.shim.to_string_lossy().into_owned(),
-                    ..Runtime::default()
-                },
-            )])),
+            runtimes: Some(self.runtimes()),
             default_runtime: "runc".to_owned(),
             swarm: SwarmInfo {
                 local_node_state: "inactive".to_owned(),
@@ -169,24 +189,48 @@ impl Engine {
                 id: VERSION.to_owned(),
                 ..Commit::default()
             },
-            security_options: Some(vec!["name=seccomp,profile=builtin".to_owned()]),
+            security_options: Some(security_options(&settings)),
             cdi_spec_dirs: Some(Vec::new()),
+            default_address_pools: self.address_pools(),
+            firewall_backend: Some(FirewallInfo {
+                driver: "nftables".to_owned(),
+                ..FirewallInfo::default()
+            }),
+            warnings: Some(warnings(&support)).filter(|lines| !lines.is_empty()),
             ..Info::default()
         })
     }
 
-    fn registry_config(&self) -> RegistryConfig {
-        let index = api::system::IndexInfo {
-            mirrors: Some(Vec::new()),
-            name: "docker.io".to_owned(),
-            official: true,
-            secure: true,
+    fn driver_status(&self) -> Vec<(String, String)> {
+        let backing = self.backing_file_system();
+        [
+            ("Backing Filesystem", backing.as_str()),
+            ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "false"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The one runtime, by both names that Docker's clients ask for.
+    fn runtimes(&self) -> BTreeMap<String, Runtime> {
+        let runtime = Runtime {
+            path: self.config.shim.to_string_lossy().into_owned(),
+            ..Runtime::default()
         };
-        RegistryConfig {
-            insecure_registry_cidrs: Some(vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()]),
-            index_configs: Some(BTreeMap::from([("docker.io".to_owned(), index)])),
-            mirrors: Some(Vec::new()),
-        }
+        ["io.containerd.runc.v2", "runc"]
+            .map(|name| (name.to_owned(), runtime.clone()))
+            .into()
+    }
+
+    fn address_pools(&self) -> Vec<AddressPool> {
+        let shown = |pool: &network::AddressPool| AddressPool {
+            base: pool.base.to_string(),
+            size: pool.size.into(),
+        };
+        self.config.address_pools.iter().map(shown).collect()
     }
 
     fn backing_file_system(&self) -> String {
@@ -205,33 +249,6 @@ impl Engine {
         name.map_or("unknown", |(_, name)| name).to_owned()
     }
 
-    /// Where the disk space went.
-    ///
-    /// # Errors
-    /// When something cannot be measured.
-    pub async fn disk_usage(self: &Arc<Self>, types: &DiskUsageTypes) -> Result<DiskUsage> {
-        let mut usage = DiskUsage::default();
-        if types.images {
-            usage.images = Some(self.image_list(&ImageList::default())?);
-            usage.layers_size = i64::try_from(self.content_size().await?).unwrap_or(i64::MAX);
-        }
-        if types.containers {
-            let all = ContainerList {
-                all: true,
-                size: true,
-                ..ContainerList::default()
-            };
-            usage.containers = Some(self.container_list(&all).await?);
-        }
-        if types.volumes {
-            usage.volumes = Some(self.volume_usage().await?);
-        }
-        if types.build_cache {
-            usage.build_cache = Some(Vec::new());
-        }
-        Ok(usage)
-    }
-
     /// Checks credentials with their registry.
     ///
     /// # Errors
@@ -240,7 +257,7 @@ impl Engine {
         let address = Some(auth.server_address.as_str()).filter(|a| !a.is_empty());
         let registry = address.unwrap_or("https://index.docker.io/v1/");
         match self
-            .client
+            .registries()
             .login(registry, &crate::image::credentials(auth))
             .await
         {
@@ -261,13 +278,45 @@ impl Engine {
     }
 }
 
+/// The tasks of the engine, and none outside of it.
+fn tasks() -> i64 {
+    let count = tokio::runtime::Handle::try_current()
+        .map_or(0, |handle| handle.metrics().num_alive_tasks());
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What the host cannot do, in dockerd's words.
+fn warnings(support: &runtime::cgroup::Support) -> Vec<String> {
+    let v1_only = |there: bool| there || cgroup_v2();
+    [
+        (support.memory, "WARNING: No memory limit support"),
+        (support.swap, "WARNING: No swap limit support"),
+        (
+            v1_only(support.oom_kill_disable),
+            "WARNING: No oom kill disable support",
+        ),
+        (support.cpu_quota, "WARNING: No cpu cfs quota support"),
+        (support.cpu_quota, "WARNING: No cpu cfs period support"),
+        (support.cpu_shares, "WARNING: No cpu shares support"),
+        (support.cpuset, "WARNING: No cpuset support"),
+        (
+            read_flag("/proc/sys/net/ipv4/ip_forward"),
+            "WARNING: IPv4 forwarding is disabled",
+        ),
+    ]
+    .into_iter()
+    .filter(|(there, _)| !there)
+    .map(|(_, text)| text.to_owned())
+    .collect()
+}
+
 fn plugins() -> PluginsInfo {
     let list = |names: &[&str]| Some(names.iter().map(|&n| n.to_owned()).collect());
     PluginsInfo {
         volume: list(&["local"]),
-        network: list(&["bridge", "host", "null"]),
+        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
-        log: list(&["json-file", "none"]),
+        log: list(&crate::container::logs::options::DRIVERS),
     }
 }
 
@@ -281,10 +330,56 @@ fn read_flag(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
-fn proxy(name: &str) -> String {
-    let value = std::env::var(name)
-        .or_else(|_| std::env::var(name.to_ascii_lowercase()))
-        .unwrap_or_default();
+/// What protects containers that do not say.
+fn security_options(settings: &Config) -> Vec<String> {
+    let profile = match settings.seccomp_profile.as_deref() {
+        None => "builtin",
+        Some("unconfined") => "unconfined",
+        Some(_) => "custom",
+    };
+    let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if settings.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    options
+}
+
+/// Docker Hub with its mirrors, and the registries that may do without TLS.
+fn registry_config(settings: &Config) -> RegistryConfig {
+    let index = |name: &str, mirrors: Vec<String>, official| api::system::IndexInfo {
+        mirrors: Some(mirrors),
+        name: name.to_owned(),
+        official,
+        secure: official,
+    };
+    let mirrors = settings.registry_mirrors.clone();
+    let hub = index("docker.io", mirrors.clone(), true);
+    let mut indexes = BTreeMap::from([("docker.io".to_owned(), hub)]);
+    let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    for name in &settings.insecure_registries {
+        if name.parse::<network::Subnet>().is_ok() {
+            networks.push(name.clone());
+        } else {
+            indexes.insert(name.clone(), index(name, Vec::new(), false));
+        }
+    }
+    RegistryConfig {
+        insecure_registry_cidrs: Some(networks),
+        index_configs: Some(indexes),
+        mirrors: Some(mirrors).filter(|list| !list.is_empty()),
+        ..RegistryConfig::default()
+    }
+}
+
+fn proxy(set: Option<&str>, name: &str) -> String {
+    let value = set.map_or_else(
+        || {
+            std::env::var(name)
+                .or_else(|_| std::env::var(name.to_ascii_lowercase()))
+                .unwrap_or_default()
+        },
+        str::to_owned,
+    );
     // user and password of a proxy are nobody's business
     match value
         .split_once("://")

@@ -2,6 +2,8 @@
 
 /// The largest packet of IP, and with it of any link here (`ETH_MAX_MTU`).
 pub(crate) const MAXIMUM_MTU: u32 = 65_535;
+/// The ports that a bridge can have (`BR_MAX_PORTS` in net/bridge/br_private.h, of which number 0 is none).
+pub(crate) const MAXIMUM_PORTS: u32 = 1023;
 /// The smallest packet size that IPv4 works with (RFC 791, `ETH_MIN_MTU`).
 const MINIMUM_MTU: u32 = 68;
 /// The smallest packet size that IPv6 works with (RFC 8200, section 5).

@@ -20,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sys::netns::NetnsError;
 use tokio::runtime::Handle;
@@ -60,6 +61,7 @@ pub enum DnsError {
 pub struct DnsServer {
     handle: Handle,
     host: Arc<HostServers>,
+    questions: Arc<AtomicU64>,
     watcher: AbortHandle,
 }
 
@@ -74,8 +76,15 @@ impl DnsServer {
         Ok(Arc::new(Self {
             handle,
             host,
+            questions: Arc::default(),
             watcher,
         }))
+    }
+
+    /// How many questions came so far, from all containers.
+    #[must_use]
+    pub fn questions(&self) -> u64 {
+        self.questions.load(Ordering::Relaxed)
     }
 
     /// Serves one container until the guard is dropped.
@@ -98,6 +107,7 @@ impl DnsServer {
             namespace,
             scope,
             host: Arc::clone(&self.host),
+            questions: Arc::clone(&self.questions),
         });
         let tasks = [
             self.handle.spawn(udp::serve(Arc::clone(&service), udp)),
@@ -150,6 +160,7 @@ struct Service {
     namespace: OwnedFd,
     scope: Arc<Scope>,
     host: Arc<HostServers>,
+    questions: Arc<AtomicU64>,
 }
 
 /// The name servers that a container's questions go to, in the order of preference.
@@ -160,6 +171,11 @@ struct Servers {
 }
 
 impl Service {
+    /// Counts questions that came.
+    fn asked(&self, count: usize) {
+        self.questions.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// Returns whom to ask for what the view does not know.
     fn servers(&self, view: &View) -> Servers {
         let (place, list) = match &view.upstream {

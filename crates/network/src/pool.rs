@@ -174,15 +174,22 @@ impl Shared {
 
     /// Makes sandboxes until the pool is dropped.
     fn refill(&self, maker: &Maker) {
+        let mut fails = false;
         while let Some(kind) = self.wanted() {
             let made = match kind {
                 Kind::Attached => maker.attached(),
                 Kind::Isolated => maker.isolated(),
             };
             match made {
-                Ok(sandbox) => self.put(kind, sandbox),
+                Ok(sandbox) => {
+                    fails = false;
+                    self.put(kind, sandbox);
+                }
                 Err(error) => {
-                    tracing::warn!(?error, "cannot make a network namespace ahead of time");
+                    // once: it may fail for as long as containers run, as where a bridge is full
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::warn!(?error, "cannot make a network namespace ahead of time");
+                    }
                     self.rest();
                 }
             }

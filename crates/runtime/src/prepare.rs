@@ -474,7 +474,7 @@ impl Prepared {
         applied.map_err(fail)
     }
 
-    /// Renames a cgroup; cgroup v2 has no rename, so there the stage moves into a new one.
+    /// Renames a cgroup; where it cannot be renamed (cgroup v2, another parent), the stage moves into a new one.
     fn move_cgroup(&self, cgroup: &mut Cgroup, path: &Path) -> Result<(), CgroupError> {
         match cgroup.rename(path) {
             Err(CgroupError::Unsupported { .. }) => {}

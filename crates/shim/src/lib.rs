@@ -28,14 +28,16 @@
 //! it would on a pipe. A stream handed over with the start order or by an exec may wait for as long
 //! as it is connected (`run IMAGE | less`). One attached later to a running container is a guest: if
 //! it takes no byte for 30 seconds while its buffer is full, it is dropped and the container goes on.
+//! The log waits for nobody, unless its order says how far whoever follows it may fall behind
+//! ([`LogSink::File::hold`]): then the process waits for [`Request::LogFollowed`].
 #![forbid(unsafe_code)]
 
 pub mod frame;
-pub mod json_log;
 pub mod launcher;
 pub mod protocol;
 pub mod stdcopy;
-pub mod timestamp;
+
+pub use logfile::timestamp;
 
 pub use frame::{CallError, Frame, FrameError, FrameReader, call, connect, receive, send};
 pub use launcher::{LaunchError, Launched, Launcher};

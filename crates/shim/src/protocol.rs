@@ -64,6 +64,8 @@ pub enum Request {
     Update(Box<Resources>),
     /// Opens the log file anew, after somebody else has moved it away.
     ReopenLog,
+    /// Says how far the log has been followed, for a log with [`LogSink::File::hold`].
+    LogFollowed(logfile::Position),
 }
 
 /// Everything that a start needs.
@@ -130,16 +132,14 @@ pub enum LogSink {
     /// Nowhere.
     #[default]
     None,
-    /// Docker's json-file format.
-    JsonFile {
-        /// The file.
-        path: PathBuf,
-        /// Size in bytes from which on it is rotated; absent is never.
+    /// In files that are rotated by size.
+    File {
+        /// Where and how.
+        settings: logfile::Settings,
+        /// How many bytes whoever follows the log may fall behind before the process has to wait;
+        /// absent where it never waits.
         #[serde(default)]
-        max_size: Option<u64>,
-        /// How many files there are at most, the current one included; 0 counts as 1.
-        #[serde(default)]
-        max_files: u32,
+        hold: Option<u64>,
     },
 }
 

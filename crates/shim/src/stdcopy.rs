@@ -1,33 +1,6 @@
 //! Docker's framing of several output streams on one connection: eight bytes before each piece.
 
-/// An output stream of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output, or a terminal.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl Output {
-    /// The stream's number on the wire.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Stdout => 1,
-            Self::Stderr => 2,
-        }
-    }
-
-    /// The stream's name in a log.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
+pub use logfile::Stream as Output;
 
 /// Length of a piece's header.
 pub const HEADER: usize = 8;

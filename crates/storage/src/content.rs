@@ -10,7 +10,7 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::fsutil;
-pub use writer::BlobWriter;
+pub use writer::{BlobWriter, digest_of};
 
 /// A failed step on a blob.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 //! This is the only crate with `unsafe`. It knows nothing of containers, images or paths of ours.
 #![expect(unsafe_code, reason = "the one place where raw system calls are made")]
 
+pub mod activation;
 pub mod bpf;
 pub mod datagram;
 pub mod datagrams;

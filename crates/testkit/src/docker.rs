@@ -49,15 +49,22 @@ pub fn compose_plugin() -> PathBuf {
     target_folder().join("docker-compose/usr/libexec/docker/cli-plugins/docker-compose")
 }
 
-/// The Python that has docker-py: the one that the project set up, else the one in `PATH`.
+/// The Python that has docker-py and Testcontainers: the one that the project set up, else the one in
+/// `PATH`.
 #[must_use]
 pub fn python() -> PathBuf {
-    let fetched = target_folder().join("docker-py/bin/python3");
+    let fetched = target_folder().join("python-clients/bin/python3");
     if fetched.exists() {
         fetched
     } else {
         "python3".into()
     }
+}
+
+/// Where the project put the packages for Node.js, `node_modules` in it.
+#[must_use]
+pub fn node_packages() -> PathBuf {
+    target_folder().join("node-clients")
 }
 
 /// Cargo's target folder of this workspace.
@@ -331,11 +338,21 @@ impl Session {
     /// When it does not end in half a minute.
     #[track_caller]
     #[must_use]
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(self) -> Outcome {
+        self.finish_within(LIMIT)
+    }
+
+    /// Ends the input and waits for the end of a command that may take long.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    #[track_caller]
+    #[must_use]
+    pub fn finish_within(mut self, limit: Duration) -> Outcome {
         // a terminal's other end must stay until the command has ended: closing it hangs up
         let terminal = self.input.take_if(|input| rustix::termios::isatty(input));
         self.close_input();
-        let status = self.wait();
+        let status = self.wait(limit);
         drop(terminal);
         let [stdout, stderr] = [self.stdout.rest(), self.stderr.rest()];
         let outcome = Outcome {
@@ -344,7 +361,7 @@ impl Session {
             stdout,
             stderr,
         };
-        assert!(status.is_some(), "no end in {LIMIT:?}: {outcome:?}");
+        assert!(status.is_some(), "no end in {limit:?}: {outcome:?}");
         outcome
     }
 
@@ -354,8 +371,8 @@ impl Session {
         let _reaped = self.child.wait();
     }
 
-    fn wait(&mut self) -> Option<ExitStatus> {
-        let deadline = Instant::now() + LIMIT;
+    fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
         let mut pause = Duration::from_millis(1);
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::docker::{Client, Outcome, Session, compose_plugin, docker_cli, python, words};
+use crate::docker::{
+    Client, Outcome, Session, compose_plugin, docker_cli, node_packages, python, words,
+};
 use crate::http::{self, Response};
 use crate::image::TestImage;
 use crate::leaks::Marks;
@@ -137,6 +139,12 @@ impl Engine {
         self.folder.path().join("home")
     }
 
+    /// The parent of the engine's cgroups, directly below each hierarchy.
+    #[must_use]
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
     /// The network that the engine and this thread are in.
     #[must_use]
     pub fn network(&self) -> &Namespace {
@@ -242,6 +250,21 @@ impl Engine {
         command.arg(script).args(arguments);
         self.environment(&mut command);
         Ok(Session::pipes(command)?.finish())
+    }
+
+    /// A command of any program that finds the engine and the `docker` command line by its environment, not
+    /// yet started. Node.js finds the packages that the project fetched.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        self.environment(&mut command);
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let folder = self.docker.parent().map(Path::to_owned);
+        let folders = folder.into_iter().chain(std::env::split_paths(&search));
+        if let Ok(search) = std::env::join_paths(folders) {
+            command.env("PATH", search);
+        }
+        command.env("NODE_PATH", node_packages().join("node_modules"));
+        command
     }
 
     /// A command of a client, not yet started.

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The name of the engine that most rows measure.
 pub(crate) const MAIN: &str = "gorae-bench";
+/// The name of the engine that has a thousand containers, and is killed.
+pub(crate) const CROWD: &str = "gorae-crowd";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running engine; it ends with this value.
@@ -36,19 +38,7 @@ impl Gorae {
             fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("create {}", folder.display()))?;
         }
-        let log = File::create(folder.join("engine.log")).context("create the engine's log")?;
-        let daemon = Command::new("nsenter")
-            .arg(format!("--net={}", namespace_file(name)))
-            .arg(&program)
-            .args(["daemon", "--cgroup-parent", &format!("/{name}"), "--root"])
-            .arg(folder.join("root"))
-            .arg("--run")
-            .arg(folder.join("run"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().context("share the engine's log")?)
-            .stderr(log)
-            .spawn()
-            .context("start the engine")?;
+        let daemon = launch(name, &program, &folder)?;
         let mut gorae = Self {
             name,
             program,
@@ -57,6 +47,19 @@ impl Gorae {
         };
         gorae.wait_ready()?;
         Ok(gorae)
+    }
+
+    /// Kills the engine as a crash does.
+    pub(crate) fn kill9(&mut self) -> Result<()> {
+        self.daemon.kill().context("kill the engine")?;
+        self.daemon.wait().context("wait for the engine")?;
+        Ok(())
+    }
+
+    /// Starts the engine again, and does not wait until it listens.
+    pub(crate) fn spawn(&mut self) -> Result<()> {
+        self.daemon = launch(self.name, &self.program, &self.folder)?;
+        Ok(())
     }
 
     fn wait_ready(&mut self) -> Result<()> {
@@ -76,7 +79,7 @@ impl Gorae {
         Ok(())
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("run/gorae.sock")
     }
 
@@ -163,6 +166,27 @@ impl Drop for Gorae {
             remove_cgroups(&folder);
         }
     }
+}
+
+/// Starts the program in the network of this name, with its folders below one.
+fn launch(name: &str, program: &Path, folder: &Path) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("engine.log"))
+        .context("open the engine's log")?;
+    Command::new("nsenter")
+        .arg(format!("--net={}", namespace_file(name)))
+        .arg(program)
+        .args(["daemon", "--cgroup-parent", &format!("/{name}"), "--root"])
+        .arg(folder.join("root"))
+        .arg("--run")
+        .arg(folder.join("run"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share the engine's log")?)
+        .stderr(log)
+        .spawn()
+        .context("start the engine")
 }
 
 /// The cgroups of this name, in the hierarchy of version 2 and in those of version 1.

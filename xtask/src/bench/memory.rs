@@ -42,6 +42,22 @@ pub(crate) fn proportional(pid: u32) -> Result<u64> {
     kilobytes(&text, "Pss").with_context(|| format!("find Pss in {file}"))
 }
 
+/// The proportional set size in bytes, and what of it is anonymous: heap, stacks, written pages of files.
+pub(crate) fn shares(pid: u32) -> Result<(u64, u64)> {
+    let file = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    kilobytes(&text, "Pss")
+        .zip(kilobytes(&text, "Pss_Anon"))
+        .with_context(|| format!("find Pss in {file}"))
+}
+
+/// What the kernel holds for itself, in bytes: slab, stacks, page tables, and what is kept per processor.
+pub(crate) fn kernel() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let parts = ["Slab", "KernelStack", "PageTables", "Percpu"];
+    Ok(parts.iter().filter_map(|part| kilobytes(&text, part)).sum())
+}
+
 /// The resident set size in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/status");
@@ -79,6 +95,8 @@ mod tests {
     fn own_process() {
         let own = std::process::id();
         assert!(resident(own).unwrap() >= proportional(own).unwrap() / 2);
+        let (whole, anonymous) = shares(own).unwrap();
+        assert!(whole > anonymous && kernel().unwrap() > whole);
         let parent = parent_of(own).unwrap();
         assert!(children(parent).unwrap().contains(&own));
     }

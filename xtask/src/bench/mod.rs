@@ -4,6 +4,7 @@
 //! Every sample is kept: `bench/runs` holds the raw figures and the table made from them.
 //! What cannot be measured is named in the table with its reason, and the run goes on.
 
+mod api;
 mod gorae;
 mod image;
 mod memory;
@@ -110,6 +111,12 @@ impl Bench {
             .any(|name| self.plan.wants(plan::NETWORK, name))
         {
             found.extend(network::measure(self));
+        }
+        if api::NAMES
+            .iter()
+            .any(|name| self.plan.wants(plan::API, name))
+        {
+            found.extend(api::measure(self));
         }
         found
     }

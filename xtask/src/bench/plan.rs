@@ -1,6 +1,6 @@
 //! What the command line asks to be measured, and how often.
 
-use super::{network, rows};
+use super::{api, network, rows};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(crate) const ENGINE: &str = "engine";
 /// The suite of networks.
 pub(crate) const NETWORK: &str = "network";
+/// The suite of the API.
+pub(crate) const API: &str = "api";
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) samples: u32,
     /// Turns of what takes seconds.
     pub(crate) long_rounds: u32,
+    /// Few containers and short times, to see whether everything can be measured.
+    pub(crate) quick: bool,
     /// The suites to measure; all when empty.
     suites: Vec<String>,
     /// The rows to measure; all of the suites when empty.
@@ -36,6 +40,7 @@ impl Plan {
             rounds: 8,
             samples: 5,
             long_rounds: 3,
+            quick: false,
             suites: Vec::new(),
             only: Vec::new(),
             programs: None,
@@ -50,16 +55,22 @@ impl Plan {
                     .with_context(|| format!("{word} wants a value"))
             };
             match word.as_str() {
-                ENGINE | NETWORK => plan.suites.push(word.clone()),
+                ENGINE | NETWORK | API => plan.suites.push(word.clone()),
                 "--name" => plan.name = Some(value()?),
-                "--quick" => (plan.rounds, plan.samples, plan.long_rounds) = (2, 3, 1),
+                "--quick" => {
+                    (plan.rounds, plan.samples, plan.long_rounds) = (2, 3, 1);
+                    plan.quick = true;
+                }
                 "--only" => plan.only = value()?.split(',').map(str::to_owned).collect(),
                 "--programs" => plan.programs = Some(value()?.into()),
                 "--peers" => plan.peers = Some(value()?.into()),
                 other => bail!("unknown word {other}"),
             }
         }
-        let known = || rows::NAMES.iter().chain(&network::NAMES);
+        let known = || {
+            let engine = rows::NAMES.iter().chain(&network::NAMES);
+            engine.chain(&api::NAMES)
+        };
         let unknown = plan
             .only
             .iter()
@@ -71,6 +82,11 @@ impl Plan {
             ),
             None => Ok(plan),
         }
+    }
+
+    /// How many containers the rows about many have.
+    pub(crate) fn many(&self) -> u32 {
+        if self.quick { 50 } else { 1000 }
     }
 
     /// Whether a row of a suite is to be measured.
@@ -100,6 +116,8 @@ mod tests {
         let row = plan("--only dns,exec").unwrap();
         assert!(row.wants(ENGINE, "exec") && row.wants(NETWORK, "dns"));
         assert!(!row.wants(NETWORK, "http"));
+        let many = |words| plan(words).unwrap().many();
+        assert!(many("api") == 1000 && many("api --quick") < 1000);
         for broken in ["--only nothing", "--only", "nothing"] {
             assert!(plan(broken).is_err(), "{broken}");
         }

@@ -91,7 +91,7 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
-    fn holds(self, figure: f64) -> bool {
+    pub(crate) fn holds(self, figure: f64) -> bool {
         match self {
             Self::AtLeast(limit) => figure >= limit,
             Self::AtMost(limit) => figure <= limit,

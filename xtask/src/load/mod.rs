@@ -5,6 +5,7 @@
 
 mod dns;
 mod http;
+mod lines;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -24,8 +25,9 @@ pub(crate) fn ask(words: &[String]) -> Result<()> {
         ["dns", server, name, window, time] => {
             dns::ask(address(server)?, name, number(window)?, millis(time)?)?
         }
+        ["lines", length, rate, seconds] => return lines::write(length, rate, seconds),
         _ => bail!(
-            "load wants http ADDRESS CONNECTIONS keep|close MS, or dns ADDRESS NAME AT-ONCE MS"
+            "load wants http ADDRESS CONNECTIONS keep|close MS, dns ADDRESS NAME AT-ONCE MS, or lines BYTES RATE SECONDS"
         ),
     };
     println!("{}", tally.json()?);

@@ -1,8 +1,9 @@
 //! Connections that are kept for the next request.
 
 use super::body::Body;
-use super::endpoint::{Endpoint, Transport};
+use super::endpoint::Endpoint;
 use super::error::ClientError;
+use super::transport::Transport;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::sync::{Mutex, MutexGuard};
@@ -74,7 +75,7 @@ impl Pool {
     pub(super) async fn open(&self) -> Result<Sender, ClientError> {
         let transport: Transport =
             self.endpoint
-                .open()
+                .dial()
                 .await
                 .map_err(|source| ClientError::Connect {
                     endpoint: self.endpoint.to_string(),

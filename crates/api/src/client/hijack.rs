@@ -1,7 +1,7 @@
 //! Connections that the engine handed over for raw bytes.
 
-use super::endpoint::Transport;
 use super::error::ClientError;
+use super::transport::Transport;
 use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;

@@ -1,4 +1,4 @@
-//! A client of the Docker Engine API over a unix socket or plain TCP.
+//! A client of the Docker Engine API over a unix socket, TCP, TLS or ssh.
 //!
 //! It opens connections lazily, keeps those that came back whole, and knows nothing of what the bodies mean:
 //! the wire types of this crate are passed in and taken out by the caller.
@@ -11,7 +11,10 @@ mod hijack;
 mod query;
 mod request;
 mod response;
+mod ssh;
 mod stdcopy;
+mod tls;
+mod transport;
 
 pub use body::{Body, BodySender};
 pub use endpoint::{Endpoint, ParseEndpointError};
@@ -21,7 +24,10 @@ pub use hyper::Method;
 pub use query::encode_component;
 pub use request::Request;
 pub use response::{Lines, Response};
+pub use ssh::Ssh;
 pub use stdcopy::{Frame, Frames, StreamKind};
+pub use tls::{Tls, TlsError, TlsFiles};
+pub use transport::Transport;
 
 use connection::Pool;
 use std::sync::{Arc, Mutex};

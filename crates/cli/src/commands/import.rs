@@ -3,10 +3,8 @@
 use crate::args::{Call, Flag, Operands, Verb};
 use crate::failure::Failure;
 use crate::pull::{self, Place};
-use crate::{connect, registry, terminal};
+use crate::{connect, registry, terminal, upload};
 use anyhow::Context;
-use api::client::{Body, BodySender};
-use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -35,8 +33,6 @@ pub(crate) static VERB: Verb = Verb {
     run: |call| Box::pin(run(call)),
 };
 
-const CHUNK: usize = 256 << 10;
-
 async fn run(call: &Call) -> anyhow::Result<u8> {
     let source = call.operands[0].as_str();
     let mut request = call.client.post("/images/create");
@@ -60,10 +56,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let reader = if url { None } else { Some(open(source)?) };
     connect::ready(&call.client, &call.globals).await?;
     if let Some(reader) = reader {
-        let (sender, body) = Body::stream();
-        let runtime = tokio::runtime::Handle::current();
-        std::thread::spawn(move || runtime.block_on(feed(reader, sender)));
-        request = request.body(body, "text/plain");
+        request = request.body(upload::body(reader), "application/x-tar");
     }
     pull::show(request.send().await?.lines(), Place::Output).await?;
     Ok(0)
@@ -81,21 +74,4 @@ fn open(source: &str) -> anyhow::Result<Box<dyn Read + Send>> {
     }
     let file = File::open(source).with_context(|| format!("open {source}"))?;
     Ok(Box::new(file))
-}
-
-/// Reads on a thread of its own: a file or pipe blocks, and the body must go on meanwhile.
-async fn feed(mut reader: Box<dyn Read + Send>, sender: BodySender) {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(length) => {
-                if !sender.send(Bytes::copy_from_slice(&buffer[..length])).await {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return sender.fail(error).await,
-        }
-    }
 }

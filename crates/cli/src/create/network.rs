@@ -121,7 +121,10 @@ pub(super) fn networking_config(call: &Call) -> Result<NetworkingConfig, Failure
         if only_named && settings == EndpointSettings::default() {
             continue;
         }
-        if endpoints.insert(name.clone(), Some(settings)).is_some() {
+        if endpoints
+            .insert(name.clone(), Some(Box::new(settings)))
+            .is_some()
+        {
             return Err(Failure::message(format!(
                 "network {name:?} is specified multiple times"
             )));

@@ -10,20 +10,32 @@ mod attach_ws;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bad_requests;
+#[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+mod config;
+#[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dns;
+mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+mod dockerd_name;
 #[cfg(test)]
+mod events;
 mod exec_api;
 #[cfg(test)]
 mod failed_start;
@@ -35,6 +47,9 @@ mod flags;
 mod health;
 #[cfg(test)]
 mod hostile;
+mod hostile_load;
+#[cfg(test)]
+mod image_refusals;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -43,12 +58,19 @@ mod isolation;
 mod lifecycle;
 #[cfg(test)]
 mod limits;
-#[cfg(test)]
 mod list_filters;
+#[cfg(test)]
+mod listen;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -58,17 +80,27 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
+mod service;
 mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
+mod testcontainers;
 mod update_ports;
 #[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {

@@ -72,7 +72,7 @@ async fn start(
         return Ok(match starting.await {
             Ok(Some(attachment)) => hijack::answer(ask, attachment, shared.closing),
             Ok(None) => empty(StatusCode::OK),
-            Err(error) => hijack::answer_failure(tty, &error.into_message()),
+            Err(error) => hijack::message(tty, &error.into_message()),
         });
     }
     let starting = async move { starting.await.map_err(ApiError::into_message) };

@@ -1,26 +1,20 @@
 //! Images.
 
-use api::image::Progress;
-use api::query::{ImageCreate, ImageList, ImageRemove};
+use api::image::{Platform as WirePlatform, Summary};
+use api::query::{ImageList, ImageRemove, Query};
 use api::registry::{AUTH_HEADER, AuthConfig};
-use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bytes::Bytes;
-use engine::ImportRequest;
-use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, StatusCode};
-use tokio::sync::mpsc;
+use oci::Platform;
 
+use super::images_transfer::{create, load, push, save, save_one};
 use super::{Shared, to_the_end};
-use crate::body::{self, BodyError, BodyReader, JSON, empty, json};
+use crate::body::{empty, json};
 use crate::error::{ApiError, Reply};
 use crate::request::Params;
 use crate::version::ApiVersion;
-
-/// Messages of a pull that may wait for a slow client.
-const MESSAGES: usize = 64;
 
 /// Image names have slashes, so what is asked of an image stands behind a wildcard.
 pub(super) fn routes() -> Router<Shared> {
@@ -28,18 +22,43 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/images/json", get(list))
         .route("/images/create", post(create))
         .route("/images/prune", post(prune))
-        .route("/images/load", post(|| refuse("loading images")))
-        .route("/images/get", get(|| refuse("saving images")))
-        .route("/images/search", get(|| refuse("searching registries")))
+        .route("/images/load", post(load))
+        .route("/images/get", get(save))
+        .route("/images/search", get(search))
         .route("/images/{*rest}", get(show).post(act).delete(remove))
-}
-
-async fn refuse(what: &'static str) -> ApiError {
-    ApiError::not_implemented(what)
 }
 
 fn page_not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// A platform that a client has sent as JSON.
+fn platform_of(text: &str) -> Result<Option<Platform>, ApiError> {
+    let wire = WirePlatform::from_param(text)?;
+    Ok(wire.map(|wire| Platform {
+        architecture: wire.architecture,
+        os: wire.os,
+        variant: Some(wire.variant).filter(|variant| !variant.is_empty()),
+        os_version: Some(wire.os_version).filter(|version| !version.is_empty()),
+    }))
+}
+
+/// The parameter `platform` of everything but pulls and imports.
+pub(super) fn platform(query: &Query) -> Result<Option<Platform>, ApiError> {
+    platform_of(query.get("platform"))
+}
+
+/// The credentials of a request. What cannot be read counts as none, as in dockerd: some clients
+/// send anything.
+pub(super) fn credentials(headers: &HeaderMap) -> Option<AuthConfig> {
+    let text = headers.get(AUTH_HEADER)?.to_str().ok()?;
+    match AuthConfig::from_header(text) {
+        Ok(auth) => Some(auth).filter(|auth| *auth != AuthConfig::default()),
+        Err(error) => {
+            tracing::debug!(%error, "a client's credentials are ignored");
+            None
+        }
+    }
 }
 
 async fn list(
@@ -48,38 +67,88 @@ async fn list(
     Params(query): Params,
 ) -> Reply {
     let mut images = shared.engine.image_list(&ImageList::from_query(&query)?)?;
-    if version < ApiVersion::one(44) {
-        for image in &mut images {
-            image.virtual_size = image.size;
-        }
+    for image in &mut images {
+        line_for_version(image, version);
     }
     Ok(json(StatusCode::OK, &images))
+}
+
+/// Takes away what older clients do not know, and adds what they read.
+fn line_for_version(image: &mut Summary, version: ApiVersion) {
+    if version < ApiVersion::one(51) {
+        image.containers = -1;
+    }
+    if version < ApiVersion::one(48) {
+        image.descriptor = None;
+    }
+    if version < ApiVersion::one(47) {
+        image.manifests.clear();
+    }
+    if version < ApiVersion::one(44) {
+        image.virtual_size = image.size;
+    }
+    let none = |names: &Option<Vec<String>>| names.as_ref().is_none_or(Vec::is_empty);
+    if version < ApiVersion::one(43) && none(&image.repo_tags) && none(&image.repo_digests) {
+        image.repo_tags = Some(vec!["<none>:<none>".to_owned()]);
+        image.repo_digests = Some(vec!["<none>@<none>".to_owned()]);
+    }
+}
+
+async fn search(State(shared): State<Shared>, headers: HeaderMap, Params(query): Params) -> Reply {
+    let limit = query
+        .int("limit")
+        .map_err(|error| ApiError::invalid(format!("invalid limit specified: {}", error.0)))?;
+    let filters = query.filters()?;
+    let auth = credentials(&headers);
+    let found = shared
+        .engine
+        .image_search(
+            query.get("term"),
+            limit.unwrap_or(0),
+            &filters,
+            auth.as_ref(),
+        )
+        .await?;
+    Ok(json(StatusCode::OK, &found))
 }
 
 async fn show(
     State(shared): State<Shared>,
     Extension(version): Extension<ApiVersion>,
     Path(rest): Path<String>,
+    Params(query): Params,
 ) -> Reply {
     let (name, what) = rest.rsplit_once('/').ok_or_else(page_not_found)?;
     match what {
         "json" => {
-            let mut image = shared.engine.image_inspect(name)?;
+            let (platform, manifests) = (platform(&query)?, query.bool("manifests"));
+            let mut image = shared
+                .engine
+                .image_inspect(name, platform.as_ref(), manifests)?;
             for_version(&mut image, version);
             Ok(json(StatusCode::OK, &image))
         }
         "history" => {
-            let history = shared.engine.image_history(name)?;
+            let platform = platform(&query)?;
+            let history = shared.engine.image_history(name, platform.as_ref())?;
             Ok(json(StatusCode::OK, &history))
         }
-        "get" => Err(ApiError::not_implemented("saving images")),
-        "attestations" => Err(ApiError::not_implemented("listing attestations")),
+        "get" => save_one(shared, name, platform(&query)?).await,
+        "attestations" => {
+            shared.engine.image_inspect(name, None, false)?;
+            // they lie in an index beside the images, and a pull fetches one image
+            Err(ApiError::not_implemented("listing attestations"))
+        }
         _ => Err(page_not_found()),
     }
 }
 
 /// Adds what older clients read.
 fn for_version(image: &mut api::image::Inspect, version: ApiVersion) {
+    if version < ApiVersion::one(48) {
+        image.descriptor = None;
+        image.manifests.clear();
+    }
     if version < ApiVersion::one(44) {
         image.virtual_size = image.size;
     }
@@ -112,6 +181,7 @@ fn for_version(image: &mut api::image::Inspect, version: ApiVersion) {
 async fn act(
     State(shared): State<Shared>,
     Path(rest): Path<String>,
+    headers: HeaderMap,
     Params(query): Params,
 ) -> Reply {
     let (name, verb) = rest.rsplit_once('/').ok_or_else(page_not_found)?;
@@ -123,7 +193,17 @@ async fn act(
             to_the_end(work).await?;
             Ok(empty(StatusCode::CREATED))
         }
-        "push" => Err(ApiError::not_implemented("pushing images")),
+        "push" => {
+            let platform = platform(&query)?;
+            push(
+                shared,
+                name,
+                query.get("tag"),
+                platform,
+                credentials(&headers),
+            )
+            .await
+        }
         _ => Err(page_not_found()),
     }
 }
@@ -134,7 +214,12 @@ async fn remove(
     Params(query): Params,
 ) -> Reply {
     let options = ImageRemove::from_query(&query);
-    let work = async move { shared.engine.image_remove(&name, options).await };
+    let platforms = query.all("platforms").iter();
+    let platforms: Vec<Option<Platform>> = platforms
+        .map(|text| platform_of(text))
+        .collect::<Result<_, _>>()?;
+    let platforms: Vec<Platform> = platforms.into_iter().flatten().collect();
+    let work = async move { shared.engine.image_remove(&name, options, &platforms).await };
     Ok(json(StatusCode::OK, &to_the_end(work).await?))
 }
 
@@ -144,138 +229,9 @@ async fn prune(State(shared): State<Shared>, Params(query): Params) -> Reply {
     Ok(json(StatusCode::OK, &report))
 }
 
-async fn create(
-    State(shared): State<Shared>,
-    headers: HeaderMap,
-    Params(query): Params,
-    request: Request,
-) -> Reply {
-    let wanted = ImageCreate::from_query(&query);
-    if wanted.from_image.is_empty() {
-        return import(shared, wanted, request.into_body()).await;
-    }
-    pull(shared, wanted, credentials(&headers)?).await
-}
-
-fn credentials(headers: &HeaderMap) -> Result<Option<AuthConfig>, ApiError> {
-    let Some(value) = headers.get(AUTH_HEADER) else {
-        return Ok(None);
-    };
-    let text = value
-        .to_str()
-        .map_err(|_| ApiError::invalid(format!("invalid {AUTH_HEADER} header: not ASCII")))?;
-    let auth = AuthConfig::from_header(text)?;
-    Ok(Some(auth).filter(|auth| *auth != AuthConfig::default()))
-}
-
-/// Joins a name with the tag or digest that stands beside it.
-fn reference(name: &str, tag: &str) -> String {
-    match tag {
-        "" => name.to_owned(),
-        digest if digest.contains(':') => format!("{name}@{digest}"),
-        tag => format!("{name}:{tag}"),
-    }
-}
-
-/// Pulls; a client that leaves cancels it.
-async fn pull(shared: Shared, wanted: ImageCreate, auth: Option<AuthConfig>) -> Reply {
-    let (sender, mut receiver) = mpsc::channel(MESSAGES);
-    let reference = reference(&wanted.from_image, &wanted.tag);
-    let task = tokio::spawn(async move {
-        let platform = Some(wanted.platform.as_str()).filter(|text| !text.is_empty());
-        let engine = shared.engine;
-        engine
-            .image_pull(&reference, platform, auth.as_ref(), &sender)
-            .await
-    });
-    // an error before the first message has a status of its own
-    let Some(first) = receiver.recv().await else {
-        return match ended(task).await {
-            Ok(()) => Ok(empty(StatusCode::OK)),
-            Err(error) => Err(error.into()),
-        };
-    };
-    let closing = shared.closing;
-    Ok(body::stream(
-        JSON,
-        messages(&first, receiver, task).take_until(async move { closing.wait().await }),
-    ))
-}
-
-type Task = tokio::task::JoinHandle<engine::Result<()>>;
-
-async fn ended(task: Task) -> engine::Result<()> {
-    task.await
-        .unwrap_or_else(|error| Err(engine::Error::internal(format!("the pull failed: {error}"))))
-}
-
-fn messages(
-    first: &Progress,
-    receiver: mpsc::Receiver<Progress>,
-    task: Task,
-) -> impl Stream<Item = Result<Bytes, BodyError>> + use<> {
-    let rest = stream::unfold(Some((receiver, task)), |state| async move {
-        let (mut receiver, task) = state?;
-        if let Some(message) = receiver.recv().await {
-            return Some((line(&message), Some((receiver, task))));
-        }
-        match ended(task).await {
-            Ok(()) => None,
-            Err(error) => Some((line(&Progress::failed(error.message())), None)),
-        }
-    });
-    stream::once(std::future::ready(line(first))).chain(rest)
-}
-
-/// A message as it stands in the stream; dockerd ends each with CR and LF.
-fn line(message: &Progress) -> Result<Bytes, BodyError> {
-    let mut text =
-        serde_json::to_vec(message).map_err(|error| BodyError::new(error.to_string()))?;
-    text.extend_from_slice(b"\r\n");
-    Ok(text.into())
-}
-
-async fn import(shared: Shared, wanted: ImageCreate, body: Body) -> Reply {
-    if wanted.from_src.is_empty() {
-        return Err(ApiError::invalid("fromImage or fromSrc is required"));
-    }
-    if wanted.from_src != "-" {
-        return Err(ApiError::not_implemented("importing from a URL"));
-    }
-    let request = ImportRequest {
-        repository: wanted.repo,
-        tag: wanted.tag,
-        message: wanted.message,
-        changes: wanted.changes,
-        platform: wanted.platform,
-    };
-    let (reader, feed) = BodyReader::new(body);
-    let work = to_the_end(async move { shared.engine.image_import(request, reader).await });
-    let (id, ()) = tokio::join!(work, feed);
-    let text = line(&Progress::status(id?.to_string()));
-    Ok(body::stream(JSON, stream::once(std::future::ready(text))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references() {
-        assert_eq!(reference("a", ""), "a");
-        assert_eq!(reference("r:5000/a", "1"), "r:5000/a:1");
-        assert_eq!(reference("a", "sha256:00"), "a@sha256:00");
-    }
-
-    #[test]
-    fn lines() {
-        let text = line(&Progress::of("abc", "Pulling fs layer")).unwrap();
-        let expect = "{\"status\":\"Pulling fs layer\",\"progressDetail\":{},\"id\":\"abc\"}\r\n";
-        assert_eq!(text, expect);
-        let text = line(&Progress::failed("no")).unwrap();
-        let expect = "{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\r\n";
-        assert_eq!(text, expect);
-    }
 
     #[test]
     fn older_clients() {
@@ -290,5 +246,40 @@ mod tests {
         assert_eq!(image.virtual_size, 5);
         assert!(image.container_config.is_some());
         assert_eq!(image.config.unwrap().tty, Some(false));
+    }
+    #[test]
+    fn lines_for_older_clients() {
+        let line = |minor| {
+            let mut line = Summary {
+                containers: 2,
+                size: 7,
+                repo_tags: Some(Vec::new()),
+                repo_digests: Some(Vec::new()),
+                descriptor: Some(api::image::Descriptor::default()),
+                manifests: vec![serde_json::json!({})],
+                ..Summary::default()
+            };
+            line_for_version(&mut line, ApiVersion::one(minor));
+            line
+        };
+        assert_eq!((line(51).containers, line(50).containers), (2, -1));
+        assert!(line(48).descriptor.is_some() && line(47).descriptor.is_none());
+        assert_eq!((line(47).manifests.len(), line(46).manifests.len()), (1, 0));
+        assert_eq!((line(44).virtual_size, line(43).virtual_size), (0, 7));
+        assert_eq!(line(43).repo_tags, Some(Vec::new()));
+        assert_eq!(line(42).repo_tags, Some(vec!["<none>:<none>".to_owned()]));
+    }
+
+    #[test]
+    fn broken_credentials_are_none() {
+        for (text, expect) in [
+            ("%%", false),
+            ("e30=", false),
+            ("eyJ1c2VybmFtZSI6ImEifQ==", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTH_HEADER, text.parse().unwrap());
+            assert_eq!(credentials(&headers).is_some(), expect, "{text}");
+        }
     }
 }

@@ -1,11 +1,17 @@
 //! The routes, a file a group.
 
+mod archive;
+mod commit;
 mod containers;
+mod distribution;
 mod exec;
 mod images;
+mod images_transfer;
 mod networks;
+mod plugins;
 mod run;
 mod stats;
+mod swarm;
 mod system;
 mod unsupported;
 mod volumes;
@@ -13,17 +19,39 @@ mod volumes;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::get;
 use engine::Engine;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::watch;
 
-use crate::error::ApiError;
+use crate::body::empty;
+use crate::error::{ApiError, Reply};
+use crate::metrics::{self, Requests};
+use crate::seats::Seats;
 
 /// What every route has.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     closing: Closing,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) seats: Arc<Seats>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        closing: Closing,
+        requests: Arc<Requests>,
+        seats: Arc<Seats>,
+    ) -> Self {
+        Self {
+            engine,
+            closing,
+            requests,
+            seats,
+        }
+    }
 }
 
 /// Tells streams that the daemon ends.
@@ -52,20 +80,37 @@ impl Closing {
 }
 
 /// Makes the router of all routes.
-pub(crate) fn router(engine: Arc<Engine>, closing: Closing) -> Router {
-    all().with_state(Shared { engine, closing })
+pub(crate) fn router(shared: Shared) -> Router {
+    let count = axum::middleware::from_fn_with_state(shared.clone(), metrics::count);
+    all().layer(count).with_state(shared)
+}
+
+/// Makes the router of those who collect figures, over which nothing else can be asked.
+pub(crate) fn metrics_router(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .fallback(not_found)
+        .with_state(shared)
 }
 
 fn all() -> Router<Shared> {
     Router::new()
         .merge(system::routes())
         .merge(containers::routes())
+        .merge(archive::routes())
+        .merge(commit::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(distribution::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())
+        .merge(swarm::routes())
+        .merge(plugins::routes())
         .merge(unsupported::routes())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
+        .route("/metrics", get(metrics::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
 }
@@ -73,6 +118,14 @@ fn all() -> Router<Shared> {
 /// Dockerd's answer for paths and methods that it does not have.
 pub(crate) async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// Answers what no route takes; to the question which methods there are dockerd says nothing but yes.
+async fn no_route(method: Method) -> Reply {
+    if method == Method::OPTIONS {
+        return Ok(empty(StatusCode::OK));
+    }
+    Err(not_found().await)
 }
 
 /// Empty text as nothing.

@@ -19,10 +19,11 @@ use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 
 use super::{Closing, Shared, to_the_end};
 use crate::body::json;
+use crate::connection::ToClient;
 use crate::detach::DetachKeys;
 use crate::error::{ApiError, Reply};
 use crate::hang_up::HangUp;
@@ -122,7 +123,7 @@ async fn conduct(
     }
 }
 
-async fn send_control<T: Serialize>(to: &mut OwnedWriteHalf, message: &T) -> io::Result<()> {
+async fn send_control<T: Serialize>(to: &mut ToClient, message: &T) -> io::Result<()> {
     let text = serde_json::to_vec(message)?;
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     let mut frame = stdcopy::header(Stream::Stdin, length).to_vec();
@@ -132,7 +133,7 @@ async fn send_control<T: Serialize>(to: &mut OwnedWriteHalf, message: &T) -> io:
 }
 
 /// Passes frames on as they are, and puts a terminal's bytes into frames.
-async fn output(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, tty: bool) -> io::Result<()> {
+async fn output(mut from: OwnedReadHalf, to: &mut ToClient, tty: bool) -> io::Result<()> {
     if !tty {
         return hijack::copy(from, to).await;
     }
@@ -154,6 +155,7 @@ async fn output(mut from: OwnedReadHalf, to: &mut OwnedWriteHalf, tty: bool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Connection;
     use api::container::CreateResponse;
     use tokio::net::UnixStream;
 
@@ -161,7 +163,7 @@ mod tests {
     async fn frames() {
         let (client, mut sees) = UnixStream::pair().unwrap();
         let (container, mut says) = UnixStream::pair().unwrap();
-        let (_from_client, mut to_client) = client.into_split();
+        let (_from_client, mut to_client) = Connection::Unix(client).into_split();
         let (from_container, _to_container) = container.into_split();
         let response = CreateResponse {
             id: "x".into(),

@@ -63,7 +63,7 @@ pub(crate) fn with_engine(test: impl AsyncFnOnce(&Client) + Send) {
 
 async fn serve_while(config: &Config, test: impl AsyncFnOnce(&Client)) {
     let engine = Engine::open(config.engine.clone()).await.unwrap();
-    let socket = config.listen_paths().remove(0);
+    let socket = config.engine.run.join("gorae.sock");
     let client = Client::new(Endpoint::Unix(socket.clone()));
     let answered = async {
         let patience = Instant::now() + Duration::from_secs(10);
@@ -75,7 +75,7 @@ async fn serve_while(config: &Config, test: impl AsyncFnOnce(&Client)) {
     };
     tokio::select! {
         () = answered => {}
-        result = daemon::serve(engine.clone(), config) => panic!("the daemon ended: {result:?}"),
+        result = daemon::serve(engine.clone(), config, Vec::new()) => panic!("the daemon ended: {result:?}"),
     }
     engine.close();
 }

@@ -7,6 +7,7 @@ mod proxy;
 mod tls;
 
 pub(crate) use connect::Connector;
+pub use names::HostNames;
 pub(crate) use proxy::Proxies;
 pub(crate) use tls::Verify;
 
@@ -131,6 +132,16 @@ pub enum TransportError {
         /// The bytes of the body so far.
         received: u64,
     },
+    /// The host takes no more of a body.
+    #[error("sending a blob to {host}: nothing was taken within {limit:?}, {sent} bytes sent")]
+    UploadStalled {
+        /// The host.
+        host: String,
+        /// The time limit.
+        limit: Duration,
+        /// The bytes of the body so far.
+        sent: u64,
+    },
     /// The body of an answer comes, but too slowly to ever end.
     #[error("reading the answer of {host}: only {received} bytes came within {limit:?}")]
     TooSlow {
@@ -179,13 +190,17 @@ impl TransportError {
                 | Self::TlsTimeout { .. }
                 | Self::ResponseTimeout { .. }
                 | Self::Stalled { .. }
+                | Self::UploadStalled { .. }
                 | Self::TooSlow { .. }
         )
     }
 
     /// Whether the same request may well succeed on a new connection.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Broken { .. } | Self::Stalled { .. })
+        matches!(
+            self,
+            Self::Broken { .. } | Self::Stalled { .. } | Self::UploadStalled { .. }
+        )
     }
 
     /// Whether there was no connection at all.

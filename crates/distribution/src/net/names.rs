@@ -24,6 +24,26 @@ use crate::location::bare;
 /// A hosts file of an ad blocker has a few megabytes.
 const FILE_MAX: u64 = 16 << 20;
 
+/// Looks up names of hosts as every connection to a registry does.
+#[derive(Debug)]
+pub struct HostNames(Names);
+
+impl Default for HostNames {
+    fn default() -> Self {
+        Self(Names::new(NameSources::default()))
+    }
+}
+
+impl HostNames {
+    /// All addresses of a host, in the order of preference; an address stands for itself.
+    ///
+    /// # Errors
+    /// When the name has none, or no server answers within the limit.
+    pub async fn lookup(&self, host: &str, limit: Duration) -> Result<Vec<IpAddr>, TransportError> {
+        self.0.lookup(host, limit).await
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Names {
     sources: NameSources,

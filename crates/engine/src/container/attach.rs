@@ -1,14 +1,13 @@
 //! Joining a container's streams, before its start or while it runs.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use api::query::{Attach, Logs};
 use shim::{AttachOrder, Reply, Request};
 use tokio::net::UnixStream;
 
 use super::exec::Settled;
-use super::logs::LogReader;
+use super::logs::{Following, LogReader};
 use super::{Container, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
@@ -54,7 +53,7 @@ impl Engine {
             (record.config.tty, record.state.status)
         };
         let past = if options.logs {
-            Some(self.past(&container, tty, options)?)
+            Some(self.past(&container, options)?)
         } else {
             None
         };
@@ -91,18 +90,13 @@ impl Engine {
         }
     }
 
-    fn past(&self, container: &Arc<Container>, tty: bool, options: &Attach) -> Result<LogReader> {
+    fn past(&self, container: &Container, options: &Attach) -> Result<LogReader> {
         let lines = Logs {
             stdout: options.stdout,
             stderr: options.stderr,
             ..Logs::default()
         };
-        LogReader::open(
-            &self.log_path(&container.id),
-            tty,
-            lines,
-            container.phase.subscribe(),
-        )
+        self.open_log(container, &lines, Following::Run)
     }
 
     async fn attach_running(

@@ -46,7 +46,6 @@ pub(super) fn request(
         )));
     }
     modes::check(host)?;
-    log(host)?;
     capabilities(host)?;
     ulimits(host)?;
     security(host)?;
@@ -132,8 +131,6 @@ fn fill(host: &mut HostConfig) {
     );
     default(&mut host.runtime, "runc");
     default(&mut host.restart_policy.name, "no");
-    default(&mut host.log_config.kind, "json-file");
-    host.log_config.config.get_or_insert_default();
     if host.shm_size == 0 {
         host.shm_size = spec::SHM_SIZE;
     }
@@ -145,17 +142,6 @@ fn fill(host: &mut HostConfig) {
         host.readonly_paths
             .get_or_insert_with(|| list(&defaults::READONLY_PATHS));
     }
-}
-
-fn log(host: &HostConfig) -> Result<()> {
-    let log = &host.log_config;
-    if !matches!(log.kind.as_str(), "json-file" | "none") {
-        return Err(Error::invalid(format!(
-            "logger: no log driver named '{}' is registered",
-            log.kind
-        )));
-    }
-    super::log_sink(std::path::Path::new(""), "", log).map(drop)
 }
 
 fn ulimits(host: &HostConfig) -> Result<()> {

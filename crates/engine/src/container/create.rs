@@ -67,9 +67,13 @@ impl Engine {
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
+        crate::live::fill(&self.settings(), &mut host);
         super::restart::policy_of_label(&config, &mut host)?;
         check::request(&config, &mut host, &mut warnings)?;
         config.working_dir = cleaned(&config.working_dir);
+        let settings = self.settings();
+        let (driver, options) = (&settings.log_driver, &settings.log_opts);
+        super::logs::settle(&mut host.log_config, driver, options)?;
         check_network_mode(&host)?;
         self.check_donors(&host)?;
         crate::network::bandwidth::fill(&config, &mut host)?;
@@ -279,7 +283,7 @@ fn cleaned(path: &str) -> String {
 fn own_mac(
     config: &mut Config,
     host: &HostConfig,
-    endpoints: &mut BTreeMap<String, Option<EndpointSettings>>,
+    endpoints: &mut BTreeMap<String, Option<Box<EndpointSettings>>>,
 ) -> Result<Option<String>> {
     let mac = std::mem::take(&mut config.mac_address);
     if mac.is_empty() {

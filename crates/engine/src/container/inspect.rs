@@ -40,7 +40,6 @@ impl Engine {
         } else {
             args.remove(0)
         };
-        let has_log = record.host.log_config.kind != "none" && started;
         let execs = self.execs.ids_of(&record.id);
         let network_settings = self.network_settings(container, &record);
         Inspect {
@@ -53,8 +52,8 @@ impl Engine {
             resolv_conf_path: made("resolv.conf"),
             hostname_path: made("hostname"),
             hosts_path: made("hosts"),
-            log_path: if has_log {
-                self.log_path(&record.id).to_string_lossy().into_owned()
+            log_path: if started {
+                self.log_path(&record)
             } else {
                 String::new()
             },

@@ -1,5 +1,6 @@
 //! Listing containers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::container::{
@@ -7,12 +8,14 @@ use api::container::{
 };
 use api::query::ContainerList;
 use jiff::Timestamp;
+use oci::Digest;
 
 use super::health::Condition;
 use super::wanted::Wanted;
 use super::{Container, Mount, MountKind, Record, State, Status, lock};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::image::Images;
 
 impl Engine {
     /// Lists containers, newest first.
@@ -32,8 +35,9 @@ impl Engine {
             .take(most)
             .collect();
         let mut list = Vec::with_capacity(chosen.len());
+        let mut shown = ShownImages::default();
         for container in chosen {
-            let mut summary = self.summary(&container);
+            let mut summary = self.summary(&container, &mut shown);
             if options.size {
                 let (rw, root) = self.sizes(&container).await?;
                 (summary.size_rw, summary.size_root_fs) = (rw, root);
@@ -45,38 +49,31 @@ impl Engine {
 
     /// Size of the writable layer, and of that and the image, in bytes.
     pub(super) async fn sizes(self: &Arc<Self>, container: &Container) -> Result<(i64, i64)> {
-        let (store, id) = (Arc::clone(&self.store), container.id.clone());
         let image = self
             .images
             .by_id(&container.record().image)
             .map_or(0, |image| image.size);
-        let rw = self
-            .blocking(move || {
-                Ok(store
-                    .containers()
-                    .get(&id)
-                    .usage()
-                    .map_or(0, |u| u.allocated))
-            })
-            .await?;
+        let rw = self.container_size(&container.id).await?;
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok((signed(rw), signed(rw.saturating_add(image))))
     }
 
-    pub(crate) fn summary(&self, container: &Container) -> Summary {
-        let record = container.record().clone();
+    /// What a list tells of a container; `shown` is kept for the whole list.
+    fn summary(&self, container: &Container, shown: &mut ShownImages) -> Summary {
+        // in this order, as everywhere
         let live = lock(&container.live);
+        let record = &*container.record();
         let connection = live.connection.as_ref();
         let command = record.args().join(" ");
         Summary {
             id: record.id.to_string(),
             names: Some(vec![format!("/{}", record.name)]),
-            image: self.images.shown_name(&record.config.image, &record.image),
+            image: shown.name(&self.images, record),
             image_id: record.image.to_string(),
             image_manifest_descriptor: None,
             command,
             created: record.created.as_second(),
-            ports: Some(ports(&record, connection)),
+            ports: Some(ports(record, connection)),
             size_rw: 0,
             size_root_fs: 0,
             labels: Some(record.config.labels.clone().unwrap_or_default()),
@@ -87,9 +84,9 @@ impl Engine {
                 annotations: record.host.annotations.clone(),
             },
             network_settings: Some(SummaryNetworkSettings {
-                networks: Some(self.networks.endpoints_of(&record, connection)),
+                networks: Some(self.networks.endpoints_of(record, connection)),
             }),
-            mounts: Some(mount_points(&record)),
+            mounts: Some(mount_points(record)),
             health: Some(match &record.state.health {
                 Some(health) => health.summary(),
                 None => HealthSummary {
@@ -98,6 +95,21 @@ impl Engine {
                 },
             }),
         }
+    }
+}
+
+/// What `ps` shows as the images of containers, found once for those of the same image.
+#[derive(Debug, Default)]
+struct ShownImages(HashMap<(String, Digest), String>);
+
+impl ShownImages {
+    fn name(&mut self, images: &Images, record: &Record) -> String {
+        let key = (record.config.image.clone(), record.image.clone());
+        let shown = self
+            .0
+            .entry(key)
+            .or_insert_with_key(|(name, id)| images.shown_name(name, id));
+        shown.clone()
     }
 }
 

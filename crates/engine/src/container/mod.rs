@@ -1,13 +1,16 @@
 //! Containers: their records, their states, and a file for each verb.
 
+pub(crate) mod archive;
 mod asking;
 mod attach;
+pub(crate) mod changes;
 mod check;
 mod create;
 mod defaults;
 mod device;
 pub(crate) mod exec;
 mod exec_user;
+mod export;
 mod files;
 mod health;
 mod hint;
@@ -32,20 +35,19 @@ mod start;
 pub(crate) mod stats;
 mod stop;
 mod top;
+mod tree;
 mod update;
 mod wait;
 mod wanted;
 
+pub use archive::Outgoing;
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
-pub use logs::LogReader;
+pub use logs::{Following, LogReader};
 pub use run::Run;
 pub use stats::Sampler;
 pub use wait::Waiter;
-
-use std::collections::BTreeMap;
-use std::path::Path;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,8 +56,6 @@ use jiff::Timestamp;
 use oci::{ContainerId, Digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-
-use crate::error::{Error, Result};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,12 +107,15 @@ pub(crate) struct Phase {
     pub(crate) removed: bool,
     pub(crate) exit_code: i64,
     pub(crate) error: String,
+    /// Whether somebody is stopping it to start it again.
+    pub(crate) restarting_by_hand: bool,
 }
 
 impl Phase {
     /// Whether no more output can come.
     pub(crate) fn is_over(&self) -> bool {
-        self.removed || !(self.status.is_alive() || self.status == Status::Restarting)
+        let comes_back = self.restarting_by_hand || self.status == Status::Restarting;
+        self.removed || !(self.status.is_alive() || comes_back)
     }
 
     #[cfg(test)]
@@ -123,6 +126,7 @@ impl Phase {
             removed: false,
             exit_code: 0,
             error: String::new(),
+            restarting_by_hand: false,
         }
     }
 
@@ -198,7 +202,7 @@ pub(crate) struct Record {
     pub(crate) config: api::container::Config,
     pub(crate) host: api::host_config::HostConfig,
     /// What the client asked of each network, by network name.
-    pub(crate) endpoints: BTreeMap<String, Option<api::network::EndpointSettings>>,
+    pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
     /// Its place in the network while it runs.
     #[serde(default)]
@@ -251,6 +255,7 @@ impl Container {
             removed: false,
             exit_code: record.state.exit_code,
             error: record.state.error.clone(),
+            restarting_by_hand: false,
         };
         Self {
             id: record.id.clone(),
@@ -312,6 +317,13 @@ impl Container {
         self.record().state.status
     }
 
+    /// Docker's word for its health; empty where it has no check.
+    pub(crate) fn health_status(&self) -> &'static str {
+        let record = self.record();
+        let health = record.state.health.as_ref();
+        health.map_or("", |health| health.condition.word())
+    }
+
     pub(crate) fn name(&self) -> String {
         self.record().name.clone()
     }
@@ -329,50 +341,4 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Where a container's output is kept, from what the client asked.
-fn log_sink(folder: &Path, id: &str, log: &api::host_config::LogConfig) -> Result<shim::LogSink> {
-    /// Docker never rotates; a log that fills the disk stops everything, so there is a bound.
-    const MAX_SIZE: u64 = 20 << 20;
-    const MAX_FILES: u32 = 5;
-    if log.kind == "none" {
-        return Ok(shim::LogSink::None);
-    }
-    let option = |name: &str| log.config.as_ref().and_then(|options| options.get(name));
-    let max_size = match option("max-size").map(String::as_str) {
-        None => Some(MAX_SIZE),
-        Some("-1") => None,
-        Some(text) => Some(bytes(text).ok_or_else(|| {
-            Error::invalid(format!(
-                "invalid max-size {text:?}: expected a size such as 10m"
-            ))
-        })?),
-    };
-    let max_files =
-        match option("max-file") {
-            None if option("max-size").is_some() => 1,
-            None => MAX_FILES,
-            Some(text) => text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| {
-                Error::invalid(format!("max-file cannot be less than 1: {text:?}"))
-            })?,
-        };
-    Ok(shim::LogSink::JsonFile {
-        path: folder.join(format!("{id}-json.log")),
-        max_size,
-        max_files,
-    })
-}
-
-/// A size as `10m`, in bytes with binary units.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }

@@ -78,6 +78,7 @@ impl Engine {
         match Arc::clone(&container.occupied).try_lock_owned() {
             Ok(occupied) => {
                 self.check_health(container, false);
+                self.forward_log(container);
                 self.watch(container, link, None, occupied);
             }
             Err(_) => tracing::error!(id = %container.id, "is followed already"),
@@ -110,6 +111,8 @@ impl Engine {
     pub(crate) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
         self.leave_networks(container);
         self.execs.end_all(&container.id);
+        let record = container.record().clone();
+        self.detach_volumes(&record).await;
         let will_restart = self.will_restart(container, exit);
         // those who wait for the end are told after the event of it
         let ((), ended) = container.change(|state| {
@@ -130,6 +133,9 @@ impl Engine {
                 health.unwatched();
             }
         });
+        if exit.oom_killed {
+            self.metrics.out_of_memory.add(1);
+        }
         self.save_later(container).await;
         let code = exit.code.to_string();
         let started = exit.started_at.parse::<Timestamp>().ok();

@@ -79,6 +79,7 @@ impl Engine {
         tokio::spawn(async move {
             // the shim may still hold its files
             let _gone = container.occupied.lock().await;
+            engine.forwarders.drained(&container.id).await;
             engine.remove_folder(&container.id).await;
             if volumes {
                 engine.remove_anonymous_volumes(&container).await;

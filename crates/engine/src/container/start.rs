@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use runtime::Rootfs;
@@ -11,7 +12,7 @@ use sys::spawn::Spawned;
 
 use super::attach::Early;
 use super::spec::{self, Context, Joined};
-use super::{Container, Record, State, Status, lock, log_sink};
+use super::{Container, Record, State, Status, lock};
 use crate::db::Table;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
@@ -82,10 +83,12 @@ impl Engine {
         // the last shim may still be letting go of the same folder and cgroup
         let occupied = Arc::clone(&container.occupied).lock_owned().await;
         let early = std::mem::take(&mut *lock(&container.early));
+        let begun = Instant::now();
         self.take_names(container);
         let record = container.record().clone();
         match self.launch(&record, &early).await {
             Ok(started) => {
+                self.metrics.starts.note(begun.elapsed());
                 drop(early);
                 self.enter_networks(container, started.connection);
                 container.update(|state| {
@@ -99,10 +102,12 @@ impl Engine {
                 self.save_later(container).await;
                 self.container_event("start", container, &[]);
                 self.check_health(container, true);
+                self.forward_log(container);
                 self.watch(container, started.control, Some(started.child), occupied);
                 Ok(())
             }
             Err(Failure { error, code }) => {
+                self.metrics.start_failures.add(1);
                 container.update(|state| {
                     state.exit_code = code;
                     state.error = error.message().to_owned();
@@ -122,6 +127,20 @@ impl Engine {
         early: &[Early],
     ) -> Result<Started, Failure> {
         let joined = self.joined(record)?;
+        self.attach_volumes(record).await?;
+        let launched = self.launch_joined(record, joined, early).await;
+        if launched.is_err() {
+            self.detach_volumes(record).await;
+        }
+        launched
+    }
+
+    async fn launch_joined(
+        self: &Arc<Self>,
+        record: &Record,
+        joined: Joined,
+        early: &[Early],
+    ) -> Result<Started, Failure> {
         let network = {
             let (engine, record) = (Arc::clone(self), record.clone());
             self.blocking(move || engine.networks.attach(&engine, &record))
@@ -130,9 +149,11 @@ impl Engine {
         let connection = network?;
         let prepared = shim.and_then(|shim| {
             let order = self.order(record, joined, connection.as_ref())?;
-            let filter = self
-                .filters
-                .of(&record.host, &spec::capabilities(&record.host)?)?;
+            let settings = self.settings();
+            let profile = settings.seccomp_profile.as_deref();
+            let filter =
+                self.filters
+                    .of(&record.host, &spec::capabilities(&record.host)?, profile)?;
             Ok((shim, order, filter))
         });
         let (shim, order, filter) = match prepared {
@@ -247,7 +268,7 @@ impl Engine {
             dir: run_dir,
             open_stdin: record.config.open_stdin,
             stdin_once: record.config.stdin_once,
-            log: log_sink(&folder, record.id.as_str(), &record.host.log_config)?,
+            log: self.log_sink(record)?,
             init: record.host.init == Some(true),
             fds: Vec::new(),
         })

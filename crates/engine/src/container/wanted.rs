@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Container, Record, Status};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::filter;
+use crate::filter::{self, Patterns};
 
 const FILTERS: [&str; 16] = [
     "ancestor",
@@ -44,6 +44,7 @@ const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 pub(super) struct Wanted<'a> {
     all: bool,
     filters: &'a Filters,
+    names: Patterns<'a>,
     exited: Vec<i64>,
     /// Whether tasks of a swarm are wanted; there are none.
     tasks: Option<bool>,
@@ -74,6 +75,7 @@ impl<'a> Wanted<'a> {
         Ok(Self {
             all: options.all || options.limit > 0 || by_state,
             filters,
+            names: Patterns::new(filters, "name"),
             exited: filters.get("exited").map(code).collect::<Result<_>>()?,
             tasks,
             exposed: ports(filters, "expose")?,
@@ -84,7 +86,7 @@ impl<'a> Wanted<'a> {
     }
 
     pub(super) fn matches(&self, engine: &Engine, container: &Container) -> bool {
-        let record = container.record();
+        let record = &*container.record();
         let state = &record.state;
         let filters = self.filters;
         if !self.all
@@ -95,22 +97,22 @@ impl<'a> Wanted<'a> {
         {
             return false;
         }
-        self.state_matches(&record)
+        self.state_matches(record)
             && filters.prefix("id", record.id.as_str())
-            && (filter::pattern(filters, "name", &record.name)
-                || filter::pattern(filters, "name", &format!("/{}", record.name)))
+            && (self.names.matches(&record.name)
+                || self.names.matches(&format!("/{}", record.name)))
             && filter::labels(filters, record.config.labels.as_ref())
             && any(filters, "ancestor", |image| {
-                engine.images.is_ancestor(image, &record)
+                engine.images.is_ancestor(image, record)
             })
             && any(filters, "network", |network| {
-                engine.networks.is_on_any(&record, network)
+                engine.networks.is_on_any(record, network)
             })
             && any(filters, "volume", |v| {
                 let mut mounts = record.mounts.iter();
                 mounts.any(|m| m.name == v || m.destination == v)
             })
-            && self.ports_match(&record)
+            && self.ports_match(record)
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
     }

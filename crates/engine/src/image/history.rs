@@ -2,6 +2,7 @@
 
 use api::image::HistoryItem;
 use jiff::Timestamp;
+use oci::Platform;
 
 use super::familiar;
 use crate::engine::Engine;
@@ -11,9 +12,13 @@ impl Engine {
     /// Tells an image's steps, last first.
     ///
     /// # Errors
-    /// When there is no such image.
-    pub fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        let image = self.images.get(name, None)?;
+    /// When there is no such image, or it is for another platform.
+    pub fn image_history(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<HistoryItem>> {
+        let image = self.images.for_platform(name, platform)?;
         let mut sizes = image.record.layers.iter().map(|layer| layer.size);
         let mut items: Vec<HistoryItem> = image
             .config

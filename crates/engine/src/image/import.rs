@@ -1,17 +1,22 @@
 //! Making an image of a tarball.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
+use api::image::Progress;
 use jiff::Timestamp;
 use oci::image::{
     ContainerDefaults, Descriptor, History, ImageConfig, Manifest, RootFs, media_type,
 };
 use oci::{Digest, Platform, Reference};
-use storage::ApplyOptions;
+use storage::import::Tee;
+use storage::{ApplyOptions, BlobWriter, StagedLayer};
+use tokio::sync::mpsc;
 
-use super::{Layer, Record, tag};
+use super::manifests::descriptor;
+use super::pull::{CHUNKS, ChunkReader, ProgressSender, tell};
+use super::{Layer, Record, change, registry_error, tag};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 
@@ -30,60 +35,133 @@ pub struct ImportRequest {
     pub platform: String,
 }
 
+/// Where a tarball comes from.
+pub enum ImportSource {
+    /// The body of the request.
+    Reader(Box<dyn Read + Send>),
+    /// An address of http or https; without a scheme it is one of http.
+    Address(String),
+}
+
+impl std::fmt::Debug for ImportSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reader(_) => f.write_str("Reader"),
+            Self::Address(address) => f.debug_tuple("Address").field(address).finish(),
+        }
+    }
+}
+
+/// A tarball that is unpacked and not yet visible.
+struct Arrived {
+    writer: BlobWriter,
+    staged: StagedLayer,
+}
+
 impl Engine {
     /// Imports a tarball, plain or packed, as an image of one layer; answers its id.
     ///
     /// # Errors
-    /// When the tarball is hostile or damaged, or an instruction is wrong.
+    /// When the request is wrong, or the tarball cannot be had, is hostile or damaged.
     pub async fn image_import(
         self: &Arc<Self>,
         request: ImportRequest,
-        source: impl Read + Send + 'static,
+        source: ImportSource,
+        progress: Option<&ProgressSender>,
     ) -> Result<Digest> {
         let name = match request.repository.as_str() {
             "" => None,
             repository => Some(tag::target(repository, &request.tag)?),
         };
-        let platform = match request.platform.as_str() {
-            "" => Platform::host(),
-            text => text
-                .parse()
-                .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
-        };
+        let platform = platform(&request.platform)?;
         let mut defaults = ContainerDefaults::default();
-        for change in &request.changes {
-            apply_change(&mut defaults, change)?;
-        }
+        change::apply(&mut defaults, &request.changes)?;
+        let (arrived, from) = match source {
+            ImportSource::Reader(reader) => (self.receive(reader).await?, "-".to_owned()),
+            ImportSource::Address(address) => self.download(&address, progress).await?,
+        };
         // what is imported is not an image's yet: nothing may be collected until it is
         let _quiet = self.images.leases.collector.lock().await;
         let engine = Arc::clone(self);
         let record = self
-            .blocking(move || engine.import_layer(&request, platform, defaults, source))
+            .blocking(move || engine.add_imported(&request, platform, defaults, arrived, &from))
             .await?;
         let id = record.id.clone();
         self.register_image(record, name.as_ref(), None).await?;
-        self.image_event(
-            "import",
-            &id.to_string(),
-            &name.map_or_else(String::new, |n: Reference| n.familiar()),
-        );
+        let told = id.to_string();
+        if let Some(name) = &name {
+            self.image_event("tag", &told, &Reference::familiar(name));
+        }
+        self.image_event("import", &told, &told);
         Ok(id)
     }
 
-    fn import_layer(
+    /// Stores and unpacks a tarball as it comes, however slowly: nobody waits for it.
+    async fn receive(self: &Arc<Self>, source: impl Read + Send + 'static) -> Result<Arrived> {
+        let store = Arc::clone(&self.store);
+        self.blocking(move || {
+            let writer = store.content().writer(None).step(|| "store a layer")?;
+            let mut tee = Tee::new(source, writer);
+            let staged = store
+                .layers()
+                .apply(&mut tee, &ApplyOptions::default())
+                .map_err(|e| Error::invalid(crate::error::chain(&e)))?;
+            let writer = tee.into_writer();
+            Ok(Arrived { writer, staged })
+        })
+        .await
+    }
+
+    /// Imports what lies at an address; answers the address with its scheme, too.
+    async fn download(
+        self: &Arc<Self>,
+        address: &str,
+        progress: Option<&ProgressSender>,
+    ) -> Result<(Arrived, String)> {
+        let address = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
+        let mut file = self
+            .registries()
+            .download(&address)
+            .await
+            .map_err(|e| registry_error(&e))?;
+        if let Some(progress) = progress {
+            let text = format!("Downloading from {address}");
+            tell(progress, Progress::status(text)).await?;
+        }
+        let (chunks, source) = mpsc::channel(CHUNKS);
+        let feed = async move {
+            loop {
+                let chunk = match file.chunk().await {
+                    Ok(Some(chunk)) => Ok(chunk),
+                    Ok(None) => return,
+                    Err(error) => Err(io::Error::other(error.message())),
+                };
+                // the unpacker has failed and says why
+                if chunks.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let unpack = self.receive(ChunkReader::new(source));
+        let (arrived, ()) = tokio::join!(unpack, feed);
+        Ok((arrived?, address))
+    }
+
+    fn add_imported(
         &self,
         request: &ImportRequest,
         platform: Platform,
         defaults: ContainerDefaults,
-        source: impl Read + Send,
+        arrived: Arrived,
+        from: &str,
     ) -> Result<Record> {
-        let imported = self
-            .store
-            .add_layer_from_tar(source, &ApplyOptions::default())
-            .map_err(|e| Error::invalid(crate::error::chain(&e)))?;
-        let applied = imported.applied().clone();
-        let (blob, blob_size, kind) = (imported.blob, imported.blob_size, imported.media_type);
-        let chain = imported
+        let applied = arrived.staged.applied().clone();
+        let (blob, blob_size) = arrived.writer.commit().step(|| "store a layer")?;
+        let chain = arrived
             .staged
             .commit(None)
             .step(|| "add a layer to the store")?;
@@ -102,18 +180,12 @@ impl Engine {
                 created: Some(now),
                 comment: Some(request.message.clone())
                     .filter(|m| !m.is_empty())
-                    .or(Some("Imported from -".to_owned())),
+                    .or_else(|| Some(format!("Imported from {from}"))),
                 ..History::default()
             }],
             ..ImageConfig::default()
         };
-        let layer = Descriptor {
-            media_type: kind.to_owned(),
-            digest: blob.clone(),
-            size: blob_size,
-            platform: None,
-            annotations: BTreeMap::new(),
-        };
+        let layer = descriptor(applied.compression.media_type(), &blob, blob_size);
         let (id, manifest) = self.put_image(&config, vec![layer])?;
         let layers = vec![Layer {
             blob,
@@ -135,7 +207,11 @@ impl Engine {
     }
 
     /// Stores a configuration and a manifest of it; answers their digests.
-    fn put_image(&self, config: &ImageConfig, layers: Vec<Descriptor>) -> Result<(Digest, Digest)> {
+    pub(super) fn put_image(
+        &self,
+        config: &ImageConfig,
+        layers: Vec<Descriptor>,
+    ) -> Result<(Digest, Digest)> {
         let config = serde_json::to_vec(config).step(|| "write an image configuration")?;
         let id = self
             .store
@@ -165,97 +241,19 @@ impl Engine {
     }
 }
 
-/// Applies one of the Dockerfile instructions that `--change` takes.
-fn apply_change(config: &mut ContainerDefaults, change: &str) -> Result<()> {
-    let invalid = || {
-        Error::invalid(format!(
-            "invalid change {change:?}: expected CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR and its operand"
-        ))
-    };
-    let (word, rest) = change
-        .trim()
-        .split_once(char::is_whitespace)
-        .ok_or_else(invalid)?;
-    let rest = rest.trim();
-    let pairs = || {
-        let (key, value) = rest
-            .split_once('=')
-            .or_else(|| rest.split_once(' '))
-            .ok_or_else(invalid)?;
-        Ok::<_, Error>((key.to_owned(), value.trim_matches('"').to_owned()))
-    };
-    match word.to_ascii_uppercase().as_str() {
-        "CMD" => config.cmd = Some(command(rest)),
-        "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
-        "ENV" => {
-            let (key, value) = pairs()?;
-            config
-                .env
-                .get_or_insert_default()
-                .push(format!("{key}={value}"));
-        }
-        "LABEL" => {
-            let (key, value) = pairs()?;
-            config.labels.get_or_insert_default().insert(key, value);
-        }
-        "EXPOSE" => {
-            let port = if rest.contains('/') {
-                rest.to_owned()
-            } else {
-                format!("{rest}/tcp")
-            };
-            config
-                .exposed_ports
-                .get_or_insert_default()
-                .insert(port, serde_json::json!({}));
-        }
-        "VOLUME" => {
-            for path in list(rest).unwrap_or_else(|| vec![rest.to_owned()]) {
-                config
-                    .volumes
-                    .get_or_insert_default()
-                    .insert(path, serde_json::json!({}));
-            }
-        }
-        "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
-        "USER" => config.user = rest.to_owned(),
-        "WORKDIR" => config.working_dir = rest.to_owned(),
-        _ => return Err(invalid()),
+/// The platform of an import; the host's where none is named.
+fn platform(text: &str) -> Result<Platform> {
+    if text.is_empty() {
+        return Ok(Platform::host());
     }
-    Ok(())
-}
-
-/// A command in exec form, or else in shell form.
-fn command(text: &str) -> Vec<String> {
-    list(text).unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned(), text.to_owned()])
-}
-
-fn list(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_applied() {
-        let mut config = ContainerDefaults::default();
-        for change in [
-            r#"CMD ["a","b"]"#,
-            "ENTRYPOINT run it",
-            "ENV A=b c",
-            "expose 80",
-            "LABEL x=y",
-            "USER 7",
-            "WORKDIR /w",
-        ] {
-            apply_change(&mut config, change).unwrap();
-        }
-        assert_eq!(config.cmd.unwrap(), ["a", "b"]);
-        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "run it"]);
-        assert_eq!(config.env.unwrap(), ["A=b c"]);
-        assert!(config.exposed_ports.unwrap().contains_key("80/tcp"));
-        assert!(apply_change(&mut ContainerDefaults::default(), "RUN x").is_err());
+    let platform: Platform = text
+        .parse()
+        .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?;
+    if platform.os != "linux" {
+        return Err(Error::invalid(format!(
+            "operating system is not supported: {}",
+            platform.os
+        )));
     }
+    Ok(platform)
 }

@@ -3,21 +3,37 @@
 use api::container::{GraphDriver, HealthConfig};
 use api::image::{ImageConfig, Inspect, Metadata, RootFs};
 use api::wire::EmptyObject;
+use oci::Platform;
 use oci::image::{ContainerDefaults, Healthcheck};
 
 use super::{Image, familiar};
 use crate::container::ZERO_TIME;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Engine {
     /// Tells everything about an image.
     ///
     /// # Errors
-    /// When there is no such image.
-    pub fn image_inspect(&self, name: &str) -> Result<Inspect> {
-        let image = self.images.get(name, None)?;
+    /// When there is no such image, or it is for another platform.
+    pub fn image_inspect(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        manifests: bool,
+    ) -> Result<Inspect> {
+        if platform.is_some() && manifests {
+            return Err(Error::invalid(
+                "conflicting options: manifests and platform options cannot both be set",
+            ));
+        }
+        let image = self.images.for_platform(name, platform)?;
         let record = &image.record;
+        // an image whose manifest is damaged can still be looked at
+        let (descriptor, entries) = self.image_manifests(&image).unwrap_or_else(|error| {
+            tracing::warn!(image = %image.id, %error, "the manifest of an image cannot be read");
+            (None, Vec::new())
+        });
         let config = &image.config;
         Ok(Inspect {
             id: image.id.to_string(),
@@ -50,6 +66,8 @@ impl Engine {
                     .tagged
                     .map_or_else(|| ZERO_TIME.to_owned(), |t| t.to_string()),
             },
+            descriptor,
+            manifests: if manifests { entries } else { Vec::new() },
             ..Inspect::default()
         })
     }

@@ -10,19 +10,21 @@ use jiff::Timestamp;
 
 use super::{Image, familiar};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter;
+use crate::glob::Pattern;
 
-const FILTERS: [&str; 8] = [
-    "before",
-    "dangling",
-    "intermediate",
-    "label",
-    "label!",
-    "reference",
-    "since",
-    "until",
-];
+const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
+
+/// The filters of a list, read.
+struct Wanted<'a> {
+    filters: &'a Filters,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    dangling: Option<bool>,
+    references: Vec<Pattern>,
+}
 
 impl Engine {
     /// Lists images, newest first.
@@ -30,44 +32,50 @@ impl Engine {
     /// # Errors
     /// When a filter is unknown or malformed.
     pub fn image_list(&self, options: &ImageList) -> Result<Vec<Summary>> {
-        let filters = &options.filters;
-        filters.validate(&FILTERS)?;
-        let created = |key: &str| match filters.get(key).next() {
-            Some(name) => self
-                .images
-                .get(name, None)
-                .map(|image| Some(image.created())),
-            None => Ok(None),
-        };
-        let (before, since, until) = (
-            created("before")?,
-            created("since")?,
-            filter::until(filters)?,
-        );
-        let dangling = filters.bool_or("dangling", false)?;
-        let mut images = self.images.all();
-        images.retain(|image| {
-            let time = image.created();
-            (!filters.contains("dangling") || image.record.tags.is_empty() == dangling)
-                && filter::labels(
-                    filters,
-                    image.config.config.as_ref().and_then(|c| c.labels.as_ref()),
-                )
-                && before.is_none_or(|before| time < before)
-                && since.is_none_or(|since| time > since)
-                && until.is_none_or(|until| time < until)
-                && named(filters, image)
-        });
+        let wanted = self.wanted(&options.filters)?;
+        let all = self.images.all();
+        let shared = options.shared_size.then(|| users_of_layers(&all));
+        let mut images = all;
+        images.retain(|image| wanted.accepts(image));
         images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created()), image.id.clone()));
         let users = self.image_users();
         let shown = |image: &Arc<Image>| {
             let mut summary = summary(image, users.get(&image.id).copied().unwrap_or(0));
-            if let Some(tags) = &mut summary.repo_tags {
-                tags.retain(|tag| matches_reference(filters, tag));
+            for names in [&mut summary.repo_tags, &mut summary.repo_digests] {
+                names
+                    .get_or_insert_default()
+                    .retain(|name| wanted.names(name));
             }
-            summary
+            if let Some(shared) = &shared {
+                summary.shared_size = shared_size(image, shared);
+            }
+            if options.manifests {
+                (summary.descriptor, summary.manifests) = self.image_manifests(image)?;
+            }
+            Ok(summary)
         };
-        Ok(images.iter().map(shown).collect())
+        images.iter().map(shown).collect()
+    }
+
+    fn wanted<'a>(&self, filters: &'a Filters) -> Result<Wanted<'a>> {
+        filters.validate(&FILTERS)?;
+        let created = |key: &str| -> Result<Vec<Timestamp>> {
+            let images = filters.get(key).map(|name| self.images.get(name, None));
+            images.map(|image| Ok(image?.created())).collect()
+        };
+        let references = filters.get("reference").map(Pattern::new);
+        Ok(Wanted {
+            filters,
+            // all of several have to be true
+            before: created("before")?.into_iter().min(),
+            since: created("since")?.into_iter().max(),
+            until: until(filters)?,
+            dangling: filters
+                .contains("dangling")
+                .then(|| filters.bool_or("dangling", false))
+                .transpose()?,
+            references: references.collect::<Result<_>>()?,
+        })
     }
 
     /// How many containers each image has.
@@ -106,59 +114,76 @@ fn summary(image: &Arc<Image>, containers: i64) -> Summary {
     }
 }
 
-fn named(filters: &Filters, image: &Image) -> bool {
-    !filters.contains("reference")
-        || familiar(&image.record.tags)
-            .iter()
-            .any(|tag| matches_reference(filters, tag))
+impl Wanted<'_> {
+    fn accepts(&self, image: &Image) -> bool {
+        let time = image.created();
+        let labels = image.config.config.as_ref().and_then(|c| c.labels.as_ref());
+        let record = &image.record;
+        let dangling = match self.dangling {
+            None => true,
+            Some(true) => record.tags.is_empty(),
+            Some(false) => !record.tags.is_empty() || !record.digests.is_empty(),
+        };
+        let named = || {
+            let names = record.tags.iter().chain(&record.digests).cloned();
+            familiar(&names.collect::<Vec<_>>())
+                .iter()
+                .any(|name| self.names(name))
+        };
+        dangling
+            && filter::labels(self.filters, labels)
+            && self.before.is_none_or(|before| time < before)
+            && self.since.is_none_or(|since| time > since)
+            && self.until.is_none_or(|until| time < until)
+            && (self.references.is_empty() || named())
+    }
+
+    /// Whether a name with its tag or digest is among those that the filter `reference` asks for.
+    fn names(&self, name: &str) -> bool {
+        let repository = match name.split_once('@') {
+            Some((repository, _)) => repository,
+            None => name
+                .rsplit_once(':')
+                .map_or(name, |(repository, _)| repository),
+        };
+        self.references.is_empty()
+            || self
+                .references
+                .iter()
+                .any(|pattern| pattern.matches(name) || pattern.matches(repository))
+    }
 }
 
-/// Whether a name with its tag is among those that the filter `reference` asks for.
-fn matches_reference(filters: &Filters, name: &str) -> bool {
-    let repository = name
-        .rsplit_once(':')
-        .map_or(name, |(repository, _)| repository);
-    !filters.contains("reference")
-        || filters
-            .get("reference")
-            .any(|pattern| glob(pattern, name) || glob(pattern, repository))
+/// The time before which an image has to be made; of several the earliest.
+pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
+    let mut earliest: Option<Timestamp> = None;
+    for text in filters.get("until") {
+        let mut one = Filters::default();
+        one.add("until", text);
+        let time = filter::until(&one).map_err(|_| {
+            let text = format!("failed to parse value as time or duration: {text:?}");
+            Error::invalid(text)
+        })?;
+        earliest = earliest.min(time).or(time);
+    }
+    Ok(earliest)
 }
 
-/// Whether `text` matches a pattern with `*` and `?`, neither of which crosses a slash (`path.Match`).
-fn glob(pattern: &str, text: &str) -> bool {
-    fn matches(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.first(), text.first()) {
-            (None, None) => true,
-            (Some(b'*'), _) => {
-                let longest = text.iter().position(|b| *b == b'/').unwrap_or(text.len());
-                (0..=longest).any(|n| matches(&pattern[1..], &text[n..]))
-            }
-            (Some(b'?'), Some(b)) if *b != b'/' => matches(&pattern[1..], &text[1..]),
-            (Some(p), Some(t)) if p == t => matches(&pattern[1..], &text[1..]),
-            _ => false,
+/// How many images have each layer.
+fn users_of_layers(images: &[Arc<Image>]) -> HashMap<oci::Digest, usize> {
+    let mut users = HashMap::new();
+    for image in images {
+        for layer in &image.record.layers {
+            *users.entry(layer.chain.clone()).or_insert(0) += 1;
         }
     }
-    // a pattern of many stars would try every split of the text
-    let stars = pattern.bytes().filter(|b| *b == b'*').count();
-    stars <= 8 && matches(pattern.as_bytes(), text.as_bytes())
+    users
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_match_as_paths() {
-        for (pattern, text, expect) in [
-            ("busybox", "busybox", true),
-            ("busy*", "busybox", true),
-            ("*", "a/b", false),
-            ("*/*", "a/b", true),
-            ("bus?box", "busybox", true),
-            ("busybox:*", "busybox:latest", true),
-            ("x*", "busybox", false),
-        ] {
-            assert_eq!(glob(pattern, text), expect, "{pattern} {text}");
-        }
-    }
+/// Bytes of the layers that other images have, too.
+fn shared_size(image: &Image, users: &HashMap<oci::Digest, usize>) -> i64 {
+    let layers = image.record.layers.iter();
+    let shared = layers.filter(|layer| users.get(&layer.chain).is_some_and(|count| *count > 1));
+    let size: u64 = shared.map(|layer| layer.size).sum();
+    i64::try_from(size).unwrap_or(i64::MAX)
 }

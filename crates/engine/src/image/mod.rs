@@ -1,13 +1,21 @@
 //! Images: their records, and a file for each verb.
 
 mod builtin;
+mod change;
+mod commit;
 mod history;
 mod import;
 mod inspect;
 mod list;
+mod load;
+mod manifests;
 mod prune;
 mod pull;
+mod push;
+mod remote;
 mod remove;
+mod save;
+mod search;
 mod store;
 mod tag;
 
@@ -24,10 +32,13 @@ use crate::container::Record as ContainerRecord;
 use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
-pub use import::ImportRequest;
+pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
+pub use load::LoadRequest;
 pub use pull::ProgressSender;
 pub(crate) use pull::{credentials, registry_error};
+pub use push::PushRequest;
+pub use save::ImageArchive;
 pub(crate) use store::Leases;
 
 /// A layer of an image.
@@ -112,6 +123,9 @@ impl Image {
     }
 }
 
+/// The length of an image's id with its algorithm; what is longer can be a name alone.
+const ID_MAX: usize = "sha256:".len() + 64;
+
 /// The images by id and by name.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
@@ -176,19 +190,24 @@ impl Images {
 
     /// The image of a name, an id, or an id's unique beginning, for a platform if one is asked for.
     pub(crate) fn get(&self, name: &str, platform: Option<&str>) -> Result<Arc<Image>> {
-        let image = self.find(name)?;
-        let Some(platform) = platform.filter(|p| !p.is_empty()) else {
-            return Ok(image);
-        };
-        let wanted: Platform = platform
-            .parse()
+        let wanted: Option<Platform> = platform
+            .filter(|p| !p.is_empty())
+            .map(str::parse)
+            .transpose()
             .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?;
-        if wanted.accepts(&image.platform()) {
-            return Ok(image);
+        self.for_platform(name, wanted.as_ref())
+    }
+
+    /// The same, with a platform that is known to be one.
+    pub(crate) fn for_platform(&self, name: &str, wanted: Option<&Platform>) -> Result<Arc<Image>> {
+        let image = self.find(name)?;
+        let own = image.platform();
+        match wanted {
+            Some(wanted) if !wanted.accepts(&own) => Err(Error::not_found(format!(
+                "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
+            ))),
+            _ => Ok(image),
         }
-        Err(Error::not_found(format!(
-            "image with reference {name} was found but does not provide the specified platform ({wanted})"
-        )))
     }
 
     fn find(&self, name: &str) -> Result<Arc<Image>> {
@@ -202,7 +221,7 @@ impl Images {
         }
         let reference = match name.parse::<Reference>() {
             Ok(reference) => Some(reference.or_latest()),
-            Err(error) if name.len() < 64 && !is_hex(name) => {
+            Err(error) if name.len() > ID_MAX || (name.len() < 64 && !is_hex(name)) => {
                 return Err(Error::invalid(
                     format!("invalid reference format: {error}")
                         .replace("format: invalid reference format", "format"),
@@ -293,11 +312,23 @@ fn familiar(names: &[String]) -> Vec<String> {
 
 /// The registry client of an engine.
 pub(crate) fn client(config: &Config) -> Result<distribution::Client> {
-    let settings = distribution::ClientConfig {
+    let mut settings = distribution::ClientConfig {
         insecure_registries: config.insecure_registries.clone(),
         user_agent: format!("gorae/{}", env!("CARGO_PKG_VERSION")),
+        max_connections_per_host: config.max_concurrent_downloads,
         ..distribution::ClientConfig::from_env()
     };
+    settings.retry.attempts = config.max_download_attempts;
+    let proxies = [
+        (&mut settings.proxy.http, &config.http_proxy),
+        (&mut settings.proxy.https, &config.https_proxy),
+        (&mut settings.proxy.no_proxy, &config.no_proxy),
+    ];
+    for (place, value) in proxies {
+        if let Some(value) = value {
+            place.clone_from(value);
+        }
+    }
     Ok(distribution::Client::new(settings))
 }
 

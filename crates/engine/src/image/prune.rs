@@ -6,7 +6,7 @@ use api::Filters;
 use api::image::PruneReport;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter;
 
 impl Engine {
@@ -17,7 +17,10 @@ impl Engine {
     pub async fn image_prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
         filters.validate(&["dangling", "label", "label!", "until"])?;
         let only_dangling = filters.bool_or("dangling", true)?;
-        let until = filter::until(filters)?;
+        if filters.get("until").count() > 1 {
+            return Err(Error::invalid("more than one until filter specified"));
+        }
+        let until = super::list::until(filters)?;
         let users = self.image_users();
         let before = self.content_size().await?;
         let mut items = Vec::new();
@@ -33,6 +36,7 @@ impl Engine {
         }
         self.collect().await;
         let freed = before.saturating_sub(self.content_size().await?);
+        self.prune_event("image", freed);
         Ok(PruneReport {
             images_deleted: Some(items).filter(|items| !items.is_empty()),
             space_reclaimed: freed,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use api::image::DeleteItem;
 use api::query::ImageRemove;
-use oci::{ContainerId, Digest, Reference};
+use oci::{ContainerId, Digest, Platform, Reference};
 
-use super::{Image, familiar};
+use super::{Image, Record, familiar};
 use crate::container::Container;
 use crate::db::Table;
 use crate::engine::Engine;
@@ -22,16 +22,16 @@ impl Engine {
         self: &Arc<Self>,
         name: &str,
         options: ImageRemove,
+        platforms: &[Platform],
     ) -> Result<Vec<DeleteItem>> {
-        let image = self.images.get(name, None)?;
+        let image = self.for_one_platform(name, platforms)?;
         let named = named(name, &image);
         let mut items = Vec::new();
         let running = self.user_of(&image, true);
         let stopped = self.user_of(&image, false);
         if let Some(reference) = &named {
-            let names = image.record.tags.len() + usize::from(reference.digest().is_some());
-            let by_digest = reference.digest().is_some() && !image.record.tags.is_empty();
-            let last = names <= 1 && !by_digest;
+            let leaving = leaving(&image.record, reference);
+            let last = leaving.len() == image.record.tags.len() + image.record.digests.len();
             if let Some(user) = running
                 .as_ref()
                 .or(stopped.as_ref())
@@ -46,7 +46,7 @@ impl Engine {
             }
             // a running container keeps its image, only the name goes
             if !last || running.is_some() {
-                self.untag(&image, reference, &mut items).await?;
+                self.untag(&image, &leaving, &mut items).await?;
                 return Ok(items);
             }
         } else {
@@ -55,6 +55,20 @@ impl Engine {
         self.delete_image(&image, &mut items).await?;
         self.collect().await;
         Ok(items)
+    }
+
+    /// The image of a name if it is for one of these platforms, or if none is given.
+    fn for_one_platform(&self, name: &str, platforms: &[Platform]) -> Result<Arc<Image>> {
+        let Some(first) = platforms.first() else {
+            return self.images.get(name, None);
+        };
+        let mut found = platforms
+            .iter()
+            .map(|platform| self.images.for_platform(name, Some(platform)));
+        match found.find(Result::is_ok) {
+            Some(image) => image,
+            None => self.images.for_platform(name, Some(first)),
+        }
     }
 
     /// A container that uses the image and runs, or one that does not run.
@@ -70,34 +84,38 @@ impl Engine {
             .map(|c| c.id.clone())
     }
 
-    /// Takes one name from an image that keeps others.
+    /// Takes names from an image that keeps others, or its containers.
     async fn untag(
         &self,
         image: &Image,
-        reference: &Reference,
+        names: &[String],
         items: &mut Vec<DeleteItem>,
     ) -> Result<()> {
-        let name = reference.to_string();
         let record = {
             let mut tables = self.images.write();
             let Some(current) = tables.by_id.get(&image.id) else {
                 return Ok(());
             };
             let mut record = current.record.clone();
-            record.tags.retain(|tag| *tag != name);
-            record.digests.retain(|digest| *digest != name);
-            tables.by_name.remove(&name);
+            record.tags.retain(|tag| !names.contains(tag));
+            record.digests.retain(|digest| !names.contains(digest));
+            for name in names {
+                tables.by_name.remove(name);
+            }
             tables.insert(Image::new(record.clone()));
             record
         };
         self.db
             .put(Table::Images, &record.id.to_string(), &record)
             .await?;
-        self.image_event("untag", &image.id.to_string(), &reference.familiar());
-        items.push(DeleteItem {
-            untagged: reference.familiar(),
-            ..DeleteItem::default()
-        });
+        let id = image.id.to_string();
+        for name in familiar(names) {
+            self.image_event("untag", &id, &id);
+            items.push(DeleteItem {
+                untagged: name,
+                ..DeleteItem::default()
+            });
+        }
         Ok(())
     }
 
@@ -111,13 +129,17 @@ impl Engine {
             .images
             .by_id(&image.id)
             .map_or_else(|| image.record.clone(), |i| i.record.clone());
+        let id = image.id.to_string();
+        for _ in record.tags.iter().chain(&record.digests) {
+            // while the labels of the image are still known
+            self.image_event("untag", &id, &id);
+        }
         self.images.write().remove(&image.id);
-        self.db.remove(Table::Images, &image.id.to_string()).await?;
+        self.db.remove(Table::Images, &id).await?;
         for name in familiar(&record.tags)
             .into_iter()
             .chain(familiar(&record.digests))
         {
-            self.image_event("untag", &image.id.to_string(), &name);
             items.push(DeleteItem {
                 untagged: name,
                 ..DeleteItem::default()
@@ -133,7 +155,7 @@ impl Engine {
                 ..DeleteItem::default()
             });
         }
-        self.image_event("delete", &image.id.to_string(), &image.id.to_string());
+        self.image_event("delete", &id, &id);
         Ok(())
     }
 
@@ -213,7 +235,7 @@ fn check_deletable(
             )
         }
         (None, _) if force => return Ok(()),
-        (None, _) if image.record.tags.len() > 1 => {
+        (None, _) if !is_single(&image.record) => {
             "(must be forced) - image is referenced in multiple repositories".to_owned()
         }
         (None, Some(user)) => {
@@ -227,6 +249,38 @@ fn check_deletable(
     Err(Error::conflict(format!(
         "conflict: unable to delete {id} {why}"
     )))
+}
+
+/// The names that go with a name: with the last tag of a repository its digests.
+fn leaving(record: &Record, reference: &Reference) -> Vec<String> {
+    let mut names = vec![reference.to_string()];
+    let of_repository = |name: &String| {
+        name.parse::<Reference>()
+            .is_ok_and(|other| other.name() == reference.name())
+    };
+    let others = record.tags.iter().filter(|tag| **tag != names[0]);
+    if reference.digest().is_none() && !others.clone().any(of_repository) {
+        names.extend(
+            record
+                .digests
+                .iter()
+                .filter(|name| of_repository(name))
+                .cloned(),
+        );
+    }
+    names
+}
+
+/// Whether an image has one name only, with or without the digest that it has in that repository.
+fn is_single(record: &Record) -> bool {
+    let repositories = |names: &[String]| -> HashSet<String> {
+        let parsed = names
+            .iter()
+            .filter_map(|name| name.parse::<Reference>().ok());
+        parsed.map(|name| name.name()).collect()
+    };
+    let all: Vec<String> = record.tags.iter().chain(&record.digests).cloned().collect();
+    record.tags.len() <= 1 && repositories(&all).len() <= 1
 }
 
 /// The name among the image's that the text means; none when it is an id.

@@ -42,6 +42,13 @@ impl Leases {
         }
     }
 
+    /// Adds to a lease, from a thread that may block.
+    pub(super) fn extend(&self, lease: &mut Lease, digest: Digest) {
+        let _quiet = self.collector.blocking_lock();
+        *lock(&self.held).entry(digest.clone()).or_default() += 1;
+        lease.digests.push(digest);
+    }
+
     pub(super) fn holds(&self, digest: &Digest) -> bool {
         lock(&self.held).contains_key(digest)
     }

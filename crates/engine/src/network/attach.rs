@@ -128,7 +128,7 @@ impl Networks {
     ) -> Result<Vec<(Arc<Net>, Option<&'a EndpointSettings>)>> {
         let mut wanted = Vec::with_capacity(record.endpoints.len());
         for (name, settings) in &record.endpoints {
-            wanted.push((self.find(name)?, settings.as_ref()));
+            wanted.push((self.find(name)?, settings.as_deref()));
         }
         let mode = record.host.network_mode.as_str();
         wanted.sort_by_key(|(net, _)| net.name() != mode && net.id() != mode);

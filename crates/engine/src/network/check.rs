@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::check::{Finding, Report};
-use network::{Found, HostLink, Interface, Sandbox};
+use network::{Found, Gateway, HostLink, Interface, Sandbox};
 
 use super::attach::{gateways, link, network_namespace, parse_mac};
 use super::connection::{Connection, Endpoint};
@@ -110,6 +110,42 @@ impl Engine {
         )))
     }
 
+    /// Whether a running container's links and routes are as its endpoints say, with these links on the
+    /// host; one that is not is for [`check_container`](Self::check_container).
+    pub(super) fn is_whole(&self, container: &Container, host_links: &[HostLink]) -> Result<bool> {
+        let (pid, shared) = {
+            let record = container.record();
+            let shared = record.host.network_mode.starts_with("container:");
+            (record.state.pid, shared)
+        };
+        let live = lock(&container.live);
+        let (Some(connection), false) = (&live.connection, shared) else {
+            return Ok(true);
+        };
+        // without its init it has ended, which whoever waits for it is about to say
+        let Ok(netns) = network_namespace(pid) else {
+            return Ok(true);
+        };
+        let mut sandbox = Sandbox::adopt(netns).step(|| "enter the container's network")?;
+        let found = sandbox.interfaces().step(|| "list the container's links")?;
+        let is_extra = |link: &Found| {
+            let host = link
+                .host
+                .as_ref()
+                .filter(|host| !connection.has(&host.name));
+            host.is_some_and(|host| self.is_ours(&host.name, host_links))
+        };
+        let mut endpoints = connection.endpoints.iter();
+        Ok(!found.iter().any(is_extra)
+            && endpoints.all(|endpoint| difference(endpoint, &found, host_links).is_none())
+            && lost_route(connection, &mut sandbox)?.is_none())
+    }
+
+    fn is_ours(&self, name: &str, host_links: &[HostLink]) -> bool {
+        let mut links = host_links.iter();
+        links.any(|link| link.name == name && link.alias == self.networks.owner)
+    }
+
     /// Compares a running container's links and routes with its endpoints.
     pub(super) fn check_container(
         &self,
@@ -147,13 +183,9 @@ impl Engine {
         repair: bool,
     ) -> Result<Vec<Finding>> {
         let host_links = network::host_links().step(|| "list the host's links")?;
-        let ours = |host: &str| {
-            let mut links = host_links.iter();
-            links.any(|l| l.name == host && l.alias == self.networks.owner)
-        };
         let mut findings = Vec::new();
         for (name, host) in extra_links(container)? {
-            if !ours(&host) {
+            if !self.is_ours(&host, &host_links) {
                 continue;
             }
             let action = || {
@@ -314,12 +346,7 @@ fn check_routes(
     sandbox: &mut Sandbox,
     repair: bool,
 ) -> Result<Option<Finding>> {
-    let wanted = gateways(connection);
-    let routes = sandbox
-        .default_routes()
-        .step(|| format!("list the routes of container {}", record.name))?;
-    let mut lost = wanted.v4.iter().chain(&wanted.v6);
-    let Some(lost) = lost.find(|gateway| !routes.contains(gateway)) else {
+    let Some(lost) = lost_route(connection, sandbox)? else {
         return Ok(None);
     };
     let problem = format!(
@@ -333,6 +360,16 @@ fn check_routes(
         "set the default route",
         repair.then_some(action),
     )))
+}
+
+/// A default route that a container should have and has not.
+fn lost_route(connection: &Connection, sandbox: &mut Sandbox) -> Result<Option<Gateway>> {
+    let wanted = gateways(connection);
+    let routes = sandbox
+        .default_routes()
+        .step(|| "list the container's routes")?;
+    let mut wanted = wanted.v4.into_iter().chain(wanted.v6);
+    Ok(wanted.find(|gateway| !routes.contains(gateway)))
 }
 
 /// What is wrong with an endpoint, given the links inside and on the host.

@@ -56,7 +56,7 @@ impl Engine {
             let mut record = container.record();
             record
                 .endpoints
-                .insert(net.name().to_owned(), Some(settings));
+                .insert(net.name().to_owned(), Some(Box::new(settings)));
             record.clone()
         };
         self.db
@@ -88,7 +88,7 @@ impl Engine {
             .ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
         record
             .endpoints
-            .insert(net.name().to_owned(), Some(settings.clone()));
+            .insert(net.name().to_owned(), Some(Box::new(settings.clone())));
         let joined = if connection.endpoint(net.id()).is_some() {
             Err(already(&record, net))
         } else {

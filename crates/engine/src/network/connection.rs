@@ -194,6 +194,13 @@ impl Connection {
         self.endpoints.iter().find(|e| e.net().id() == network)
     }
 
+    /// Whether a link of the host is the end of one of the container's.
+    pub(crate) fn has(&self, link: &str) -> bool {
+        let own = self.endpoints.iter();
+        own.filter_map(|endpoint| endpoint.attached.host.as_ref())
+            .any(|host| host.name == link)
+    }
+
     /// The endpoint whose network gives the default route of a family: the highest priority, then
     /// the first by name, as with Docker.
     pub(crate) fn way_out(&self, v6: bool) -> Option<&Endpoint> {

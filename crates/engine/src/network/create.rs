@@ -46,13 +46,14 @@ impl Engine {
     fn make_network(&self, request: &CreateRequest) -> Result<Arc<Net>> {
         let networks = &self.networks;
         let known: Vec<NetworkRecord> = networks.all().iter().map(|n| n.record.clone()).collect();
+        let pools = networks.pools();
         let host = network::used_by_host().step(|| "read the networks that the host uses")?;
         let record = plan::plan(
             request,
             &Taken {
                 networks: &known,
                 host: &host,
-                pools: &networks.pools,
+                pools: &pools,
                 ula: networks.ula,
             },
         )?;

@@ -94,7 +94,7 @@ pub(crate) fn settings_of<'a>(
         .endpoints
         .get(network)
         .or_else(|| record.endpoints.get(id));
-    named.and_then(Option::as_ref)
+    named.and_then(Option::as_deref)
 }
 
 fn scope(record: &Record, connection: &Connection) -> Result<ScopeState> {

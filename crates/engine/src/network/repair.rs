@@ -1,5 +1,7 @@
 //! Putting back what others have taken away: rules, bridges.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use network::{Disturbance, HostLink, Sandbox, Watcher};
@@ -15,7 +17,6 @@ impl Engine {
     /// Begins to look after rules and bridges, until the engine closes.
     pub(crate) fn watch_networks(self: &Arc<Self>) {
         self.rejoin_all();
-        self.clear_inherited();
         self.mend_endpoints();
         let engine = Arc::downgrade(self);
         let on = move |disturbance| mend(&engine, disturbance);
@@ -125,49 +126,51 @@ impl Engine {
         }
     }
 
-    /// Mends what living containers lost of their links while no engine ran.
+    /// Mends what living containers lost of their links while no engine ran, and deletes what an engine
+    /// made that died before it could note it.
+    ///
+    /// As a rule there is nothing to do, and there may be a thousand containers. The host's links are
+    /// listed once for all: the kernel counts namespaces for each link that it lists
+    /// (`peernet2id_alloc`), so a list for each container would take minutes.
     fn mend_endpoints(&self) {
-        let alive = self.containers.all().into_iter();
-        for container in alive.filter(|container| container.status().is_alive()) {
-            match self.check_container(&container, true) {
-                Ok(findings) => {
-                    for finding in findings {
-                        let (object, problem) = (finding.object, finding.problem);
-                        tracing::warn!(object, problem, "a container's network is put right");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(id = %container.id, %error, "a container's network cannot be checked");
-                }
+        let links = network::host_links().unwrap_or_else(|error| {
+            tracing::error!(%error, "the host's links cannot be listed");
+            Vec::new()
+        });
+        let all = self.containers.all();
+        let alive: Vec<_> = all.iter().filter(|c| c.status().is_alive()).collect();
+        let next = AtomicUsize::new(0);
+        let mend = || {
+            while let Some(container) = alive.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.mend_container(container, &links);
             }
-        }
+        };
+        let helpers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        std::thread::scope(|scope| {
+            for _ in 1..helpers.min(alive.len()) {
+                let helper = std::thread::Builder::new().name("mend".to_owned());
+                // without a helper, the others do its part
+                drop(helper.spawn_scoped(scope, mend));
+            }
+            mend();
+        });
     }
 
-    /// Deletes links of containers that an engine made which died before it could note them.
-    ///
-    /// Those of containers of which no networks are known at all are left: the containers use them.
-    fn clear_inherited(&self) {
-        let mut unknown = std::mem::take(&mut *lock(&self.networks.inherited));
-        let known: Vec<_> = self
-            .networks
-            .all()
-            .iter()
-            .flat_map(|n| self.ports_of(n))
-            .collect();
-        unknown.retain(|name| !known.iter().any(|(port, _)| port == name));
-        if unknown.is_empty() {
-            return;
-        }
-        for container in self.containers.all() {
-            let extra = extra_links(&container).unwrap_or_default();
-            let extra = extra.iter().filter(|(_, host)| unknown.contains(host));
-            for (inside, host) in extra {
-                tracing::warn!(
-                    container = %container.id,
-                    link = inside,
-                    "deletes a link that an engine made and did not note"
-                );
-                self.networks.delete_link(host);
+    fn mend_container(&self, container: &Arc<Container>, links: &[HostLink]) {
+        let checked = match self.is_whole(container, links) {
+            Ok(true) => return,
+            Ok(false) => self.check_container(container, true),
+            Err(error) => Err(error),
+        };
+        match checked {
+            Ok(findings) => {
+                for finding in findings {
+                    let (object, problem) = (finding.object, finding.problem);
+                    tracing::warn!(object, problem, "a container's network is put right");
+                }
+            }
+            Err(error) => {
+                tracing::error!(id = %container.id, %error, "a container's network cannot be checked");
             }
         }
     }
@@ -198,34 +201,24 @@ pub(super) fn extra_links(container: &Container) -> Result<Vec<(String, String)>
     let mut sandbox = Sandbox::adopt(network_namespace(record.state.pid)?)
         .step(|| "enter the container's network")?;
     let found = sandbox.interfaces().step(|| "list the container's links")?;
-    let is_known = |name: &str| {
-        let own = connection.endpoints.iter();
-        own.filter_map(|e| e.attached.host.as_ref())
-            .any(|host| host.name == name)
-    };
     let extra = found.into_iter().filter_map(|link| {
-        let host = link.host.filter(|host| !is_known(&host.name))?;
+        let host = link.host.filter(|host| !connection.has(&host.name))?;
         Some((link.name, host.name))
     });
     Ok(extra.collect())
 }
 
 /// Deletes the bridges and parents of this engine that no network knows: a network was being made
-/// when the engine died. Returns its links of containers.
-pub(super) fn inherited(owner: &str, nets: &[Arc<Net>]) -> Vec<String> {
+/// when the engine died.
+pub(super) fn delete_orphans(owner: &str, nets: &[Arc<Net>]) {
     let links = network::host_links().unwrap_or_else(|error| {
         tracing::warn!(%error, "links that nobody needs may stay");
         Vec::new()
     });
-    let of_containers = links
-        .iter()
-        .filter(|l| l.alias == owner && l.kind == "veth");
-    let of_containers = of_containers.map(|link| link.name.clone()).collect();
     for orphan in orphans(links, owner, nets) {
         tracing::warn!(link = orphan.name, "deletes a link that no network knows");
         delete(owner, &orphan.name);
     }
-    of_containers
 }
 
 fn orphans(mut links: Vec<HostLink>, owner: &str, nets: &[Arc<Net>]) -> Vec<HostLink> {

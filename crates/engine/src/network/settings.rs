@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::network::EndpointSettings;
+use api::network::{EndpointSettings, Endpoints};
 
 use super::Networks;
 use super::connection::{Connection, Endpoint};
@@ -19,7 +19,7 @@ impl Networks {
         &self,
         record: &Record,
         connection: Option<&Connection>,
-    ) -> BTreeMap<String, Option<EndpointSettings>> {
+    ) -> Endpoints {
         let mode = record.host.network_mode.as_str();
         let builtin = matches!(mode, "host" | "none").then_some(mode);
         let mut shown = BTreeMap::new();
@@ -35,7 +35,9 @@ impl Networks {
             };
             let endpoint = connection.and_then(|c| c.endpoint(net.id()));
             let settings = settings(record, &net, endpoint);
-            shown.entry(net.name().to_owned()).or_insert(Some(settings));
+            shown
+                .entry(net.name().to_owned())
+                .or_insert(Some(Box::new(settings)));
         }
         shown
     }
@@ -43,11 +45,7 @@ impl Networks {
     /// What a client asks of networks, by their names where it gave ids; those that do not exist
     /// are told at the start, as with Docker. From then on this is the list of a container's networks;
     /// its mode is only what it was made with.
-    pub(crate) fn by_name(
-        &self,
-        mode: &str,
-        endpoints: BTreeMap<String, Option<EndpointSettings>>,
-    ) -> BTreeMap<String, Option<EndpointSettings>> {
+    pub(crate) fn by_name(&self, mode: &str, endpoints: Endpoints) -> Endpoints {
         let name = |key: String| match key.as_str() {
             // Docker's command line names the network of its mode so
             "default" => "bridge".to_owned(),
@@ -66,10 +64,7 @@ impl Networks {
     }
 
     /// Refuses wishes that the networks cannot meet.
-    pub(crate) fn check_endpoints(
-        &self,
-        endpoints: &BTreeMap<String, Option<EndpointSettings>>,
-    ) -> Result<()> {
+    pub(crate) fn check_endpoints(&self, endpoints: &Endpoints) -> Result<()> {
         for (name, settings) in endpoints {
             if let (Ok(net), Some(settings)) = (self.find(name), settings) {
                 check_endpoint(&net.record, settings)

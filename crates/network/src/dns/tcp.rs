@@ -140,6 +140,7 @@ struct Desk {
 impl Desk {
     /// Answers a query, or sends it on its way.
     fn question(&mut self, query: &[u8]) -> Option<&[u8]> {
+        self.service.asked(1);
         let view = self.service.scope.view();
         let (dice, scratch) = (&mut self.dice, &mut self.scratch);
         match answer(query, Transport::Tcp, &view, dice, scratch) {

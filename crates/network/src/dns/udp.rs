@@ -110,6 +110,7 @@ impl Task {
             let Ok(count) = received else {
                 continue;
             };
+            self.service.asked(count);
             for (query, client) in questions.datagrams() {
                 self.question(query, client, to, view);
             }

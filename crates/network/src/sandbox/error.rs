@@ -3,7 +3,7 @@
 use sys::netns;
 
 use super::Interface;
-use crate::bounds::MAXIMUM_MTU;
+use crate::bounds::{MAXIMUM_MTU, MAXIMUM_PORTS};
 use crate::mac::MacAddress;
 use crate::netlink::NetlinkError;
 use crate::sysctl::SysctlError;
@@ -21,6 +21,9 @@ pub enum SandboxError {
     /// A setting inside could not be made.
     #[error("cannot set up a network namespace")]
     Sysctl(#[source] SysctlError),
+    /// There is no way to the settings inside.
+    #[error("open the settings of a network namespace")]
+    Settings(#[source] std::io::Error),
     /// The link could not be made.
     #[error("cannot attach a network namespace to {to}")]
     Attach {
@@ -29,6 +32,14 @@ pub enum SandboxError {
         /// What was refused.
         #[source]
         source: NetlinkError,
+    },
+    /// The bridge has as many ports as the kernel lets it have.
+    #[error(
+        "the bridge {bridge} is full: Linux lets a bridge have {MAXIMUM_PORTS} ports; use another network for more containers"
+    )]
+    BridgeFull {
+        /// The bridge.
+        bridge: String,
     },
     /// The parent link is not there.
     #[error("the parent link {parent} does not exist")]

@@ -250,6 +250,11 @@ impl Pair<'_> {
     }
 
     fn refused(&self, source: NetlinkError) -> SandboxError {
+        // br_add_if, when find_portno finds none
+        if source.is(Errno::XFULL) {
+            let bridge = self.bridge.config().name.clone();
+            return SandboxError::BridgeFull { bridge };
+        }
         SandboxError::Attach {
             to: format!("the bridge {}", self.bridge.config().name),
             source,

@@ -1,11 +1,14 @@
 //! What a thousand containers cost.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use network::{Firewall, Member, Obstacle, PortMapping, Protocol, PublishPolicy, Rules, mac_for};
+use network::{
+    Bridge, Firewall, Member, Obstacle, Pool, PortMapping, Protocol, PublishPolicy, Rules, mac_for,
+};
 
-use crate::lab::{TABLE, on_a_host, run};
+use crate::lab::{BRIDGE, TABLE, bridge_config, on_a_host, run};
 use crate::world::{ip, zone};
 
 fn container(number: u16, with_port: bool) -> Rules {
@@ -84,6 +87,32 @@ fn the_number_of_rules_is_constant() {
         let begin = Instant::now();
         assert!(firewall.restore().unwrap());
         println!("restore of a flushed table: {:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn a_full_bridge_is_named() {
+    on_a_host(|| {
+        let bridge = Bridge::ensure(bridge_config()).unwrap();
+        let mut commands = String::new();
+        for number in 0..512 {
+            writeln!(commands, "link add a{number} type veth peer name b{number}").unwrap();
+            writeln!(commands, "link set a{number} master {BRIDGE}").unwrap();
+            if number > 0 {
+                writeln!(commands, "link set b{number} master {BRIDGE}").unwrap();
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), commands).unwrap();
+        run("ip", &format!("-batch {}", file.path().display()));
+        let pool = Pool::new(&bridge, 0).unwrap();
+        let text = pool.take().unwrap_err().to_string();
+        assert!(
+            text.starts_with("the bridge br0 is full: Linux lets a bridge have 1023 ports"),
+            "{text}"
+        );
+        run("ip", "link del a0");
+        pool.take().unwrap();
     });
 }
 

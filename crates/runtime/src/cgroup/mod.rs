@@ -22,7 +22,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -225,7 +225,8 @@ impl Cgroup {
     /// On a hybrid machine the v2 directory, which has no controller that matters, keeps its name.
     ///
     /// # Errors
-    /// `Unsupported` on v2, and the kernel's refusal; then the old name stands everywhere.
+    /// `Unsupported` on v2 and for another parent, which v1 does not have either (cgroups(7)), and the kernel's
+    /// refusal; then the old name stands everywhere.
     pub fn rename(&mut self, path: &Path) -> Result<(), CgroupError> {
         if self.hierarchies.kind() == Kind::V2 {
             return Err(CgroupError::Unsupported {
@@ -234,6 +235,12 @@ impl Cgroup {
             });
         }
         let target = Self::at(&self.hierarchies, path)?;
+        if target.path.parent() != self.path.parent() {
+            return Err(CgroupError::Unsupported {
+                what: "moving a cgroup to another parent",
+                version: "v1",
+            });
+        }
         for at in 0..self.dirs.len() {
             if let Err(error) = self.rename_one(at, &target.dirs[at]) {
                 self.rename_back(&target, at);
@@ -367,6 +374,28 @@ pub fn sweep(
 ) -> Result<Vec<PathBuf>, CgroupError> {
     let parent = relative(parent)?;
     Ok(delete::sweep(hierarchies, &parent, keep))
+}
+
+/// The names that a process's cgroups bear in `parent`, hierarchy by hierarchy; none where it is elsewhere or gone.
+///
+/// They may differ: a warm cgroup is renamed in v1 hierarchies, and keeps its first name in v2.
+#[must_use]
+pub fn names_of(pid: i32, parent: &Path) -> Vec<OsString> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    relative(parent).map_or_else(|_| Vec::new(), |parent| names_in(&text, &parent))
+}
+
+/// Reads proc_pid_cgroup(5): `4:memory:/parent/name/below`.
+fn names_in(text: &str, parent: &Path) -> Vec<OsString> {
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let below = paths.filter_map(|path| {
+        let path = Path::new(path.trim_start_matches('/'));
+        let name = path.strip_prefix(parent).ok()?.components().next()?;
+        Some(name.as_os_str().to_owned())
+    });
+    let mut names: Vec<_> = below.collect();
+    names.dedup();
+    names
 }
 
 /// Reads a cgroup's path: relative to the roots, with something in it and nothing that leads out.

@@ -621,6 +621,8 @@ fn a_name_changes_under_its_processes() {
         return;
     }
     renamed.unwrap();
+    let elsewhere = cgroup.rename(&target.join("below"));
+    assert!(matches!(elsewhere, Err(CgroupError::Unsupported { .. })));
     assert_eq!(Path::new("/").join(cgroup.path()), target);
     assert_eq!(cgroup.pids().unwrap(), [sleeper.pid()]);
     let found = Cgroup::open(&cgroup.hierarchies, &target).unwrap();
@@ -795,4 +797,13 @@ fn sweeping_takes_what_is_empty_and_unknown() {
     assert_eq!(stay, busy.dirs);
     assert!(kept.dirs.iter().all(|dir| file::exists(dir)));
     assert!(stale.dirs.iter().all(|dir| !file::exists(dir)));
+}
+
+#[test]
+fn names_of_a_process() {
+    let text = "5:pids:/gorae/0a/abc\n4:memory:/gorae/0a/abc/init.scope\n3:cpu:/elsewhere\n0::/gorae/0a/warm-1\nodd\n";
+    let names = super::names_in(text, Path::new("gorae/0a"));
+    assert_eq!(names, ["abc", "warm-1"]);
+    assert!(super::names_in(text, Path::new("gorae/0")).is_empty());
+    assert!(super::names_of(i32::MAX, Path::new("/gorae")).is_empty());
 }

@@ -44,6 +44,14 @@ pub(crate) enum FilesystemError {
     },
 }
 
+impl FilesystemError {
+    /// Whether the kernel refused the whole as invalid, without a word on which parameter.
+    pub(crate) fn is_invalid(&self) -> bool {
+        let invalid = Some(Errno::INVAL.raw_os_error());
+        matches!(self, Self::Create { source, .. } if source.raw_os_error() == invalid)
+    }
+}
+
 /// A file system that is being configured.
 #[derive(Debug)]
 pub(crate) struct Filesystem<'kind> {

@@ -90,10 +90,15 @@ pub(crate) fn mount(layers: &Layers<'_>, sync: Sync) -> Result<(OwnedFd, Place),
     match mount_by_parts(&names, sync) {
         Ok(Some(fd)) => Ok((fd, Place::Detached)),
         Ok(None) => mount_legacy(layers, sync),
-        Err(source) => Err(OverlayError::Mount {
-            upper: layers.upper.to_owned(),
-            source,
-        }),
+        Err(source) => {
+            // Before 6.5 any parameter is taken, and looked at when the file system is made. The
+            // first answer is the one to tell, for only it has the kernel's words.
+            let by_text = source.is_invalid().then(|| mount_legacy(layers, sync).ok());
+            by_text.flatten().ok_or_else(|| OverlayError::Mount {
+                upper: layers.upper.to_owned(),
+                source,
+            })
+        }
     }
 }
 
@@ -138,7 +143,8 @@ fn open_directory(path: &Path) -> Result<OwnedFd, OverlayError> {
     })
 }
 
-/// Mounts layer by layer; `None` when the kernel is older than 6.7, which brought `lowerdir+`.
+/// Mounts layer by layer; `None` when the kernel says at once that it is older than 6.7, which
+/// brought `lowerdir+`.
 fn mount_by_parts(names: &Names, sync: Sync) -> Result<Option<OwnedFd>, FilesystemError> {
     let overlay = Filesystem::open("overlay")?;
     for (at, lower) in names.lower.iter().enumerate() {

@@ -68,8 +68,12 @@ impl Container {
         if let Some(listener) = &self.listener {
             ask(Token::Listener, listener.as_fd(), PollFlags::IN);
         }
-        self.stdio
-            .interest(|part, fd, flags| ask(Token::Stdio(Owner::Container, part), fd, flags));
+        let held_up = self.log.holds_up();
+        self.stdio.interest(|part, fd, flags| {
+            if !(held_up && matches!(part, Part::Output(_))) {
+                ask(Token::Stdio(Owner::Container, part), fd, flags);
+            }
+        });
         for (index, exec) in self.execs.iter().enumerate() {
             let owner = Owner::Exec(index);
             exec.stdio
@@ -201,6 +205,10 @@ impl Container {
             Phase::Told { since, .. } => Some(*since + super::end::FAREWELL),
             Phase::Running | Phase::Gone { .. } => None,
         };
+        let log = match &self.phase {
+            Phase::Running => self.log.due(),
+            Phase::Draining { .. } | Phase::Told { .. } | Phase::Gone { .. } => None,
+        };
         let execs = self.execs.iter().filter_map(Exec::due);
         let gauge = self.gauge.as_ref().map(Gauge::due);
         let due = own
@@ -215,6 +223,6 @@ impl Container {
             .map(|exec| &mut exec.stdio)
             .chain([&mut self.stdio]);
         let patience = stdios.filter_map(|stdio| stdio.check_patience(now)).min();
-        due.into_iter().chain(patience).min()
+        due.into_iter().chain(patience).chain(log).min()
     }
 }

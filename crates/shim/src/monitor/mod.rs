@@ -237,6 +237,16 @@ impl Monitor {
 
     /// Nothing happened for a while.
     fn rest(&mut self, waited: Option<Duration>) {
+        if let Stage::Container(container) = &mut self.stage
+            && container
+                .log
+                .due()
+                .is_some_and(|due| waited.is_some_and(|waited| waited >= due))
+            && container.log.work()
+        {
+            self.active = true;
+            return;
+        }
         if self.active && waited.is_some_and(|waited| waited >= IDLE) {
             self.active = false;
             self.buffer = Vec::new();

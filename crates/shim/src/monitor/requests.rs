@@ -108,6 +108,10 @@ impl Monitor {
                     .map_err(|error| Refusal::failed("reopen the log", &error))?;
                 Ok(Reply::Ok)
             }
+            Request::LogFollowed(position) => {
+                self.running("follow the log")?.log.followed(&position);
+                Ok(Reply::Ok)
+            }
             Request::Run(_) | Request::Exec(_) | Request::Attach(_) | Request::Subscribe => Err(
                 Refusal::invalid("dispatch", "the request needs a connection"),
             ),

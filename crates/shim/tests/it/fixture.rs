@@ -29,6 +29,22 @@ pub(crate) const ALL: AttachOrder = AttachOrder {
 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A plain json-file log.
+pub(crate) fn log_sink(path: &Path, max_size: Option<u64>, max_files: u32) -> LogSink {
+    LogSink::File {
+        settings: logfile::Settings {
+            path: path.into(),
+            format: logfile::Format::Json,
+            max_size,
+            max_files,
+            compress: false,
+            attrs: String::new(),
+            ring: 0,
+        },
+        hold: None,
+    }
+}
+
 /// A container and its shim.
 pub(crate) struct Fixture {
     pub(crate) control: UnixStream,
@@ -353,11 +369,7 @@ fn order(folder: &Path, args: &[&str]) -> RunOrder {
         dir: folder.join("run"),
         open_stdin: false,
         stdin_once: false,
-        log: LogSink::JsonFile {
-            path: folder.join("log/json.log"),
-            max_size: None,
-            max_files: 1,
-        },
+        log: log_sink(&folder.join("log/json.log"), None, 1),
         init: false,
         fds: Vec::new(),
     }

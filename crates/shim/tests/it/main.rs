@@ -10,6 +10,8 @@ mod init;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod log;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod stdio;

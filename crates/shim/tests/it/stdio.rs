@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shim::{AttachOrder, LogSink, Reply, Request};
 
-use crate::fixture::{ALL, Fixture, demultiplex, read_log, read_until, send_input, wait_until};
+use crate::fixture::{ALL, Fixture, demultiplex, read_until, send_input, wait_until};
 
 const OUT: AttachOrder = AttachOrder {
     stdin: false,
@@ -143,70 +143,4 @@ fn what_a_client_has_not_read_outlives_the_container() {
     wait_until("the cgroup to go", || fixture.cgroup().is_none());
     let (stdout, _) = demultiplex(&client);
     assert!(stdout.ends_with("\n20000\n"));
-}
-
-#[test]
-fn rotates_the_log() {
-    let mut fixture = Fixture::new(&["seq", "1", "1000"]);
-    let path = fixture.log_path();
-    fixture.order.log = LogSink::JsonFile {
-        path,
-        max_size: Some(20_000),
-        max_files: 3,
-    };
-    fixture.start();
-    let copy = fixture.folder.path().to_owned();
-    let kept = tempfile::tempdir().unwrap();
-    wait_until("the end", || fixture.dir().join("exit.json").exists());
-    let mut lines = Vec::new();
-    for name in ["json.log.2", "json.log.1", "json.log"] {
-        let to = kept.path().join(name);
-        std::fs::copy(copy.join("log").join(name), &to).unwrap();
-        assert!(to.metadata().unwrap().len() < 20_200);
-        lines.extend(read_log(&to).into_iter().map(|(text, _)| text));
-    }
-    let numbers: Vec<u32> = lines
-        .iter()
-        .map(|line| line.trim().parse().unwrap())
-        .collect();
-    assert_eq!(numbers.last(), Some(&1000));
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
-    assert_eq!(fixture.wait().code, 0);
-}
-
-#[test]
-fn a_full_disk_costs_log_lines_and_nothing_else() {
-    let (fixture, client) = Fixture::attached(&["sh", "-c", "echo a; echo b; read x"], |order| {
-        order.open_stdin = true;
-        order.stdin_once = true;
-        order.log = LogSink::JsonFile {
-            path: "/dev/full".into(),
-            max_size: None,
-            max_files: 1,
-        };
-    });
-    read_until(&client, "b\n");
-    let state = fixture.state();
-    assert_eq!(state.log_lines_lost, 2);
-    assert!(state.log_error.unwrap().contains("/dev/full"));
-    client.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(fixture.wait().code, 1);
-}
-
-#[test]
-fn writes_to_a_new_log_after_the_old_one_was_moved() {
-    let mut fixture = Fixture::new(&["cat"]);
-    fixture.order.open_stdin = true;
-    fixture.start();
-    let client = fixture.attach(ALL);
-    (&client).write_all(b"one\n").unwrap();
-    read_until(&client, "one");
-    let path = fixture.log_path();
-    std::fs::rename(&path, path.with_extension("old")).unwrap();
-    assert!(matches!(fixture.ask(&Request::ReopenLog), Reply::Ok));
-    (&client).write_all(b"two\n").unwrap();
-    read_until(&client, "two");
-    assert_eq!(fixture.log(), [("two\n".to_owned(), "stdout".to_owned())]);
-    fixture.kill(9);
-    fixture.wait();
 }

@@ -13,7 +13,8 @@ use super::{ContentError, Folders};
 use crate::fsutil;
 
 /// The digest of bytes in memory.
-pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_sha256(&Sha256::digest(bytes).into())
 }
 
@@ -59,6 +60,12 @@ impl BlobWriter {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The digest of what has come so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::from_sha256(&self.hash.clone().finalize().into())
     }
 
     /// The temporary file.
