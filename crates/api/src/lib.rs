@@ -6,6 +6,7 @@
 //! no knowledge of containers.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod audit;
 pub mod check;
 #[cfg(feature = "client")]

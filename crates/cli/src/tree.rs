@@ -58,13 +58,17 @@ pub(crate) static COMMON: &[Entry] = &[
 
 pub(crate) static COMMANDS: &[Entry] = &[
     entry("attach", &c::attach::VERB),
+    entry("commit", &c::commit::VERB),
     entry("completion", &c::completion::VERB),
+    entry("cp", &c::cp::VERB),
     entry("create", &c::create::VERB),
     Entry {
         blocking: Some(c::daemon::run),
         ..entry("daemon", &c::daemon::VERB)
     },
+    entry("diff", &c::diff::VERB),
     entry("events", &c::events::VERB),
+    entry("export", &c::export::VERB),
     entry("history", &c::history::VERB),
     entry("import", &c::import::VERB),
     entry("inspect", &c::inspect::VERB),
@@ -94,8 +98,12 @@ pub(crate) static GROUPS: &[Group] = &[
         about: "Manage containers",
         entries: &[
             entry("attach", &c::attach::VERB),
+            entry("commit", &c::commit::VERB),
+            entry("cp", &c::cp::VERB),
             entry("create", &c::create::VERB),
+            entry("diff", &c::diff::VERB),
             entry("exec", &c::exec::VERB),
+            entry("export", &c::export::VERB),
             entry("inspect", &c::inspect::CONTAINER),
             entry("kill", &c::kill::VERB),
             entry("logs", &c::logs::VERB),

@@ -21,6 +21,7 @@ mod lock;
 mod log;
 mod metrics;
 mod notify;
+mod outgoing;
 mod pid_file;
 mod reload;
 mod request;
@@ -32,6 +33,7 @@ pub mod settings;
 mod sockets;
 mod tls;
 mod version;
+mod web_page;
 mod websocket;
 
 pub use address::{Address, ParseAddressError};

@@ -82,6 +82,10 @@ impl<R: Read> Decoder<R> {
     /// Looks at the first bytes of a source and starts the fitting decoder.
     pub(crate) fn new(mut source: R) -> io::Result<Self> {
         let start = start_of(&mut source)?;
+        Self::with_start(start, source)
+    }
+
+    fn with_start(start: Vec<u8>, source: R) -> io::Result<Self> {
         let kind = Compression::detect(&start)?;
         let input = BufReader::with_capacity(INPUT, Cursor::new(start).chain(source));
         Ok(match kind {
@@ -111,6 +115,26 @@ impl<R: Read> Read for Decoder<R> {
             Self::Zstd(decoder) => decoder.read(buffer),
         }
     }
+}
+
+/// The most memory that an xz stream may ask for, KiB; `xz -9` asks for 65 MiB.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// Undoes any packing that an archive may come in: bzip2 and xz too, which no layer can have.
+pub(crate) fn unpacked<'r, R: Read + 'r>(mut source: R) -> io::Result<Box<dyn Read + 'r>> {
+    let start = start_of(&mut source)?;
+    let kind = start.clone();
+    let input = |start, source| BufReader::with_capacity(INPUT, Cursor::new(start).chain(source));
+    Ok(match kind.as_slice() {
+        [b'B', b'Z', b'h', ..] => {
+            Box::new(bzip2::bufread::MultiBzDecoder::new(input(start, source)))
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            let input = input(start, source);
+            Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY))
+        }
+        _ => Box::new(Decoder::with_start(start, source)?),
+    })
 }
 
 /// Reads a magic number's worth of bytes, however small the pieces are that the source gives.

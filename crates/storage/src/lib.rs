@@ -9,15 +9,22 @@
 //! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
 //! - [`container`]: the writable layer of containers;
+//! - [`view`]: the whole tree of a container, running or not, by fd;
+//! - [`archive`]: files of such a tree as a tar stream, and back;
+//! - [`diff`]: what a container has changed, as a list and as a layer;
 //! - [`volume`] and [`copy_up`]: named volumes and their first content.
 //!
 //! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod archive;
+pub mod commit;
 pub mod compression;
 pub mod container;
 pub mod content;
 pub mod copy_up;
+pub mod diff;
 mod fsutil;
 pub mod gzip;
 pub mod image_archive;
@@ -27,12 +34,13 @@ pub mod overlay;
 mod store;
 mod tar_stream;
 pub mod unpack;
+pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
-pub use fsutil::usage::Usage;
+pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};
 pub use tar_stream::ArchiveError;
-pub use unpack::{Applied, ApplyOptions, Devices, UnpackError};
+pub use unpack::{Applied, ApplyOptions, Devices, Refusal, UnpackError};

@@ -26,12 +26,19 @@ pub struct ViewError {
 }
 
 impl ViewError {
-    fn new<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+    pub(crate) fn new<E: Into<io::Error>>(
+        step: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
         move |source| Self {
             step,
             path: path.to_owned(),
             source: source.into(),
         }
+    }
+
+    pub(crate) fn source_error(&self) -> &io::Error {
+        &self.source
     }
 }
 

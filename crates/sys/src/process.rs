@@ -148,13 +148,13 @@ fn reset_reserved(number: libc::c_int) {
     };
 }
 
-/// Moves the calling thread into new namespaces.
+/// Moves the calling thread into new namespaces, or gives it a root and working directory of its own.
 ///
 /// # Errors
 ///
-/// What unshare(2) says; EINVAL for the flags that are no namespaces.
+/// What unshare(2) says; EINVAL for the other flags that are no namespaces.
 pub fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
-    if namespaces.intersects(UnshareFlags::FILES | UnshareFlags::FS | UnshareFlags::SYSVSEM) {
+    if namespaces.intersects(UnshareFlags::FILES | UnshareFlags::SYSVSEM) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: without CLONE_FILES the descriptor table stays shared, so no other thread loses

@@ -2,14 +2,18 @@
 
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod commit;
 pub(crate) mod completion;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod daemon;
 pub(crate) mod df;
 pub(crate) mod dial_stdio;
+pub(crate) mod diff;
 pub(crate) mod dockerd;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod import;

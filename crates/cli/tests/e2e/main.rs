@@ -4,29 +4,47 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod bad_requests;
 #[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod commit;
+#[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod compose_ten;
+mod config;
+#[cfg(test)]
 mod containers;
+#[cfg(test)]
+mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dns;
-#[cfg(test)]
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+mod dockerd_name;
+#[cfg(test)]
+mod events;
+mod exec_api;
 #[cfg(test)]
 mod failed_start;
 #[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod flags;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod hostile;
 mod hostile_load;
@@ -37,11 +55,22 @@ mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+mod list_filters;
+#[cfg(test)]
+mod listen;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -51,6 +80,8 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
@@ -58,13 +89,18 @@ mod pull;
 mod push;
 #[cfg(test)]
 mod save_load;
+mod service;
+mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
 mod testcontainers;
 mod update_ports;
 #[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {

@@ -27,7 +27,7 @@ const MAX_EXTENSION: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The source failed: network, decompression, length limit.
-    #[error("read the layer after entry {after:?}")]
+    #[error("read the archive after entry {after:?}")]
     Read {
         /// The last entry that was read whole, empty at the start.
         after: String,
@@ -36,7 +36,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// The stream ends inside an entry.
-    #[error("the layer ends in the middle of entry {entry:?}")]
+    #[error("unexpected EOF: the archive ends in the middle of entry {entry:?}")]
     Truncated {
         /// The entry.
         entry: String,

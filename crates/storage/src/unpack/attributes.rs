@@ -11,15 +11,15 @@ use crate::tar_stream::{Entry, shown};
 
 /// A user and a group of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Owner {
     /// The owner of an entry. An id of more than 32 bits must not wrap to root
     /// (CVE-2024-40635), and the last one means "no change" to chown(2).
-    pub(super) fn of(entry: &Entry) -> Result<Self, Refusal> {
+    pub(crate) fn of(entry: &Entry) -> Result<Self, Refusal> {
         let id = |what, id: u64| match u32::try_from(id) {
             Ok(id) if id != u32::MAX => Ok(id),
             _ => Err(Refusal::Id { what, id }),
@@ -41,7 +41,7 @@ impl Owner {
 }
 
 /// Access and modification time of an entry, as Docker sets them.
-pub(super) fn times(mtime: (i64, u32)) -> Timestamps {
+pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
     let time = Timespec {
         tv_sec: mtime.0,
         tv_nsec: mtime.1.into(),

@@ -6,10 +6,10 @@
 //! never followed. A layer is unpacked without the layers below it, so that all layers of an
 //! image unpack in parallel. Every refusal names the entry.
 
-mod attributes;
+pub(crate) mod attributes;
 mod implicit;
 mod nodes;
-mod path;
+pub(crate) mod path;
 mod tree;
 
 use std::io::{self, BufRead, Read};

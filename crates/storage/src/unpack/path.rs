@@ -13,7 +13,7 @@ const NAME_MAX: usize = 255;
 ///
 /// `a/../b` is `b`, as Docker cleans names; a `..` that climbs above the root is refused. A
 /// leading slash means the layer's root.
-pub(super) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
     if name.is_empty() {
         return Err(Refusal::NoName);
     }
@@ -36,7 +36,7 @@ pub(super) fn normalise(name: &[u8]) -> Result<Vec<u8>, Refusal> {
 }
 
 /// Splits a normalised path into its directory and its last name; the root has none.
-pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.is_empty() {
         return None;
     }
@@ -47,7 +47,7 @@ pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A name for a system call. A normalised name has no NUL, so nothing is ever cut.
-pub(super) fn c_name(name: &[u8]) -> CString {
+pub(crate) fn c_name(name: &[u8]) -> CString {
     let end = name
         .iter()
         .position(|byte| *byte == 0)

@@ -2,11 +2,17 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod account;
+#[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
 mod copy_up;
+#[cfg(test)]
+mod diff;
 #[cfg(test)]
 mod fidelity;
 #[cfg(test)]

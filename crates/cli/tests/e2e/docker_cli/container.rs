@@ -49,7 +49,7 @@ pub(super) const CASES: &[Case] = &[
         "invalid filter 'nosuch'",
     ),
     // inspect, port, top
-    prints("container inspect -s -f {{.SizeRw}} idle", "0"),
+    shows("container inspect -s -f {{.SizeRw}} idle", &[""]),
     prints(
         "container inspect --size --format '{{.Name}} {{.State.Status}}' box idle",
         "/box running\n/idle created",

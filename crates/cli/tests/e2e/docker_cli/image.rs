@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     fails("image inspect nosuch", 1, "No such image: nosuch"),
     shows("image history busybox", &["IMAGE", "CREATED BY"]),
     shows(
-        "image history -H=false --no-trunc --format '{{.ID}} {{.Size}}' busybox",
+        "image history --human=false --no-trunc --format '{{.ID}} {{.Size}}' busybox",
         &["sha256:"],
     ),
     shows(

@@ -12,10 +12,10 @@ mod template;
 mod watch;
 
 pub(crate) use forward::Forwarders;
-pub use read::LogReader;
+pub use read::{Following, LogReader};
 pub(crate) use watch::LogWatch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::host_config::LogConfig;
 use api::query::Logs;
@@ -48,17 +48,40 @@ fn plan(config: &LogConfig) -> Result<Option<Plan>> {
     options::plan(&config.kind, config.config.as_ref().unwrap_or(&none))
 }
 
+/// Makes the folder of a log; a container that was never started has none.
+fn make_folder(log: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = log.parent().filter(|folder| !folder.exists()) else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .step(|| format!("create folder {}", folder.display()))
+}
+
 impl Engine {
     /// Opens a container's log.
     ///
     /// # Errors
     /// When there is no such container, or it keeps no log.
-    pub fn container_logs(&self, name: &str, options: &Logs) -> Result<LogReader> {
+    pub fn container_logs(
+        &self,
+        name: &str,
+        options: &Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let container = self.containers.get(name)?;
-        self.open_log(&container, options)
+        self.open_log(&container, options, following)
     }
 
-    pub(super) fn open_log(&self, container: &Container, options: &Logs) -> Result<LogReader> {
+    pub(super) fn open_log(
+        &self,
+        container: &Container,
+        options: &Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let record = container.record().clone();
         let plan = plan(&record.host.log_config)?.filter(|plan| plan.readable);
         let Some(plan) = plan else {
@@ -67,11 +90,14 @@ impl Engine {
             ));
         };
         let path = self.log_file(&record.id, &plan);
+        if options.follow {
+            make_folder(&path)?;
+        }
         LogReader::open(
-            &path,
-            plan.format,
+            (&path, plan.format),
             record.config.tty,
             options,
+            following,
             container.phase.subscribe(),
             &self.log_watch,
         )
@@ -86,14 +112,7 @@ impl Engine {
             target.check_here(&self.config.journal_socket)?;
         }
         let path = self.log_file(&record.id, &plan);
-        if let Some(folder) = path.parent().filter(|_| plan.target.is_none()) {
-            use std::os::unix::fs::DirBuilderExt;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .step(|| format!("create folder {}", folder.display()))?;
-        }
+        make_folder(&path)?;
         let none = Options::new();
         let options = record.host.log_config.config.as_ref().unwrap_or(&none);
         Ok(shim::LogSink::File {
