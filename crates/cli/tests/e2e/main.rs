@@ -33,9 +33,9 @@ mod dns;
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+mod dockerd_name;
 #[cfg(test)]
 mod events;
-mod dockerd_name;
 mod exec_api;
 #[cfg(test)]
 mod failed_start;
@@ -47,9 +47,9 @@ mod flags;
 mod health;
 #[cfg(test)]
 mod hostile;
+mod hostile_load;
 #[cfg(test)]
 mod image_refusals;
-mod hostile_load;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -58,9 +58,9 @@ mod isolation;
 mod lifecycle;
 #[cfg(test)]
 mod limits;
+mod list_filters;
 #[cfg(test)]
 mod listen;
-mod list_filters;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
