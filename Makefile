@@ -1,6 +1,6 @@
 # Names for what is done; how it is done is in scripts/ and xtask/.
 PREFIX ?= /usr/local
-export PREFIX DESTDIR
+export PREFIX DESTDIR SYSTEMD GROUP
 
 .PHONY: help setup build demo test vm check bench install uninstall
 
@@ -11,7 +11,7 @@ help:
 	@echo "make build      build gorae and gorae-shim into target/gorae/bin"
 	@echo "make check      format, lints, tidiness"
 	@echo "make bench      measure against the peers (root); SUITE=engine or SUITE=network for one of the two"
-	@echo "make install    copy the executables to PREFIX/bin ($(PREFIX)); make uninstall removes them"
+	@echo "make install    copy the executables to PREFIX/bin ($(PREFIX)), with SYSTEMD=1 the units, with GROUP=gorae the group; make uninstall removes them"
 	@echo "make setup      install what the tests need (root)"
 
 setup:

@@ -207,6 +207,10 @@ wire! {
     /// Registries.
     #[derive(Eq)]
     pub struct RegistryConfig {
+        /// For clients below 1.49: always null.
+        "AllowNondistributableArtifactsCIDRs" [omitempty] => allow_nondistributable_cidrs: Option<Value>,
+        /// For clients below 1.49: always null.
+        "AllowNondistributableArtifactsHostnames" [omitempty] => allow_nondistributable_names: Option<Value>,
         /// Addresses that may be asked without TLS.
         "InsecureRegistryCIDRs" => insecure_registry_cidrs: Option<Vec<String>>,
         /// Registries by name.
@@ -312,6 +316,47 @@ wire! {
         "Plugins" => plugins: String,
     }
 
+    /// Where the bytes of the engine's folder are: allocated blocks, each once. All but `Total` and
+    /// the details are its parts, and `Total` is their sum.
+    #[derive(Eq)]
+    pub struct Account {
+        /// Blobs as they were pulled.
+        "Blobs" => blobs: i64,
+        /// Unpacked layers.
+        "Snapshots" => snapshots: i64,
+        /// Writable layers of containers.
+        "Containers" => containers: i64,
+        /// Logs of containers.
+        "Logs" => logs: i64,
+        /// Volumes, but for what is mounted in them.
+        "Volumes" => volumes: i64,
+        /// Build cache.
+        "BuildCache" => build_cache: i64,
+        /// The database, and the small files of each container.
+        "Metadata" => metadata: i64,
+        /// Work in progress, and what is not the engine's.
+        "Other" => other: i64,
+        /// All of it.
+        "Total" => total: i64,
+        /// The containers one by one.
+        "ContainerDetails" => container_details: Option<Vec<ContainerAccount>>,
+    }
+
+    /// What a container takes on the disk.
+    #[derive(Eq)]
+    pub struct ContainerAccount {
+        /// Id.
+        "ID" => id: String,
+        /// Name; empty for a folder of no container.
+        "Name" => name: String,
+        /// Writable layer.
+        "Rw" => rw: i64,
+        /// Logs.
+        "Logs" => logs: i64,
+        /// The small files beside.
+        "Metadata" => metadata: i64,
+    }
+
     /// The answer of `GET /system/df`.
     pub struct DiskUsage {
         /// Bytes of all layers.
@@ -324,6 +369,8 @@ wire! {
         "Volumes" => volumes: Option<Vec<volume::Volume>>,
         /// Records of the build cache.
         "BuildCache" => build_cache: Option<Vec<Value>>,
+        /// Gorae's own account of every byte below its folder, when everything is asked for.
+        "Gorae" [omitempty] => gorae: Option<Account>,
         /// Bytes of the build cache, for clients below 1.42.
         "BuilderSize" [omitempty] => builder_size: Option<i64>,
     }

@@ -108,7 +108,10 @@ fn show(error: &anyhow::Error) -> u8 {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
-    if broken_pipe {
+    let of_engine = error
+        .chain()
+        .any(|cause| cause.is::<api::client::ClientError>());
+    if broken_pipe && !of_engine {
         // the reader of our output has what it wanted
         return 141;
     }

@@ -73,21 +73,43 @@ pub(crate) struct BodyReader {
 impl BodyReader {
     /// Makes the reader; the future feeds it and has to be polled while the body is read.
     pub(crate) fn new(mut body: Body) -> (Self, impl Future<Output = ()> + Send) {
-        let (sender, chunks) = mpsc::channel(CHUNKS);
+        let (reader, sender) = Self::channel();
         let feed = async move {
-            while let Some(frame) = body.frame().await {
-                let chunk = match frame {
-                    Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
-                    Err(error) => Err(io::Error::other(error)),
-                };
-                // a reader that wants no more is no error
-                if sender.send(chunk).await.is_err() {
-                    return;
-                }
-            }
+            feed(&mut body, &sender).await;
         };
+        (reader, feed)
+    }
+
+    /// Makes the reader and feeds it by a task of its own.
+    ///
+    /// What comes when nobody reads any more is read and dropped: a client that is still sending
+    /// would else lose its connection, and with it the answer that says why.
+    pub(crate) fn fed(mut body: Body) -> Self {
+        let (reader, sender) = Self::channel();
+        tokio::spawn(async move {
+            feed(&mut body, &sender).await;
+            while let Some(Ok(_)) = body.frame().await {}
+        });
+        reader
+    }
+
+    fn channel() -> (Self, mpsc::Sender<io::Result<Bytes>>) {
+        let (sender, chunks) = mpsc::channel(CHUNKS);
         let chunk = Bytes::new();
-        (Self { chunks, chunk }, feed)
+        (Self { chunks, chunk }, sender)
+    }
+}
+
+/// Gives a body to its reader; a reader that wants no more is no error.
+async fn feed(body: &mut Body, sender: &mpsc::Sender<io::Result<Bytes>>) {
+    while let Some(frame) = body.frame().await {
+        let chunk = match frame {
+            Ok(frame) => Ok(frame.into_data().unwrap_or_default()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if sender.send(chunk).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -30,6 +30,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// The same answer with what was being done in front.
+    pub(crate) fn context(self, step: &str) -> Self {
+        Self {
+            message: format!("{step}: {}", self.message),
+            ..self
+        }
+    }
+
     /// Gives the text for people.
     pub(crate) fn into_message(self) -> String {
         self.message

@@ -32,6 +32,19 @@ impl Choice {
     }
 }
 
+/// The filters that name objects.
+const OBJECTS: [&str; 9] = [
+    "container",
+    "volume",
+    "network",
+    "daemon",
+    "plugin",
+    "node",
+    "service",
+    "secret",
+    "config",
+];
+
 /// Dockerd's rules (moby daemon/events/filter.go).
 fn matches(filters: &Filters, event: &Message) -> bool {
     let none = std::collections::BTreeMap::new();
@@ -39,24 +52,22 @@ fn matches(filters: &Filters, event: &Message) -> bool {
     action_matches(filters, &event.action)
         && filters.exact("type", &event.kind)
         && filters.exact("scope", &event.scope)
-        && ["container", "volume", "network", "daemon", "plugin"]
+        && OBJECTS
             .iter()
-            .all(|kind| object_matches(filters, kind, event))
+            .all(|key| object_matches(filters, key, event))
         && image_matches(filters, event)
         && filters.labels("label", attributes)
 }
 
-/// Actions with details, such as `exec_create: sh`, match by their beginning.
+/// With one of the actions that have details, such as `health_status`, among the wishes, all of them
+/// match by their beginning; otherwise the whole action counts.
 fn action_matches(filters: &Filters, action: &str) -> bool {
     const DETAILED: [&str; 3] = ["health_status", "exec_create", "exec_start"];
-    let mut wanted = filters.get("event").peekable();
-    if wanted.peek().is_none() {
-        return true;
+    if filters.get("event").any(|wish| DETAILED.contains(&wish)) {
+        filters.prefix("event", action)
+    } else {
+        filters.exact("event", action)
     }
-    wanted.any(|wish| {
-        let detailed = DETAILED.iter().any(|word| wish.starts_with(word));
-        wish == action || (detailed && action.starts_with(wish))
-    })
 }
 
 fn attribute<'e>(event: &'e Message, name: &str) -> &'e str {
@@ -66,12 +77,9 @@ fn attribute<'e>(event: &'e Message, name: &str) -> &'e str {
         .map_or("", String::as_str)
 }
 
-fn object_matches(filters: &Filters, kind: &str, event: &Message) -> bool {
-    if filters.get(kind).next().is_none() {
-        return true;
-    }
-    event.kind == kind
-        && (filters.prefix(kind, &event.actor.id) || filters.prefix(kind, attribute(event, "name")))
+/// A wish is the beginning of an id or a name, of an object of whatever kind, as in dockerd.
+fn object_matches(filters: &Filters, key: &str, event: &Message) -> bool {
+    filters.prefix(key, &event.actor.id) || filters.prefix(key, attribute(event, "name"))
 }
 
 fn image_matches(filters: &Filters, event: &Message) -> bool {
@@ -159,11 +167,30 @@ mod tests {
         check("container", "start", r#"{"container":["abc"]}"#, true);
         check("container", "start", r#"{"container":["one"]}"#, true);
         check("container", "start", r#"{"container":["two"]}"#, false);
-        check("network", "connect", r#"{"container":["one"]}"#, false);
+        check("container", "start", r#"{"event":["sta"]}"#, false);
+        check(
+            "container",
+            "start",
+            r#"{"event":["sta","exec_start"]}"#,
+            true,
+        );
+        check(
+            "container",
+            "start",
+            r#"{"event":["sta","exec_start: x"]}"#,
+            false,
+        );
+        // names and ids count, whatever kind of object the filter is called by
+        check("network", "connect", r#"{"container":["one"]}"#, true);
+        check("network", "connect", r#"{"container":["on"]}"#, true);
+        check("network", "connect", r#"{"node":["two"]}"#, false);
+        check("network", "connect", r#"{"nosuch":["two"]}"#, true);
+        check("network", "connect", r#"{"label!":["k"]}"#, true);
         check("network", "connect", r#"{"network":["one"]}"#, true);
         check("network", "connect", r#"{"network":["abc"]}"#, true);
         check("network", "connect", r#"{"network":["two"]}"#, false);
-        check("container", "start", r#"{"network":["one"]}"#, false);
+        check("container", "start", r#"{"network":["one"]}"#, true);
+        check("container", "start", r#"{"network":["two"]}"#, false);
         check(
             "network",
             "disconnect",

@@ -1,5 +1,7 @@
 //! Reading requests: parameters and JSON bodies, bounded and with Docker's words for refusals.
 
+use std::time::Duration;
+
 use api::query::Query;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::CONTENT_TYPE;
@@ -13,6 +15,12 @@ use crate::error::ApiError;
 /// The longest JSON body. Bodies hold seccomp profiles and labels at most: far below this.
 const MAX_JSON: usize = 8 << 20;
 
+/// How long a client may take to send one; other bodies, as of an import, have no limit.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a client is told that takes longer.
+const SLOW_BODY: &str = "the request's body did not come within a minute";
+
 /// What a body without a value is told.
 const NO_JSON: &str = "invalid JSON: got EOF while reading request body";
 
@@ -25,6 +33,17 @@ impl<S: Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         Ok(Self(Query::parse(parts.uri.query().unwrap_or_default())?))
+    }
+}
+
+/// Reads a boolean as Go's `strconv.ParseBool` does, for the parameters that dockerd is strict with.
+pub(crate) fn bool_strictly(query: &Query, name: &str) -> Result<bool, ApiError> {
+    match query.get(name) {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        text => Err(ApiError::invalid(format!(
+            "invalid value for {name}: {text}: strconv.ParseBool: parsing {text:?}: invalid syntax"
+        ))),
     }
 }
 
@@ -42,8 +61,9 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Json<T> {
         if announced_empty {
             return Ok(Self(T::default()));
         }
-        let bytes = axum::body::to_bytes(body, MAX_JSON)
+        let bytes = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_JSON))
             .await
+            .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, SLOW_BODY))?
             .map_err(|error| too_large_or_broken(&error))?;
         parse(&bytes).map(Self)
     }
@@ -75,7 +95,7 @@ fn too_large_or_broken(error: &axum::Error) -> ApiError {
     ApiError::invalid(format!("read the request's body: {error}"))
 }
 
-fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ApiError::invalid(NO_JSON));
     }

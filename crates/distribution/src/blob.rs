@@ -65,7 +65,7 @@ impl Repository {
         blob: &Descriptor,
         what: &'static str,
     ) -> Result<BlobStream, RegistryError> {
-        let downloads = self.client.downloads(self.reference.domain());
+        let downloads = self.client.downloads(self.domain());
         // The semaphore is never closed; without a place the stream is merely not counted.
         let place = downloads.acquire_owned().await.ok();
         let mut stream = BlobStream {

@@ -45,7 +45,7 @@ impl Repository {
 
     /// Sends a request.
     pub(crate) async fn request(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
-        let ping = self.client.ping(self.reference.domain()).await?;
+        let ping = self.client.ping(self.domain()).await?;
         let whole = format!("/v2/{}/{}", self.reference.path(), request.path);
         let uri = ping
             .base
@@ -60,7 +60,7 @@ impl Repository {
         let claim = self.claim(&ping, request.scope);
         let result = self.client.authorized(&ping, message, claim).await;
         if matches!(result, Err(RegistryError::Exchange { .. })) {
-            self.client.forget(self.reference.domain());
+            self.client.forget(self.domain());
         }
         result
     }

@@ -58,6 +58,18 @@ pub struct Repository {
     pub(crate) client: Client,
     pub(crate) reference: Reference,
     pub(crate) credentials: Option<Arc<Credentials>>,
+    /// The mirror that is asked in the registry's place.
+    mirror: Option<Arc<str>>,
+}
+
+impl Repository {
+    /// Who is asked: the reference's registry, or a mirror by its address.
+    pub(crate) fn domain(&self) -> &str {
+        match &self.mirror {
+            Some(mirror) => mirror,
+            None => self.reference.domain(),
+        }
+    }
 }
 
 impl Client {
@@ -88,6 +100,19 @@ impl Client {
             client: self.clone(),
             reference: reference.clone(),
             credentials: credentials.filter(|c| !c.is_empty()).map(Arc::new),
+            mirror: None,
+        }
+    }
+
+    /// The repository of a reference at a mirror of its registry, `https://mirror.example/`.
+    ///
+    /// What it sends is checked by digests as anybody's is; it gets no credentials, which are for
+    /// the registry itself.
+    #[must_use]
+    pub fn mirrored(&self, reference: &Reference, mirror: &str) -> Repository {
+        Repository {
+            mirror: Some(mirror.into()),
+            ..self.repository(reference, None)
         }
     }
 
@@ -173,7 +198,7 @@ impl Client {
         let mut left = bases.len();
         for base in bases {
             left -= 1;
-            match self.knock_at(&base).await {
+            match self.knock_at(domain, &base).await {
                 Ok(answer) if left > 0 && wants_tls(&base, &answer) => {
                     first_failure = Some(answer.into_error().await);
                 }
@@ -198,16 +223,22 @@ impl Client {
         )
     }
 
-    async fn knock_at(&self, base: &Base) -> Result<Answer, RegistryError> {
+    async fn knock_at(&self, domain: &str, base: &Base) -> Result<Answer, RegistryError> {
         let uri = base.at("/v2/").unwrap_or_else(|| base.uri.clone());
         let mut message = Message::new(Method::GET, uri);
         message.downgrade = base.insecure;
-        // Where another scheme is tried next, a broken connection is an answer, too.
-        match base.insecure {
+        // Where another scheme, or the registry behind a mirror, is tried next, a broken connection
+        // is an answer, too.
+        match base.insecure || is_mirror(domain) {
             true => self.shared.exchange.follow(&message).await,
             false => self.shared.exchange.patient(&message).await,
         }
     }
+}
+
+/// A mirror is named by its address, with the protocol.
+fn is_mirror(domain: &str) -> bool {
+    domain.contains("://")
 }
 
 /// A TLS server tells a plain http client so by `400 Bad Request`.

@@ -63,6 +63,9 @@ impl InsecureHosts {
 
     /// The base addresses at which a registry may be, in the order in which they are tried.
     pub(crate) fn bases(&self, domain: &str) -> Result<Vec<Base>, RegistryError> {
+        if let Some((scheme, authority)) = domain.split_once("://") {
+            return self.mirror(scheme, authority.trim_end_matches('/'));
+        }
         let authority = match domain {
             DEFAULT_DOMAIN => DOCKER_HUB_HOST,
             other => other,
@@ -89,6 +92,20 @@ impl InsecureHosts {
             ..base
         })
         .collect())
+    }
+
+    /// The address of a mirror, which was given with its protocol.
+    fn mirror(&self, scheme: &str, authority: &str) -> Result<Vec<Base>, RegistryError> {
+        let known = matches!(scheme, "http" | "https");
+        let base = known.then(|| Base::new(scheme, authority)).flatten();
+        let base = base.ok_or_else(|| RegistryError::RegistryName {
+            name: format!("{scheme}://{authority}")
+                .chars()
+                .take(256)
+                .collect(),
+        })?;
+        let insecure = scheme == "http" || self.contains(&base.origin.host, base.origin.port);
+        Ok(vec![Base { insecure, ..base }])
     }
 
     fn lists_bare(&self, authority: &str) -> bool {
@@ -194,6 +211,16 @@ mod tests {
             "plain.example",
             &["https://plain.example/", "http://plain.example/"],
         );
+    }
+
+    #[test]
+    fn mirrors_have_their_protocol() {
+        check("https://m.example/", &["https://m.example/"]);
+        check("http://m.example:5000", &["http://m.example:5000/"]);
+        let hosts = InsecureHosts::new(&[]);
+        let base = hosts.bases("http://m.example/").unwrap().remove(0);
+        assert!(base.insecure && !hosts.bases("https://m.example").unwrap()[0].insecure);
+        assert!(hosts.bases("ftp://m.example/").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::container::logs::{self, Forwarders, LogWatch};
 use crate::container::registry::Containers;
 use crate::container::stats::Machine;
 use crate::db::Db;
+use crate::df::Measured;
 use crate::error::{Error, Result, Step};
 use crate::event::{Events, Subscription};
 use crate::image::Images;
@@ -39,6 +40,7 @@ pub struct Engine {
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
+    pub(crate) measured: Measured,
     pub(crate) machine: Machine,
     pub(crate) log_watch: LogWatch,
     pub(crate) forwarders: Forwarders,
@@ -50,8 +52,7 @@ impl Engine {
     /// # Errors
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        logs::options::plan(&config.log_driver, &config.log_opts)
-            .map_err(|error| error.context("the log driver for containers"))?;
+        logs::check_defaults(&config)?;
         let store = storage::Store::open(&config.root)
             .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;
@@ -77,6 +78,7 @@ impl Engine {
             execs: Execs::default(),
             filters: Filters::default(),
             events: Events::new(),
+            measured: Measured::default(),
             machine: Machine::default(),
             log_watch: LogWatch::default(),
             forwarders: Forwarders::default(),
@@ -89,6 +91,7 @@ impl Engine {
             config,
         });
         engine.recover(records).await?;
+        engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();
         engine.warmer.start();

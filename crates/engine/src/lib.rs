@@ -11,6 +11,7 @@ mod calm;
 mod config;
 mod container;
 mod db;
+mod df;
 mod engine;
 mod error;
 mod event;
@@ -31,7 +32,7 @@ mod volume;
 mod warm;
 
 pub use config::Config;
-pub use container::{Attachment, LogReader, Outgoing, Run, Sampler, Settled, Waiter};
+pub use container::{Attachment, Following, LogReader, Outgoing, Run, Sampler, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;

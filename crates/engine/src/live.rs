@@ -1,5 +1,6 @@
 //! Settings that change while the engine runs, and what containers get that do not say.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::host_config::{HostConfig, Ulimit};
@@ -52,15 +53,42 @@ impl Engine {
     pub fn reload(&self, next: &Config) -> Result<()> {
         let mut config = (*self.settings()).clone();
         if config.live_changes(next).is_empty() {
+            self.daemon_event("reload", told(&config));
             return Ok(());
         }
         config.take_live(next);
+        crate::container::logs::check_defaults(&config)?;
         let live = Live::new(&config)?;
         self.networks.set_pools(&config.address_pools);
         let next = live.current();
         *self.live.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.daemon_event("reload", told(&config));
         Ok(())
     }
+}
+
+/// The settings as the event `reload` tells them, by dockerd's names.
+fn told(config: &Config) -> BTreeMap<String, String> {
+    let list = |values: &[String]| serde_json::to_string(values).unwrap_or_default();
+    [
+        ("default-ipc-mode", config.default_ipc_mode.clone()),
+        ("default-runtime", "runc".to_owned()),
+        ("default-shm-size", config.default_shm_size.to_string()),
+        ("insecure-registries", list(&config.insecure_registries)),
+        ("labels", list(&config.labels)),
+        ("live-restore", "true".to_owned()),
+        (
+            "max-concurrent-downloads",
+            config.max_concurrent_downloads.to_string(),
+        ),
+        (
+            "max-download-attempts",
+            config.max_download_attempts.to_string(),
+        ),
+        ("registry-mirrors", list(&config.registry_mirrors)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 /// Fills what a request leaves open with what the settings say.

@@ -1,11 +1,11 @@
-//! What the engine publishes when something has happened.
+//! What the engine publishes when something has happened, with the attributes that dockerd gives.
 
 use std::collections::BTreeMap;
 
 use api::event::{Actor, Message};
 use jiff::Timestamp;
 
-use crate::container::Container;
+use crate::container::{Container, MountKind};
 use crate::engine::Engine;
 use crate::network::net::Net;
 
@@ -40,9 +40,12 @@ impl Engine {
         });
     }
 
-    /// Tells that something happened to an image.
+    /// Tells that something happened to an image, with the labels that it has.
     pub(crate) fn image_event(&self, action: &str, id: &str, name: &str) {
-        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        let image = self.images.get(id, None).ok();
+        let labels = image.and_then(|image| image.config.config.as_ref()?.labels.clone());
+        let mut attributes = labels.unwrap_or_default();
+        attributes.insert("name".to_owned(), name.to_owned());
         let message = message("image", action, id, attributes);
         self.events.publish(Message {
             status: action.to_owned(),
@@ -66,20 +69,67 @@ impl Engine {
     /// Tells that something happened to a network.
     pub(crate) fn network_event(&self, action: &str, net: &Net, extra: &[(&str, &str)]) {
         let driver = net.record.driver.to_string();
-        let mut attributes: BTreeMap<String, String> = [("name", net.name()), ("type", &driver)]
+        let attributes: BTreeMap<String, String> = [("name", net.name()), ("type", &driver)]
             .into_iter()
             .chain(extra.iter().copied())
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        attributes.extend(net.record.labels.clone());
         self.events
             .publish(message("network", action, net.id(), attributes));
     }
 
-    /// Tells that all unused objects of a kind were removed, and how many bytes they took.
+    /// Tells that a container with these volumes starts.
+    pub(crate) fn mount_events(&self, container: &Container) {
+        let mounts = container.record().mounts.clone();
+        for mount in mounts.iter().filter(|m| m.kind == MountKind::Volume) {
+            let writable = if mount.read_only { "false" } else { "true" };
+            let extra = [
+                ("container", container.id.as_str()),
+                ("destination", &mount.destination),
+                ("propagation", &mount.propagation),
+                ("read/write", writable),
+            ];
+            self.volume_event("mount", &mount.name, &extra);
+        }
+    }
+
+    /// Tells that a container with these volumes has ended.
+    pub(crate) fn unmount_events(&self, container: &Container) {
+        let mounts = container.record().mounts.clone();
+        for mount in mounts.iter().filter(|m| m.kind == MountKind::Volume) {
+            let extra = [("container", container.id.as_str())];
+            self.volume_event("unmount", &mount.name, &extra);
+        }
+    }
+
+    /// Tells that a prune of a kind of objects has ended, and how many bytes it freed.
     pub(crate) fn prune_event(&self, kind: &str, reclaimed: u64) {
         let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
-        self.events.publish(message(kind, "prune", "", attributes));
+        let message = message(kind, "prune", "", attributes);
+        // containers and images are told in the way of API versions before 1.22 too
+        let status = match kind {
+            "container" | "image" => "prune",
+            _ => "",
+        };
+        self.events.publish(Message {
+            status: status.to_owned(),
+            ..message
+        });
+    }
+
+    /// Takes note of a prune of the build cache, which is empty: nothing is built here yet.
+    pub fn build_cache_prune(&self) {
+        self.prune_event("builder", 0);
+    }
+
+    /// Tells that something happened to the engine itself, such as `reload`, with its settings.
+    pub fn daemon_event(&self, action: &str, settings: BTreeMap<String, String>) {
+        let mut attributes = settings;
+        let host = rustix::system::uname();
+        let name = host.nodename().to_string_lossy().into_owned();
+        attributes.insert("name".to_owned(), name);
+        self.events
+            .publish(message("daemon", action, &self.id, attributes));
     }
 
     /// Tells that the engine put something back that others had taken away.

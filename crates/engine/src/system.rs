@@ -1,12 +1,11 @@
 //! What the engine tells about itself, its host and its disk.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use api::query::{ContainerList, DiskUsageTypes, ImageList};
 use api::registry::{AuthConfig, AuthResponse};
 use api::system::{
-    Commit, Component, DiskUsage, Info, PluginsInfo, RegistryConfig, Runtime, SwarmInfo, Version,
+    AddressPool, Commit, Component, FirewallInfo, Info, PluginsInfo, RegistryConfig, Runtime,
+    SwarmInfo, Version,
 };
 use jiff::Timestamp;
 
@@ -18,6 +17,17 @@ use crate::error::{Error, Kind, Result};
 use crate::names;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What whoever builds a release says of it; empty where nobody does.
+const COMMIT: &str = match option_env!("GORAE_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+const BUILD_TIME: &str = match option_env!("GORAE_BUILD_TIME") {
+    Some(time) => time,
+    None => "",
+};
+/// Where Docker's clients look for Go's version.
+const TOOLCHAIN: &str = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));
 
 /// Whether the host has the v2 hierarchy alone.
 pub(crate) fn cgroup_v2() -> bool {
@@ -65,17 +75,31 @@ impl Engine {
             ("Arch".to_owned(), architecture.clone()),
             ("KernelVersion".to_owned(), kernel.clone()),
             ("MinAPIVersion".to_owned(), api::MIN_VERSION.to_owned()),
+            ("BuildTime".to_owned(), BUILD_TIME.to_owned()),
+            ("Experimental".to_owned(), "false".to_owned()),
+            ("GitCommit".to_owned(), COMMIT.to_owned()),
+            ("GoVersion".to_owned(), TOOLCHAIN.to_owned()),
             ("Os".to_owned(), "linux".to_owned()),
         ]);
         Version {
             platform: api::system::Platform {
                 name: "Gorae Engine".to_owned(),
             },
-            components: vec![Component {
-                name: "Engine".to_owned(),
-                version: VERSION.to_owned(),
-                details,
-            }],
+            components: vec![
+                Component {
+                    name: "Engine".to_owned(),
+                    version: VERSION.to_owned(),
+                    details,
+                },
+                Component {
+                    name: "gorae-shim".to_owned(),
+                    version: VERSION.to_owned(),
+                    details: BTreeMap::from([("GitCommit".to_owned(), COMMIT.to_owned())]),
+                },
+            ],
+            git_commit: COMMIT.to_owned(),
+            go_version: TOOLCHAIN.to_owned(),
+            build_time: BUILD_TIME.to_owned(),
             version: VERSION.to_owned(),
             api_version: api::VERSION.to_owned(),
             min_api_version: api::MIN_VERSION.to_owned(),
@@ -112,11 +136,9 @@ impl Engine {
             containers_stopped: all - running - paused,
             images: i64::try_from(self.images.all().len()).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),
-            driver_status: Some(vec![(
-                "Backing Filesystem".to_owned(),
-                self.backing_file_system(),
-            )]),
+            driver_status: Some(self.driver_status()),
             plugins: plugins(),
+            kernel_memory_tcp: !cgroup_v2() && support.memory,
             memory_limit: support.memory,
             swap_limit: support.swap,
             cpu_cfs_period: support.cpu_quota,
@@ -128,6 +150,8 @@ impl Engine {
             ipv4_forwarding: read_flag("/proc/sys/net/ipv4/ip_forward"),
             n_fd: i64::try_from(std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
                 .unwrap_or(0),
+            n_goroutines: tasks(),
+            n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(i64::MAX),
             system_time: Timestamp::now().to_string(),
             logging_driver: settings.log_driver.clone(),
             cgroup_driver: "cgroupfs".to_owned(),
@@ -149,13 +173,7 @@ impl Engine {
             name: uname(rustix::system::Uname::nodename),
             labels: Some(settings.labels.clone()),
             server_version: VERSION.to_owned(),
-            runtimes: Some(BTreeMap::from([(
-                "runc".to_owned(),
-                Runtime {
-                    path: self.config.shim.to_string_lossy().into_owned(),
-                    ..Runtime::default()
-                },
-            )])),
+            runtimes: Some(self.runtimes()),
             default_runtime: "runc".to_owned(),
             swarm: SwarmInfo {
                 local_node_state: "inactive".to_owned(),
@@ -173,8 +191,46 @@ impl Engine {
             },
             security_options: Some(security_options(&settings)),
             cdi_spec_dirs: Some(Vec::new()),
+            default_address_pools: self.address_pools(),
+            firewall_backend: Some(FirewallInfo {
+                driver: "nftables".to_owned(),
+                ..FirewallInfo::default()
+            }),
+            warnings: Some(warnings(&support)).filter(|lines| !lines.is_empty()),
             ..Info::default()
         })
+    }
+
+    fn driver_status(&self) -> Vec<(String, String)> {
+        let backing = self.backing_file_system();
+        [
+            ("Backing Filesystem", backing.as_str()),
+            ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "false"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The one runtime, by both names that Docker's clients ask for.
+    fn runtimes(&self) -> BTreeMap<String, Runtime> {
+        let runtime = Runtime {
+            path: self.config.shim.to_string_lossy().into_owned(),
+            ..Runtime::default()
+        };
+        ["io.containerd.runc.v2", "runc"]
+            .map(|name| (name.to_owned(), runtime.clone()))
+            .into()
+    }
+
+    fn address_pools(&self) -> Vec<AddressPool> {
+        let shown = |pool: &network::AddressPool| AddressPool {
+            base: pool.base.to_string(),
+            size: pool.size.into(),
+        };
+        self.config.address_pools.iter().map(shown).collect()
     }
 
     fn backing_file_system(&self) -> String {
@@ -191,33 +247,6 @@ impl Engine {
             .ok()
             .and_then(|kind| NAMES.iter().find(|(magic, _)| *magic == kind));
         name.map_or("unknown", |(_, name)| name).to_owned()
-    }
-
-    /// Where the disk space went.
-    ///
-    /// # Errors
-    /// When something cannot be measured.
-    pub async fn disk_usage(self: &Arc<Self>, types: &DiskUsageTypes) -> Result<DiskUsage> {
-        let mut usage = DiskUsage::default();
-        if types.images {
-            usage.images = Some(self.image_list(&ImageList::default())?);
-            usage.layers_size = i64::try_from(self.content_size().await?).unwrap_or(i64::MAX);
-        }
-        if types.containers {
-            let all = ContainerList {
-                all: true,
-                size: true,
-                ..ContainerList::default()
-            };
-            usage.containers = Some(self.container_list(&all).await?);
-        }
-        if types.volumes {
-            usage.volumes = Some(self.volume_usage().await?);
-        }
-        if types.build_cache {
-            usage.build_cache = Some(Vec::new());
-        }
-        Ok(usage)
     }
 
     /// Checks credentials with their registry.
@@ -249,11 +278,43 @@ impl Engine {
     }
 }
 
+/// The tasks of the engine, and none outside of it.
+fn tasks() -> i64 {
+    let count = tokio::runtime::Handle::try_current()
+        .map_or(0, |handle| handle.metrics().num_alive_tasks());
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// What the host cannot do, in dockerd's words.
+fn warnings(support: &runtime::cgroup::Support) -> Vec<String> {
+    let v1_only = |there: bool| there || cgroup_v2();
+    [
+        (support.memory, "WARNING: No memory limit support"),
+        (support.swap, "WARNING: No swap limit support"),
+        (
+            v1_only(support.oom_kill_disable),
+            "WARNING: No oom kill disable support",
+        ),
+        (support.cpu_quota, "WARNING: No cpu cfs quota support"),
+        (support.cpu_quota, "WARNING: No cpu cfs period support"),
+        (support.cpu_shares, "WARNING: No cpu shares support"),
+        (support.cpuset, "WARNING: No cpuset support"),
+        (
+            read_flag("/proc/sys/net/ipv4/ip_forward"),
+            "WARNING: IPv4 forwarding is disabled",
+        ),
+    ]
+    .into_iter()
+    .filter(|(there, _)| !there)
+    .map(|(_, text)| text.to_owned())
+    .collect()
+}
+
 fn plugins() -> PluginsInfo {
     let list = |names: &[&str]| Some(names.iter().map(|&n| n.to_owned()).collect());
     PluginsInfo {
         volume: list(&["local"]),
-        network: list(&["bridge", "host", "null"]),
+        network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
         authorization: None,
         log: list(&crate::container::logs::options::DRIVERS),
     }
@@ -305,7 +366,8 @@ fn registry_config(settings: &Config) -> RegistryConfig {
     RegistryConfig {
         insecure_registry_cidrs: Some(networks),
         index_configs: Some(indexes),
-        mirrors: Some(mirrors),
+        mirrors: Some(mirrors).filter(|list| !list.is_empty()),
+        ..RegistryConfig::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Volumes: their records, and every verb on them.
 
+mod mount;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -33,25 +35,44 @@ struct Record {
 
 /// The volumes by name.
 #[derive(Debug)]
-pub(crate) struct Volumes(RwLock<HashMap<String, Record>>);
+pub(crate) struct Volumes {
+    records: RwLock<HashMap<String, Record>>,
+    /// Who uses the volumes that are mounts; held while one is mounted or unmounted.
+    users: tokio::sync::Mutex<mount::Users>,
+}
 
 impl Volumes {
     pub(crate) fn load(db: &Db) -> Result<Self> {
-        Ok(Self(RwLock::new(
-            db.load(Table::Volumes)?.into_iter().collect(),
-        )))
+        Ok(Self {
+            records: RwLock::new(db.load(Table::Volumes)?.into_iter().collect()),
+            users: tokio::sync::Mutex::default(),
+        })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Record>> {
-        self.0
+        self.records
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Record>> {
-        self.0
+        self.records
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The options of a volume that is a mount.
+    fn mount_options(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let records = self.read();
+        let options = &records.get(name)?.options;
+        mount::is_mount(options).then(|| options.clone())
+    }
+
+    /// The volumes that are mounts.
+    fn mounts(&self) -> Vec<String> {
+        let records = self.read();
+        let mounts = records.values().filter(|r| mount::is_mount(&r.options));
+        mounts.map(|record| record.name.clone()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -72,15 +93,23 @@ impl Engine {
     /// # Errors
     /// When the name or driver is invalid or the disk refuses.
     pub async fn volume_create(self: &Arc<Self>, request: CreateRequest) -> Result<Volume> {
-        if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(Error::not_found(format!(
-                "error looking up volume plugin {0}: plugin {0:?} not found",
-                request.driver
-            )));
+        if request.cluster_volume_spec.is_some() {
+            return Err(Error::unavailable(
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+                 to connect this node to swarm and try again.",
+            ));
         }
-        if let Some(option) = request.driver_opts.keys().next() {
-            return Err(Error::invalid(format!(
-                "create volume: invalid option: {option:?}"
+        if !matches!(request.driver.as_str(), "" | "local") {
+            let driver = request.driver;
+            if self.volumes.read().contains_key(&request.name) {
+                let name = request.name;
+                return Err(Error::conflict(format!(
+                    "create {name}: conflict: volume name must be unique: it is of driver local, \
+                     not {driver}"
+                )));
+            }
+            return Err(Error::not_found(format!(
+                "error looking up volume plugin {driver}: plugin {driver:?} not found"
             )));
         }
         let mut labels = request.labels;
@@ -97,6 +126,7 @@ impl Engine {
         if let Some(record) = existing {
             return Ok(self.shown(&record));
         }
+        mount::check(&request.driver_opts).map_err(|e| e.context(format!("create {name}")))?;
         let record = Record {
             name,
             created: Timestamp::now(),
@@ -149,6 +179,10 @@ impl Engine {
     ) -> Result<()> {
         let (store, image) = (Arc::clone(&self.store), Arc::clone(image));
         let (path, name) = (path.to_owned(), name.to_owned());
+        if self.volumes.mount_options(&name).is_some() {
+            // its content is elsewhere, and not the image's to fill
+            return Ok(());
+        }
         self.blocking(move || {
             let step = || format!("copy the image's {path} to volume {name}");
             let volume = store.volumes().get(&name).step(step)?;
@@ -169,7 +203,7 @@ impl Engine {
     /// # Errors
     /// When a filter is unknown or malformed.
     pub fn volume_list(&self, filters: &Filters) -> Result<ListResponse> {
-        filters.validate(&["dangling", "driver", "label", "label!", "name"])?;
+        filters.validate(&["dangling", "driver", "label", "name"])?;
         let dangling = filters.bool_or("dangling", false)?;
         let used = self.volumes_in_use();
         let mut volumes: Vec<Volume> = self
@@ -221,6 +255,7 @@ impl Engine {
     }
 
     async fn delete_volume(self: &Arc<Self>, name: &str) -> Result<()> {
+        self.unmount_volume(name).await;
         let record = self.volumes.write().remove(name);
         let (store, owned) = (Arc::clone(&self.store), name.to_owned());
         let removed = self.blocking(move || {
@@ -247,7 +282,12 @@ impl Engine {
     /// When a filter is unknown or malformed.
     pub async fn volume_prune(self: &Arc<Self>, filters: &Filters) -> Result<PruneReport> {
         filters.validate(&["all", "label", "label!"])?;
-        let all = filters.bool_or("all", false)?;
+        let all = filters.bool_or("all", false).map_err(|_| {
+            let given = filters.get("all").next().unwrap_or_default();
+            Error::invalid(format!(
+                "invalid filter 'all': strconv.ParseBool: parsing {given:?}: invalid syntax"
+            ))
+        })?;
         let used = self.volumes_in_use();
         let chosen: Vec<String> = self
             .volumes
@@ -262,12 +302,13 @@ impl Engine {
             .collect();
         let (mut deleted, mut space) = (Vec::new(), 0);
         for name in chosen {
-            let size = self.volume_size(&name).await.unwrap_or(0);
+            let size = self.own_size(&name).await;
             if self.delete_volume(&name).await.is_ok() {
                 space += size;
                 deleted.push(name);
             }
         }
+        self.prune_event("volume", space);
         Ok(PruneReport {
             volumes_deleted: Some(deleted),
             space_reclaimed: space,
@@ -280,9 +321,11 @@ impl Engine {
             .volume_list(&Filters::default())?
             .volumes
             .unwrap_or_default();
+        // what another file system holds takes no place here
+        volumes.retain(|volume| self.volumes.mount_options(&volume.name).is_none());
         let used = self.volumes_in_use();
         for volume in &mut volumes {
-            let size = self.volume_size(&volume.name).await.unwrap_or(0);
+            let size = self.own_size(&volume.name).await;
             volume.usage_data = Some(UsageData {
                 ref_count: used
                     .get(&volume.name)
@@ -293,19 +336,17 @@ impl Engine {
         Ok(volumes)
     }
 
-    async fn volume_size(self: &Arc<Self>, name: &str) -> Result<u64> {
-        let (store, name) = (Arc::clone(&self.store), name.to_owned());
-        self.blocking(move || {
-            let step = || format!("measure volume {name}");
-            Ok(store
-                .volumes()
-                .get(&name)
-                .step(step)?
-                .usage()
-                .step(step)?
-                .allocated)
-        })
-        .await
+    /// Bytes that the volume takes in the engine's folder.
+    async fn own_size(&self, name: &str) -> u64 {
+        if self.volumes.mount_options(name).is_some() {
+            return 0;
+        }
+        self.volume_size(name).await.unwrap_or(0)
+    }
+
+    /// The folder of a volume that containers see.
+    fn volume_path(&self, name: &str) -> std::path::PathBuf {
+        self.config.root.join("volumes").join(name).join("_data")
     }
 
     fn volumes_in_use(&self) -> HashMap<String, Vec<ContainerId>> {
@@ -327,12 +368,7 @@ impl Engine {
     }
 
     fn shown(&self, record: &Record) -> Volume {
-        let path = self
-            .config
-            .root
-            .join("volumes")
-            .join(&record.name)
-            .join("_data");
+        let path = self.volume_path(&record.name);
         Volume {
             created_at: record.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             driver: "local".to_owned(),

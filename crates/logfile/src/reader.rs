@@ -138,7 +138,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Record<'_>>> {
+    pub fn read_next(&mut self) -> io::Result<Option<Record<'_>>> {
         let (parsed, raw) = loop {
             let Some(raw) = self.next_raw()? else {
                 return Ok(None);
@@ -149,15 +149,6 @@ impl Reader {
             }
         };
         Ok(Some(self.record(&parsed, raw)))
-    }
-
-    /// Whether a call of [`Self::next`] would give a record without reading a file.
-    #[must_use]
-    pub fn has_buffered(&self) -> bool {
-        matches!(
-            self.format.find(&self.buffer[self.start..self.end]),
-            Found::Whole(_)
-        )
     }
 
     fn record(&self, parsed: &Parsed, raw: std::ops::Range<usize>) -> Record<'_> {

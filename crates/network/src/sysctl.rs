@@ -1,9 +1,15 @@
 //! Kernel settings below `/proc/sys/net`, which belong to the calling thread's namespace.
 
-use std::io;
+mod inside;
 
-use rustix::fs::{Mode, OFlags};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+
+pub(crate) use inside::Settings;
 
 /// A kernel setting could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +49,13 @@ fn if_present(result: Result<(), SysctlError>) -> Result<(), SysctlError> {
 
 /// Tells whether the kernel has IPv6 at all.
 pub(crate) fn has_ipv6() -> bool {
-    rustix::fs::access("/proc/sys/net/ipv6", rustix::fs::Access::EXISTS).is_ok()
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    let look = || rustix::fs::access("/proc/sys/net/ipv6", rustix::fs::Access::EXISTS).is_ok();
+    // a module that is loaded is never unloaded; before that there may be one later
+    FOUND.get().copied().unwrap_or_else(|| {
+        let found = look();
+        found && *FOUND.get_or_init(|| true)
+    })
 }
 
 /// Names the links that have IPv6 settings, `all` and `default` left out.
@@ -60,7 +72,12 @@ pub(crate) fn ipv6_links() -> io::Result<Vec<String>> {
 
 /// Reads a setting; they are all shorter than the buffer.
 pub(crate) fn read(name: &str) -> io::Result<String> {
-    let file = rustix::fs::open(path(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_at(CWD, &path(name))
+}
+
+fn read_at(base: impl AsFd, path: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(base, path, flags, Mode::empty())?;
     let mut buffer = [0; 256];
     let length = rustix::io::read(&file, &mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
@@ -68,11 +85,17 @@ pub(crate) fn read(name: &str) -> io::Result<String> {
 
 /// Writes a setting.
 pub(crate) fn write(name: &str, value: &str) -> Result<(), SysctlError> {
-    let result = rustix::fs::open(path(name), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|file| match rustix::io::write(&file, value.as_bytes())? {
+    write_at(CWD, &path(name), name, value)
+}
+
+fn write_at(base: impl AsFd, path: &str, name: &str, value: &str) -> Result<(), SysctlError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let result = rustix::fs::openat(base, path, flags, Mode::empty()).and_then(|file| {
+        match rustix::io::write(&file, value.as_bytes())? {
             length if length == value.len() => Ok(()),
             _ => Err(Errno::IO),
-        });
+        }
+    });
     result.map_err(|errno| SysctlError {
         name: name.to_owned(),
         value: value.to_owned(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci::ContainerId;
 
-use crate::fsutil::usage::{Usage, measure};
+use crate::fsutil::usage::{Cancel, Usage, measure};
 use crate::fsutil::{self, ensure_dir};
 
 /// A failed step on a container's folder.
@@ -60,11 +60,11 @@ impl ContainerDir {
     /// # Errors
     ///
     /// The folder cannot be read.
-    pub fn usage(&self) -> Result<Usage, ContainerDirError> {
+    pub fn usage(&self, cancel: &Cancel) -> Result<Usage, ContainerDirError> {
         let upper = self.upper();
         let failed = || ContainerDirError::new("measure folder", &upper);
         let fd = fsutil::open_dir(&upper).map_err(failed())?;
-        measure(fd).map_err(failed())
+        measure(fd, cancel).map_err(failed())
     }
 }
 

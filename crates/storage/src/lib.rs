@@ -4,7 +4,7 @@
 //! [`Store`]; its parts are cheap to clone and safe to use from several threads:
 //!
 //! - [`content`]: blobs by digest, an OCI image layout that other tools can read;
-//! - [`archive`] and [`gzip`]: archives of images as they come, and layers packed for a registry;
+//! - [`image_archive`] and [`gzip`]: archives of images as they come, and layers packed for a registry;
 //! - [`layers`]: one unpacked folder a layer, made visible by one rename;
 //! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
@@ -17,6 +17,7 @@
 //! Nothing here talks to a registry, knows an image's name or reads the metadata database.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod archive;
 pub mod commit;
 pub mod compression;
@@ -27,6 +28,7 @@ pub mod diff;
 pub mod files;
 mod fsutil;
 pub mod gzip;
+pub mod image_archive;
 pub mod import;
 pub mod layers;
 pub mod overlay;
@@ -38,7 +40,7 @@ pub mod volume;
 
 pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
-pub use fsutil::usage::Usage;
+pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};
 pub use tar_stream::ArchiveError;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::fsutil::usage::{Usage, measure};
+use crate::fsutil::usage::{Cancel, Usage, measure};
 use crate::fsutil::{self, ensure_dir, temp::TempDir};
 
 /// The name of the folder that containers see.
@@ -105,9 +105,10 @@ impl Volume {
     /// # Errors
     ///
     /// It cannot be read.
-    pub fn usage(&self) -> Result<Usage, VolumeError> {
+    pub fn usage(&self, cancel: &Cancel) -> Result<Usage, VolumeError> {
         let failed = || VolumeError::io("measure", &self.name);
-        measure(fsutil::open_dir(&self.data()).map_err(failed())?).map_err(failed())
+        let data = fsutil::open_dir(&self.data()).map_err(failed())?;
+        measure(data, cancel).map_err(failed())
     }
 }
 

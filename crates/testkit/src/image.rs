@@ -347,7 +347,11 @@ fn put_name(field: &mut [u8; 100], name: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn compress(archive: &[u8], compression: Compression) -> io::Result<Vec<u8>> {
+/// Compresses an archive.
+///
+/// # Errors
+/// Never: it is in memory.
+pub fn compress(archive: &[u8], compression: Compression) -> io::Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(archive.to_vec()),
         Compression::Gzip => {

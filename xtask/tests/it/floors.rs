@@ -32,10 +32,11 @@ const FLOORS: &[(&str, u8, Sight)] = &[
     // beside the house: nothing that runs on a user's machine depends on these
     ("testkit", 1, Only(&["sys", "oci"])),
     ("xtask", 1, Only(&["sys"])),
+    ("clients", 2, Only(&["testkit"])),
 ];
 
 /// Crates that only tests may depend on.
-const NEVER_SHIPPED: &[&str] = &["testkit", "xtask"];
+const NEVER_SHIPPED: &[&str] = &["testkit", "xtask", "clients"];
 
 /// A third-party crate, the packages of ours that may use it, and why no other.
 const FENCES: &[(&str, &[&str], &str)] = &[
@@ -66,7 +67,16 @@ const FENCES: &[(&str, &[&str], &str)] = &[
         &["api", "distribution", "network", "engine", "daemon", "cli"],
         "mechanisms and shim are synchronous, but for the network's resolver and relay",
     ),
-    ("rustls", &["distribution"], "TLS is spoken to registries"),
+    (
+        "rustls",
+        &["api", "distribution", "daemon"],
+        "TLS is spoken to registries and, by the API and its client, over TCP",
+    ),
+    (
+        "toml",
+        &["daemon"],
+        "the configuration file is read in one place",
+    ),
     (
         "hickory-resolver",
         &["distribution"],

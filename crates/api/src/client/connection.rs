@@ -2,8 +2,8 @@
 
 use super::body::Body;
 use super::endpoint::Endpoint;
-use super::transport::Transport;
 use super::error::ClientError;
+use super::transport::Transport;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::sync::{Mutex, MutexGuard};

@@ -110,11 +110,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the text names no TCP address.
-    pub fn with_tls(
-        text: &str,
-        name: Option<&str>,
-        tls: Tls,
-    ) -> Result<Self, ParseEndpointError> {
+    pub fn with_tls(text: &str, name: Option<&str>, tls: Tls) -> Result<Self, ParseEndpointError> {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| ParseEndpointError::NoScheme(text.to_owned()))?;
@@ -147,7 +143,7 @@ impl Endpoint {
                 let stream = tls.connect(name, tcp(*address).await?).await?;
                 Ok(Transport(Inner::Tls(Box::new(stream))))
             }
-            Self::Ssh(ssh) => Ok(Transport(Inner::Ssh(ssh.run()?))),
+            Self::Ssh(ssh) => Ok(Transport(Inner::Ssh(Box::new(ssh.run()?)))),
         }
     }
 }

@@ -49,9 +49,7 @@ pub(super) fn parse(text: &str) -> Option<Ssh> {
         user,
         host: host.to_owned(),
         port,
-        socket: Some(path)
-            .filter(|path| path.len() > 1)
-            .map(str::to_owned),
+        socket: Some(path).filter(|path| path.len() > 1).map(str::to_owned),
     })
 }
 
@@ -103,7 +101,10 @@ impl Ssh {
         // ^C is for the container, and not for the way to it
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot start the program ssh: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("cannot start the program ssh: {error}"),
+            )
         })?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         match (input, output) {

@@ -7,7 +7,7 @@ use crate::format::{Format, Listing, Row, short_id};
 use crate::{connect, output, units};
 use api::container::Summary as Container;
 use api::image::Summary as Image;
-use api::system::DiskUsage;
+use api::system::{Account, ContainerAccount, DiskUsage};
 use api::volume::Volume;
 use serde_json::Value;
 
@@ -90,6 +90,24 @@ static CACHE: Listing = Listing {
         ("Shared", "SHARED"),
     ],
     table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+};
+
+static PARTS: Listing = Listing {
+    go_type: "gorae.diskPartContext",
+    headers: &[("Part", "PART"), ("Size", "SIZE")],
+    table: "{{.Part}}\t{{.Size}}",
+};
+
+static DETAILS: Listing = Listing {
+    go_type: "gorae.diskContainerContext",
+    headers: &[
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("Rw", "WRITTEN"),
+        ("Logs", "LOGS"),
+        ("Metadata", "METADATA"),
+    ],
+    table: "{{.ID}}\t{{.Name}}\t{{.Rw}}\t{{.Logs}}\t{{.Metadata}}",
 };
 
 async fn run(call: &Call) -> anyhow::Result<u8> {
@@ -290,7 +308,48 @@ fn details(usage: &DiskUsage) -> anyhow::Result<u8> {
         units::size_with_digits(size, 4)
     ))?;
     output::raw(table(&CACHE, &caches)?.as_bytes())?;
+    if let Some(account) = &usage.gorae {
+        let parts = table(&PARTS, &parts(account))?;
+        output::line(format!("\nEvery byte on the disk:\n\n{parts}"))?;
+        let containers: Vec<Row> = account
+            .container_details
+            .iter()
+            .flatten()
+            .map(container_account)
+            .collect();
+        output::raw(table(&DETAILS, &containers)?.as_bytes())?;
+    }
     Ok(0)
+}
+
+/// The parts of the engine's folder, and their sum.
+fn parts(account: &Account) -> Vec<Row> {
+    [
+        ("Blobs", account.blobs),
+        ("Snapshots", account.snapshots),
+        ("Containers", account.containers),
+        ("Logs", account.logs),
+        ("Volumes", account.volumes),
+        ("Build cache", account.build_cache),
+        ("Metadata", account.metadata),
+        ("Other", account.other),
+        ("Total", account.total),
+    ]
+    .map(|(name, bytes)| {
+        Row::new(&PARTS)
+            .with("Part", name)
+            .with("Size", units::size_with_digits(bytes, 4))
+    })
+    .into()
+}
+
+fn container_account(one: &ContainerAccount) -> Row {
+    Row::new(&DETAILS)
+        .with("ID", short_id(&one.id))
+        .with("Name", one.name.clone())
+        .with("Rw", units::size(one.rw))
+        .with("Logs", units::size(one.logs))
+        .with("Metadata", units::size(one.metadata))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `gorae logs`.
 
+mod follow;
+
 use super::container_path;
 use crate::args::{Call, Flag, Operands, Verb};
 use crate::failure::Failure;
@@ -60,18 +62,16 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         until.map_err(|why| Failure::message(format!("invalid value for \"until\": {why}")))?;
     connect::ready(&call.client, &call.globals).await?;
     let name = &call.operands[0];
-    let request = call
-        .client
-        .get(&container_path(name, "/logs"))
-        .query("stdout", "1")
-        .query("stderr", "1")
-        .query_flag("follow", call.on("follow"))
-        .query_flag("timestamps", call.on("timestamps"))
-        .query_flag("details", call.on("details"))
-        .query("tail", call.text("tail").unwrap_or("all"))
-        .query_opt("since", since)
-        .query_opt("until", until);
-    let answer = request.send().await?;
+    let follow = call.on("follow") && until.is_none();
+    let wanted = Wanted {
+        name,
+        timestamps: call.on("timestamps"),
+        // a terminal's output is one stream of bytes, in which no record is told from the next
+        resumable: follow && framed_by_inspect(call, name).await?,
+        since: since.as_deref(),
+        until: until.as_deref(),
+    };
+    let answer = wanted.ask(call, None).await?;
     let framed = match answer.header("content-type") {
         Some("application/vnd.docker.multiplexed-stream") => true,
         Some("application/vnd.docker.raw-stream") if answer.header("api-version").is_some() => {
@@ -80,10 +80,47 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         }
         _ => framed_by_inspect(call, name).await?,
     };
-    if framed {
+    if wanted.resumable {
+        follow::follow(call, &wanted, answer).await
+    } else if framed {
         frames(answer).await
     } else {
         raw(answer).await
+    }
+}
+
+/// What the user wants to see.
+struct Wanted<'a> {
+    name: &'a str,
+    timestamps: bool,
+    /// Whether it can be gone on behind a record that was shown.
+    resumable: bool,
+    since: Option<&'a str>,
+    until: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// Asks for the log, or for all of it behind a time up to which it was shown.
+    async fn ask(&self, call: &Call, behind: Option<&str>) -> anyhow::Result<Response> {
+        // by its name the engine knows that the container's restarts do not end the following
+        let agent = concat!("gorae/", env!("CARGO_PKG_VERSION"));
+        let tail = match behind {
+            Some(_) => "all",
+            None => call.text("tail").unwrap_or("all"),
+        };
+        let request = call
+            .client
+            .get(&container_path(self.name, "/logs"))
+            .header_static("user-agent", agent)
+            .query("stdout", "1")
+            .query("stderr", "1")
+            .query_flag("follow", call.on("follow"))
+            .query_flag("timestamps", self.timestamps || self.resumable)
+            .query_flag("details", call.on("details"))
+            .query("tail", tail)
+            .query_opt("since", behind.or(self.since))
+            .query_opt("until", self.until);
+        Ok(request.send().await?)
     }
 }
 

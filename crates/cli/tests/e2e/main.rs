@@ -4,7 +4,13 @@
 //! engine leaves anything behind. What a container sees is asked from inside the container.
 
 #[cfg(test)]
+mod api_containers;
+#[cfg(test)]
+mod attach_ws;
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
+mod bad_requests;
 #[cfg(test)]
 mod bandwidth;
 #[cfg(test)]
@@ -13,6 +19,10 @@ mod bench;
 mod commit;
 #[cfg(test)]
 mod compose;
+#[cfg(test)]
+mod compose_ten;
+#[cfg(test)]
+mod config;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
@@ -26,25 +36,47 @@ mod docker_cli;
 #[cfg(test)]
 mod docker_py;
 #[cfg(test)]
+mod dockerd_name;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
+mod exec_api;
+#[cfg(test)]
 mod failed_start;
 #[cfg(test)]
 mod firewall;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod hostile_load;
+#[cfg(test)]
+mod image_refusals;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod list_filters;
+#[cfg(test)]
+mod listen;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod logs_files;
+#[cfg(test)]
+mod logs_forward;
+#[cfg(test)]
 mod macvlan;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -54,16 +86,31 @@ mod network_faults;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod node_clients;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
+mod save_load;
+#[cfg(test)]
+mod service;
+#[cfg(test)]
+mod stats;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod system;
+#[cfg(test)]
 mod testcontainers;
+#[cfg(test)]
 mod update_ports;
 #[cfg(test)]
 mod volumes;
+#[cfg(test)]
+mod volumes_api;
 
 #[cfg(test)]
 mod all_files_are_modules {

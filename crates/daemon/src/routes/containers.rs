@@ -12,8 +12,10 @@ use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
+use engine::Following;
 use futures_util::stream;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::{Shared, given, to_the_end};
@@ -235,16 +237,32 @@ async fn logs(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     Extension(version): Extension<ApiVersion>,
+    headers: HeaderMap,
     Params(query): Params,
 ) -> Reply {
-    let reader = shared
-        .engine
-        .container_logs(&id, &Logs::from_query(&query)?)?;
+    let options = Logs::from_query(&query)?;
+    let following = following(&headers);
+    let opening = shared.engine.container_logs(&id, options, following);
+    let reader = opening.await?;
     let content_type = hijack::content_type(reader.tty, version);
     Ok(body::stream(
         content_type,
         hijack::log(reader, shared.closing),
     ))
+}
+
+/// How long a client wants to follow: people who have typed `logs -f` do not care how often the
+/// container is restarted meanwhile. Compose and others watch the events and follow anew at each
+/// start.
+fn following(headers: &HeaderMap) -> Following {
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    let typed = ["Docker-Client/", "gorae/"];
+    match agent {
+        Some(agent) if typed.iter().any(|name| agent.starts_with(name)) => Following::Container,
+        _ => Following::Run,
+    }
 }
 
 async fn attach(

@@ -94,7 +94,7 @@ async fn import(shared: Shared, wanted: ImageCreate, body: Body) -> Reply {
                 "fromImage or fromSrc is required",
             ));
         }
-        "-" => ImportSource::Reader(Box::new(fed(body))),
+        "-" => ImportSource::Reader(Box::new(BodyReader::fed(body))),
         _ => ImportSource::Address(wanted.from_src),
     };
     let engine = shared.engine;
@@ -117,19 +117,12 @@ pub(super) async fn load(
         platform: platform(&query)?,
         quiet: query.bool("quiet"),
     };
-    let source = fed(request.into_body());
+    let source = BodyReader::fed(request.into_body());
     let engine = shared.engine;
     told(shared.closing, Before::IsTold, async move |sender| {
         engine.image_load(&wanted, source, &sender).await
     })
     .await
-}
-
-/// A body as a reader, fed by a task of its own; it ends with the reader or with the connection.
-fn fed(body: Body) -> BodyReader {
-    let (reader, feed) = BodyReader::new(body);
-    tokio::spawn(feed);
-    reader
 }
 
 pub(super) async fn save(State(shared): State<Shared>, Params(query): Params) -> Reply {
@@ -144,14 +137,14 @@ pub(super) async fn save_one(shared: Shared, name: &str, platform: Option<Platfo
 async fn archive(shared: Shared, names: &[String], platform: Option<Platform>) -> Reply {
     let archive = shared.engine.image_save(names, platform.as_ref()).await?;
     let (sender, pieces) = mpsc::channel(PIECES);
-    tokio::task::spawn_blocking(move || write(&archive, sender));
+    tokio::task::spawn_blocking(move || write(&archive, &sender));
     let closing = shared.closing;
     let pieces = ReceiverStream::new(pieces).take_until(async move { closing.wait().await });
     Ok(body::stream(TAR, pieces))
 }
 
 /// Writes an archive to a client; an error breaks the connection off.
-fn write(archive: &ImageArchive, sender: mpsc::Sender<Result<Bytes, BodyError>>) {
+fn write(archive: &ImageArchive, sender: &mpsc::Sender<Result<Bytes, BodyError>>) {
     let pieces = io::BufWriter::with_capacity(PIECE, Pieces(sender.clone()));
     match archive.write(pieces) {
         Ok(()) => {}
@@ -201,16 +194,15 @@ where
 {
     let (sender, mut receiver) = mpsc::channel(MESSAGES);
     let task = tokio::spawn(work(sender));
-    let first = match receiver.recv().await {
-        Some(first) => first,
-        None => match ended(task).await {
-            Ok(()) => return Ok(empty(StatusCode::OK)),
-            Err(error) if before == Before::HasStatus => return Err(error.into()),
+    let Some(first) = receiver.recv().await else {
+        return match ended(task).await {
+            Ok(()) => Ok(empty(StatusCode::OK)),
+            Err(error) if before == Before::HasStatus => Err(error.into()),
             Err(error) => {
                 let text = line(&Progress::failed(error.message()));
-                return Ok(body::stream(JSON, stream::once(std::future::ready(text))));
+                Ok(body::stream(JSON, stream::once(std::future::ready(text))))
             }
-        },
+        };
     };
     Ok(body::stream(
         JSON,

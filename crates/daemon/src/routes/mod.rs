@@ -8,8 +8,10 @@ mod exec;
 mod images;
 mod images_transfer;
 mod networks;
+mod plugins;
 mod run;
 mod stats;
+mod swarm;
 mod system;
 mod unsupported;
 mod volumes;
@@ -19,10 +21,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 use engine::Engine;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::sync::watch;
 
-use crate::error::ApiError;
+use crate::body::empty;
+use crate::error::{ApiError, Reply};
 use crate::metrics::{self, Requests};
 use crate::seats::Seats;
 
@@ -102,7 +105,11 @@ fn all() -> Router<Shared> {
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())
+        .merge(swarm::routes())
+        .merge(plugins::routes())
         .merge(unsupported::routes())
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_route)
         .route("/metrics", get(metrics::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
@@ -111,6 +118,14 @@ fn all() -> Router<Shared> {
 /// Dockerd's answer for paths and methods that it does not have.
 pub(crate) async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "page not found")
+}
+
+/// Answers what no route takes; to the question which methods there are dockerd says nothing but yes.
+async fn no_route(method: Method) -> Reply {
+    if method == Method::OPTIONS {
+        return Ok(empty(StatusCode::OK));
+    }
+    Err(not_found().await)
 }
 
 /// Empty text as nothing.

@@ -2,7 +2,6 @@
 
 use api::audit::Audit;
 use api::network::{ConnectRequest, CreateRequest, DisconnectRequest, Network};
-use api::query::Query;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -11,7 +10,7 @@ use http::StatusCode;
 use super::{Shared, to_the_end};
 use crate::body::{empty, json};
 use crate::error::{ApiError, Reply};
-use crate::request::{Json, Params};
+use crate::request::{Json, Params, bool_strictly};
 use crate::version::ApiVersion;
 
 pub(super) fn routes() -> Router<Shared> {
@@ -48,27 +47,14 @@ async fn inspect(
     Path(id): Path<String>,
     Params(query): Params,
 ) -> Reply {
-    check_verbose(&query)?;
+    // it adds the services of a swarm: here there are none, so it changes nothing
+    bool_strictly(&query, "verbose")?;
     let network = shared.engine.network_inspect(&id)?;
     if !in_scope(&network, query.get("scope")) {
         let why = format!("network {id} not found");
         return Err(ApiError::new(StatusCode::NOT_FOUND, why));
     }
     Ok(json(StatusCode::OK, &network))
-}
-
-/// Reads `verbose`, which adds the services of a swarm: here there are none, so it changes nothing.
-fn check_verbose(query: &Query) -> Result<(), ApiError> {
-    const KNOWN: [&str; 13] = [
-        "", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False",
-    ];
-    let text = query.get("verbose");
-    if KNOWN.contains(&text) {
-        return Ok(());
-    }
-    Err(ApiError::invalid(format!(
-        "invalid value for verbose: {text}: strconv.ParseBool: parsing {text:?}: invalid syntax"
-    )))
 }
 
 fn in_scope(network: &Network, scope: &str) -> bool {
@@ -125,12 +111,15 @@ async fn audit(State(shared): State<Shared>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::query::Query;
 
     #[test]
     fn parameters_of_inspect() {
         let check = |text: &str, expect: Result<(), &str>| {
             let query = Query::parse(text).unwrap();
-            let found = check_verbose(&query).map_err(ApiError::into_message);
+            let found = bool_strictly(&query, "verbose")
+                .map(drop)
+                .map_err(ApiError::into_message);
             assert_eq!(found, expect.map_err(str::to_owned), "{text}");
         };
         check("", Ok(()));

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::event::Message;
-use api::query::{DiskUsageTypes, Events};
+use api::query::{DiskUsageTypes, Events, Query};
 use api::registry::AuthConfig;
+use api::system::Info;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,8 +13,8 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use engine::Subscription;
 use futures_util::{Stream, StreamExt, stream};
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use http::{Method, StatusCode};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Shared, to_the_end};
@@ -34,13 +35,16 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/gorae/system/check", post(check))
 }
 
-async fn ping() -> Response {
+async fn ping(method: Method) -> Response {
     let headers = [
         (CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
         (PRAGMA, "no-cache"),
         (CONTENT_TYPE, "text/plain; charset=utf-8"),
     ];
-    (headers, [("swarm", "inactive")], "OK").into_response()
+    // to the question for the head alone dockerd announces no body either
+    let text = if method == Method::HEAD { "" } else { "OK" };
+    let state = [("builder-version", "2"), ("swarm", "inactive")];
+    (headers, state, text).into_response()
 }
 
 async fn version(State(shared): State<Shared>) -> Reply {
@@ -49,11 +53,39 @@ async fn version(State(shared): State<Shared>) -> Reply {
 
 async fn info(State(shared): State<Shared>, Extension(version): Extension<ApiVersion>) -> Reply {
     let mut info = shared.engine.info()?;
+    for_older_clients(&mut info, version);
+    Ok(json(StatusCode::OK, &info))
+}
+
+/// Adds what answers held before a version took it away.
+fn for_older_clients(info: &mut Info, version: ApiVersion) {
     if version < ApiVersion::one(50) {
         info.bridge_nf_iptables.get_or_insert(false);
         info.bridge_nf_ip6tables.get_or_insert(false);
     }
-    Ok(json(StatusCode::OK, &info))
+    if version < ApiVersion::one(49) {
+        for commit in [
+            &mut info.containerd_commit,
+            &mut info.runc_commit,
+            &mut info.init_commit,
+        ] {
+            commit.expected.clone_from(&commit.id);
+        }
+        if let Some(registries) = &mut info.registry_config {
+            registries.allow_nondistributable_cidrs = Some(serde_json::Value::Null);
+            registries.allow_nondistributable_names = Some(serde_json::Value::Null);
+        }
+    }
+    if version < ApiVersion::one(42) {
+        info.kernel_memory = info.kernel_memory_tcp;
+    }
+    if version < ApiVersion::one(25) {
+        // before there were names with values
+        for option in info.security_options.iter_mut().flatten() {
+            let name = option.strip_prefix("name=").unwrap_or(option);
+            *option = name.split(',').next().unwrap_or_default().to_owned();
+        }
+    }
 }
 
 async fn disk_usage(
@@ -61,7 +93,12 @@ async fn disk_usage(
     Extension(version): Extension<ApiVersion>,
     Params(query): Params,
 ) -> Reply {
-    let types = DiskUsageTypes::from_query(&query)?;
+    // before 1.42 everything was told, whatever was asked
+    let types = if version < ApiVersion::one(42) {
+        DiskUsageTypes::from_query(&Query::default())?
+    } else {
+        DiskUsageTypes::from_query(&query)?
+    };
     let mut usage = shared.engine.disk_usage(&types).await?;
     if version < ApiVersion::one(42) {
         usage.builder_size = Some(0);

@@ -3,28 +3,19 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::routing::{any, delete, get};
+use axum::extract::State;
+use axum::routing::{delete, get, post};
 use http::StatusCode;
 
 use super::Shared;
 use crate::body::json;
 use crate::error::{ApiError, Reply};
+use crate::request::Params;
 
 pub(super) fn routes() -> Router<Shared> {
-    let mut router = Router::new().route("/plugins", get(no_plugins));
-    for family in ["swarm", "nodes", "services", "tasks", "secrets", "configs"] {
-        router = router
-            .route(&format!("/{family}"), any(no_swarm))
-            .route(&format!("/{family}/{{*rest}}"), any(no_swarm));
-    }
-    for (path, what) in [
-        ("/build", "building images"),
-        ("/build/{*rest}", "building images"),
-        ("/session", "building images"),
-        ("/grpc", "building images"),
-        ("/plugins/{*rest}", "installing plugins"),
-    ] {
-        router = router.route(path, any(move || refuse(what)));
+    let mut router = Router::new().route("/build/prune", post(prune_nothing));
+    for path in ["/build", "/build/cancel", "/session", "/grpc"] {
+        router = router.route(path, post(move || refuse("building images")));
     }
     let checkpoints = "/containers/{id}/checkpoints";
     router
@@ -45,14 +36,40 @@ async fn refuse(what: &'static str) -> ApiError {
     ApiError::not_implemented(what)
 }
 
-async fn no_plugins() -> Reply {
-    Ok(json(StatusCode::OK, &[(); 0]))
-}
-
-async fn no_swarm() -> ApiError {
-    ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
-         to connect this node to swarm and try again.",
-    )
+/// There is no build cache yet, so its prune, which `docker system prune` asks for too, frees nothing.
+async fn prune_nothing(State(shared): State<Shared>, Params(query): Params) -> Reply {
+    const FILTERS: [&str; 9] = [
+        "until",
+        "id",
+        "label",
+        "label!",
+        "parent",
+        "type",
+        "description",
+        "inuse",
+        "shared",
+    ];
+    for name in [
+        "keep-storage",
+        "reserved-space",
+        "max-used-space",
+        "min-free-space",
+    ] {
+        if let Err(error) = query.int(name) {
+            let given = query.get(name);
+            let why = error.0;
+            return Err(ApiError::invalid(format!(
+                "{name} is in bytes and expects an integer, got {given}: {why}"
+            )));
+        }
+    }
+    let filters = query.filters()?;
+    if let Err(error) = filters.validate(&FILTERS) {
+        return Err(ApiError::from(error).context("failed to prune build cache"));
+    }
+    shared.engine.build_cache_prune();
+    Ok(json(
+        StatusCode::OK,
+        &serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}),
+    ))
 }

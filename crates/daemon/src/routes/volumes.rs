@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
+use serde_json::{Map, Value};
 
 use super::{Shared, to_the_end};
 use crate::body::{empty, json};
@@ -61,6 +62,10 @@ async fn prune(
     Ok(json(StatusCode::OK, &report))
 }
 
-async fn update_cluster_volume() -> ApiError {
-    ApiError::not_implemented("updating cluster volumes")
+/// Volumes of a swarm alone can be changed, and there is none.
+async fn update_cluster_volume(_: Json<Option<Map<String, Value>>>) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "volume update only valid for cluster volumes, but swarm is unavailable",
+    )
 }

@@ -146,6 +146,42 @@ mod tests {
         }
     }
 
+    /// The page tells each setting, its kind, default and whether it can be read again, as the table has them.
+    #[test]
+    fn the_page_is_the_table() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        // other tables of the page have fewer columns
+        let rows: Vec<&str> = rows.filter(|row| row.matches('|').count() > 5).collect();
+        let expect = keys::KEYS.iter().map(|key| {
+            let kind = format!("{:?}", key.kind).to_lowercase();
+            let reload = if key.reload { "yes" } else { "no" };
+            let (name, default, about) = (key.name, key.default, key.about);
+            format!("| `{name}` | {kind} | {default} | {reload} | {about} |")
+        });
+        let expect: Vec<String> = expect.collect();
+        assert_eq!(rows, expect);
+    }
+
+    #[test]
+    fn the_example_holds_every_setting() {
+        let example = include_str!("../../../../packaging/config.toml");
+        let path = Path::new("/config.toml");
+        assert_eq!(file::parse(path, example).unwrap(), Layer::default());
+        let lines = example.lines().map(|line| {
+            let setting = line.strip_prefix('#');
+            setting.filter(|line| !line.starts_with(' ')).unwrap_or("")
+        });
+        let all: Vec<&str> = lines.collect();
+        let mut layer = file::parse(path, &all.join("\n")).unwrap();
+        let names: Vec<&str> = keys::KEYS.iter().map(|key| key.name).collect();
+        assert!(layer.0.keys().eq(names.iter()), "{:?}", layer.0.keys());
+        // one of the examples needs another
+        let ipv6 = layer.0.get_mut("ipv6").unwrap();
+        ipv6.texts = vec!["true".to_owned()];
+        read::config(&layer, &Config::default()).unwrap();
+    }
+
     #[test]
     fn flags_over_files() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The bytes of a blob on their way out, and the gauge of how many have gone.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -25,6 +25,8 @@ type Open = dyn Fn(u64) -> io::Result<Box<dyn Read + Send>> + Send + Sync;
 pub struct BlobSource {
     open: Arc<Open>,
     sent: Arc<AtomicU64>,
+    /// Why it could not be read on; the HTTP layer only says that a body has failed.
+    failure: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl std::fmt::Debug for BlobSource {
@@ -43,7 +45,13 @@ impl BlobSource {
         Self {
             open: Arc::new(open),
             sent: Arc::default(),
+            failure: Arc::default(),
         }
+    }
+
+    /// Why the source could not be read, if that is what ended an upload.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        lock(&self.failure).take()
     }
 
     /// How many bytes of the blob the connection has taken; less again when an upload begins anew.
@@ -60,8 +68,13 @@ impl BlobSource {
         };
         self.sent.store(offset, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(CHUNKS);
-        let open = Arc::clone(&self.open);
-        tokio::task::spawn_blocking(move || read(&*open, offset, end, &sender));
+        let (open, failure) = (Arc::clone(&self.open), Arc::clone(&self.failure));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = read(&*open, offset, end, &sender) {
+                *lock(&failure) = Some(error);
+                drop(sender.blocking_send(Err(io::Error::other("the source has failed"))));
+            }
+        });
         let taken = Arc::clone(&self.sent);
         let chunks = stream::unfold((receiver, taken), |(mut receiver, taken)| async move {
             let chunk: io::Result<Bytes> = receiver.recv().await?;
@@ -91,27 +104,31 @@ impl Gauge {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Reads to the end or until nobody listens; a source that is too short is an error.
-fn read(open: &Open, offset: u64, end: u64, sender: &mpsc::Sender<io::Result<Bytes>>) {
+fn read(
+    open: &Open,
+    offset: u64,
+    end: u64,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
     let mut left = end.saturating_sub(offset);
-    let mut work = || -> io::Result<()> {
-        let mut source = open(offset)?;
-        let mut buffer = vec![0; CHUNK];
-        while left > 0 {
-            let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let count = source.read(&mut buffer[..most])?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            left -= count as u64;
-            let chunk = Bytes::copy_from_slice(&buffer[..count]);
-            if sender.blocking_send(Ok(chunk)).is_err() {
-                return Ok(());
-            }
+    let mut source = open(offset)?;
+    let mut buffer = vec![0; CHUNK];
+    while left > 0 {
+        let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+        let count = source.read(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(())
-    };
-    if let Err(error) = work() {
-        drop(sender.blocking_send(Err(error)));
+        left -= count as u64;
+        let chunk = Bytes::copy_from_slice(&buffer[..count]);
+        if sender.blocking_send(Ok(chunk)).is_err() {
+            return Ok(());
+        }
     }
+    Ok(())
 }

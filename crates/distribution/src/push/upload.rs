@@ -47,7 +47,13 @@ impl Repository {
                 Some(session) => session,
                 None => self.new_session(blob).await?,
             };
-            let (error, asked) = match self.attempt(blob, source, &current).await? {
+            let tried = self.attempt(blob, source, &current).await;
+            // a source that cannot be read is no fault of the registry, and no cause to try again
+            if let Some(source) = source.take_failure() {
+                let digest = blob.digest.clone();
+                return Err(RegistryError::Source { digest, source });
+            }
+            let (error, asked) = match tried? {
                 Tried::Done => return Ok(()),
                 Tried::Again(error, asked) => (error, asked),
             };

@@ -7,7 +7,11 @@ mod fake;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod push;
+#[cfg(test)]
 mod real;
+#[cfg(test)]
+mod remote;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use shim::{AttachOrder, Reply, Request};
 use tokio::net::UnixStream;
 
 use super::exec::Settled;
-use super::logs::LogReader;
+use super::logs::{Following, LogReader};
 use super::{Container, Status, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
@@ -96,7 +96,7 @@ impl Engine {
             stderr: options.stderr,
             ..Logs::default()
         };
-        self.open_log(container, &lines)
+        self.open_log(container, &lines, Following::Run)
     }
 
     async fn attach_running(

@@ -24,6 +24,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(30);
 const START_INTERVAL: Duration = Duration::from_secs(5);
 const RETRIES: i64 = 3;
+/// How long the news of a container's end may be behind that of its check.
+const NEWS: Duration = Duration::from_millis(50);
 /// Results kept.
 const KEPT: usize = 5;
 /// Bytes of a check's output that are kept.
@@ -239,6 +241,10 @@ impl Engine {
             let outcome = self
                 .check_once(container, words, duration(check.timeout, TIMEOUT))
                 .await;
+            if outcome.code != 0 {
+                // a check that dies with its container says nothing; the news may be on its way
+                tokio::time::sleep(NEWS).await;
+            }
             let begun_early = age(outcome.start).is_ok_and(|age| age < period);
             let now = {
                 let mut record = container.record();

@@ -49,20 +49,11 @@ impl Engine {
 
     /// Size of the writable layer, and of that and the image, in bytes.
     pub(super) async fn sizes(self: &Arc<Self>, container: &Container) -> Result<(i64, i64)> {
-        let (store, id) = (Arc::clone(&self.store), container.id.clone());
         let image = self
             .images
             .by_id(&container.record().image)
             .map_or(0, |image| image.size);
-        let rw = self
-            .blocking(move || {
-                Ok(store
-                    .containers()
-                    .get(&id)
-                    .usage()
-                    .map_or(0, |u| u.allocated))
-            })
-            .await?;
+        let rw = self.container_size(&container.id).await?;
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok((signed(rw), signed(rw.saturating_add(image))))
     }

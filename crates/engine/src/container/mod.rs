@@ -44,7 +44,7 @@ pub use archive::Outgoing;
 pub use attach::Attachment;
 pub use exec::Settled;
 pub(crate) use inspect::ZERO_TIME;
-pub use logs::LogReader;
+pub use logs::{Following, LogReader};
 pub use run::Run;
 pub use stats::Sampler;
 pub use wait::Waiter;
@@ -107,12 +107,15 @@ pub(crate) struct Phase {
     pub(crate) removed: bool,
     pub(crate) exit_code: i64,
     pub(crate) error: String,
+    /// Whether somebody is stopping it to start it again.
+    pub(crate) restarting_by_hand: bool,
 }
 
 impl Phase {
     /// Whether no more output can come.
     pub(crate) fn is_over(&self) -> bool {
-        self.removed || !(self.status.is_alive() || self.status == Status::Restarting)
+        let comes_back = self.restarting_by_hand || self.status == Status::Restarting;
+        self.removed || !(self.status.is_alive() || comes_back)
     }
 
     #[cfg(test)]
@@ -123,6 +126,7 @@ impl Phase {
             removed: false,
             exit_code: 0,
             error: String::new(),
+            restarting_by_hand: false,
         }
     }
 
@@ -251,6 +255,7 @@ impl Container {
             removed: false,
             exit_code: record.state.exit_code,
             error: record.state.error.clone(),
+            restarting_by_hand: false,
         };
         Self {
             id: record.id.clone(),

@@ -111,6 +111,8 @@ impl Engine {
     pub(crate) async fn ended(&self, container: &Arc<Container>, exit: &Exit) {
         self.leave_networks(container);
         self.execs.end_all(&container.id);
+        let record = container.record().clone();
+        self.detach_volumes(&record).await;
         let will_restart = self.will_restart(container, exit);
         // those who wait for the end are told after the event of it
         let ((), ended) = container.change(|state| {

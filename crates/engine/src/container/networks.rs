@@ -51,6 +51,8 @@ impl Engine {
             connection
         });
         let attachments = connection.as_ref().map(Connection::attachments);
+        self.mount_events(container);
+        self.lone_network_event("connect", container);
         for endpoint in connection.iter().flat_map(|c| &c.endpoints) {
             let id = container.id.as_str();
             self.network_event("connect", endpoint.net(), &[("container", id)]);
@@ -78,6 +80,18 @@ impl Engine {
         } else if let Some(attached) = attached {
             // it ended while no engine ran: nobody has taken its places over
             self.networks.forget(&attached);
+        }
+        self.lone_network_event("disconnect", container);
+        self.unmount_events(container);
+    }
+
+    /// Tells about a container on the networks that have no endpoints: `none` and `host`.
+    fn lone_network_event(&self, action: &str, container: &Container) {
+        let mode = container.record().host.network_mode.clone();
+        if matches!(mode.as_str(), "none" | "host")
+            && let Ok(net) = self.networks.find(&mode)
+        {
+            self.network_event(action, &net, &[("container", container.id.as_str())]);
         }
     }
 

@@ -33,16 +33,7 @@ impl Engine {
             if !matches || self.containers.get(container.id.as_str()).is_err() {
                 continue;
             }
-            let (store, id) = (Arc::clone(&self.store), container.id.clone());
-            space += self
-                .blocking(move || {
-                    Ok(store
-                        .containers()
-                        .get(&id)
-                        .usage()
-                        .map_or(0, |u| u.allocated))
-                })
-                .await?;
+            space += self.container_size(&container.id).await?;
             self.remove_in_turn(&container, false).await;
             deleted.push(container.id.to_string());
         }

@@ -29,6 +29,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A container that ran this long begins with the first pause again.
 const GOOD_RUN: i64 = 10;
 
+/// A container that is stopped to be started again: who follows its log goes on.
+struct Returning<'a>(&'a Container);
+
+impl<'a> Returning<'a> {
+    fn mark(container: &'a Container) -> Self {
+        let set = |phase: &mut super::Phase| phase.restarting_by_hand = true;
+        container.phase.send_modify(set);
+        Self(container)
+    }
+}
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        let reset = |phase: &mut super::Phase| phase.restarting_by_hand = false;
+        self.0.phase.send_modify(reset);
+    }
+}
+
 impl Engine {
     /// Stops a container if it runs, and starts it; answers a hint for people when it had to be killed.
     ///
@@ -41,6 +59,7 @@ impl Engine {
     ) -> Result<Option<String>> {
         let container = self.containers.get(name)?;
         let _turn = container.lifecycle.lock().await;
+        let _returning = Returning::mark(&container);
         let restarted = self.restart_in_turn(&container, options).await;
         restarted.map_err(|e| e.context(format!("Cannot restart container {name}")))
     }

@@ -127,6 +127,20 @@ impl Engine {
         early: &[Early],
     ) -> Result<Started, Failure> {
         let joined = self.joined(record)?;
+        self.attach_volumes(record).await?;
+        let launched = self.launch_joined(record, joined, early).await;
+        if launched.is_err() {
+            self.detach_volumes(record).await;
+        }
+        launched
+    }
+
+    async fn launch_joined(
+        self: &Arc<Self>,
+        record: &Record,
+        joined: Joined,
+        early: &[Early],
+    ) -> Result<Started, Failure> {
         let network = {
             let (engine, record) = (Arc::clone(self), record.clone());
             self.blocking(move || engine.networks.attach(&engine, &record))

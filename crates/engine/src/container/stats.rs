@@ -182,7 +182,7 @@ fn fill(stats: &mut Stats, figures: Figures, system_usage: u64) {
         io_serviced_recursive: entries(figures.block.requests),
         ..BlkioStats::default()
     };
-    if memory.failures.is_some() {
+    if !stats.cpu.usage.percpu.is_empty() {
         // v1 has the other files too, which count nothing without the scheduler CFQ
         let none = || Some(Vec::new());
         let blkio = &mut stats.blkio;

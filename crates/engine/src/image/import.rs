@@ -88,11 +88,11 @@ impl Engine {
             .await?;
         let id = record.id.clone();
         self.register_image(record, name.as_ref(), None).await?;
-        self.image_event(
-            "import",
-            &id.to_string(),
-            &name.map_or_else(String::new, |n: Reference| n.familiar()),
-        );
+        let told = id.to_string();
+        if let Some(name) = &name {
+            self.image_event("tag", &told, &Reference::familiar(name));
+        }
+        self.image_event("import", &told, &told);
         Ok(id)
     }
 

@@ -36,6 +36,7 @@ impl Engine {
         }
         self.collect().await;
         let freed = before.saturating_sub(self.content_size().await?);
+        self.prune_event("image", freed);
         Ok(PruneReport {
             images_deleted: Some(items).filter(|items| !items.is_empty()),
             space_reclaimed: freed,

@@ -9,6 +9,7 @@ use api::registry::AuthConfig;
 use bytes::{Buf, Bytes};
 use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved};
 use oci::image::{Descriptor, ImageConfig};
+use oci::reference::DEFAULT_DOMAIN;
 use oci::{Digest, Platform, Reference};
 use storage::import::Tee;
 use storage::{ApplyOptions, StagedLayer, chain_id};
@@ -43,8 +44,8 @@ impl Engine {
         let reference: Reference = reference
             .parse()
             .map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
-        let reference = reference.or_latest();
-        if self.load_builtin(&reference, progress).await? {
+        let latest = reference.clone().or_latest();
+        if self.load_builtin(&latest, progress).await? {
             return Ok(());
         }
         let platform = match platform.filter(|p| !p.is_empty()) {
@@ -53,9 +54,44 @@ impl Engine {
                 .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
             None => Platform::host(),
         };
+        let mut what = "Image is up to date for";
+        for one in self.meant(&reference, auth).await? {
+            if self.pull_one(&one, &platform, auth, progress).await? == Registered::New {
+                what = "Downloaded newer image for";
+            }
+        }
+        let text = format!("Status: {what} {}", reference.familiar());
+        tell(progress, Progress::status(text)).await
+    }
+
+    /// What a reference means: a bare name means all tags, as with Docker, whose clients add
+    /// `latest` themselves.
+    async fn meant(
+        &self,
+        reference: &Reference,
+        auth: Option<&AuthConfig>,
+    ) -> Result<Vec<Reference>> {
+        if reference.tag().is_some() || reference.digest().is_some() {
+            return Ok(vec![reference.clone()]);
+        }
         let repository = self
             .registries()
-            .repository(&reference, auth.map(credentials));
+            .repository(reference, auth.map(credentials));
+        let tags = repository.tags().await.map_err(|e| registry_error(&e))?;
+        // a registry's tags are only texts
+        let tags = tags.iter().filter_map(|tag| reference.with_tag(tag).ok());
+        Ok(tags.collect())
+    }
+
+    /// Pulls one image and tells all but the last line.
+    async fn pull_one(
+        self: &Arc<Self>,
+        reference: &Reference,
+        platform: &Platform,
+        auth: Option<&AuthConfig>,
+        progress: &ProgressSender,
+    ) -> Result<Registered> {
+        let sources = self.sources(reference, auth);
         let shown = reference.tag().map_or_else(
             || {
                 reference
@@ -65,36 +101,66 @@ impl Engine {
             },
             str::to_owned,
         );
-        let resolved = repository
-            .resolve(&platform)
-            .await
-            .map_err(|e| registry_error(&e))?;
         let from = Progress {
             id: shown,
             progress_detail: None,
             ..Progress::of("", format!("Pulling from {}", reference.path()))
         };
-        tell(progress, from).await?;
-        let registered = tokio::select! {
-            result = self.fetch(&reference, &repository, &resolved, progress) => result?,
-            () = progress.closed() => return Err(Error::new(Kind::System, "pull cancelled: the client has gone")),
-        };
-        tell(
-            progress,
-            Progress::status(format!("Digest: {}", resolved.digest())),
-        )
-        .await?;
-        let what = match registered {
-            Registered::New => "Downloaded newer image for",
-            Registered::Known => "Image is up to date for",
-        };
-        tell(
-            progress,
-            Progress::status(format!("Status: {what} {}", reference.familiar())),
-        )
-        .await?;
+        let (registered, digest) = self
+            .pull_from(reference, &sources, platform, from, progress)
+            .await?;
+        tell(progress, Progress::status(format!("Digest: {digest}"))).await?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
-        Ok(())
+        Ok(registered)
+    }
+
+    /// Who is asked for an image, in this order: the mirrors of Docker Hub, and the registry itself.
+    fn sources(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Vec<Repository> {
+        let client = self.registries();
+        let settings = self.settings();
+        let mirrors = settings.registry_mirrors.iter();
+        let mirrors = mirrors.filter(|_| reference.domain() == DEFAULT_DOMAIN);
+        let mut sources: Vec<Repository> = mirrors
+            .map(|mirror| client.mirrored(reference, mirror))
+            .collect();
+        sources.push(client.repository(reference, auth.map(credentials)));
+        sources
+    }
+
+    /// Pulls from the first of the sources that has the image.
+    async fn pull_from(
+        self: &Arc<Self>,
+        reference: &Reference,
+        sources: &[Repository],
+        platform: &Platform,
+        from: Progress,
+        progress: &ProgressSender,
+    ) -> Result<(Registered, Digest)> {
+        let mut left = sources.len();
+        let mut failure = Error::internal("no registry was asked");
+        for source in sources {
+            left -= 1;
+            let pulling = async {
+                let resolved = source.resolve(platform).await;
+                let resolved = resolved.map_err(|e| registry_error(&e))?;
+                tell(progress, from.clone()).await?;
+                let registered = self.fetch(reference, source, &resolved, progress).await?;
+                Ok((registered, resolved.digest().clone()))
+            };
+            let pulled = tokio::select! {
+                pulled = pulling => pulled,
+                () = progress.closed() => return Err(Error::new(Kind::System, "pull cancelled: the client has gone")),
+            };
+            match pulled {
+                Ok(pulled) => return Ok(pulled),
+                Err(error) => failure = error,
+            }
+            if left > 0 {
+                let image = reference.familiar();
+                tracing::warn!(image, error = %failure, "a mirror did not give the image");
+            }
+        }
+        Err(failure)
     }
 
     async fn fetch(

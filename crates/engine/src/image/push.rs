@@ -70,6 +70,8 @@ struct Ready {
     image: Arc<Image>,
     manifest: Stored,
     layers: Vec<Descriptor>,
+    /// Whether its plain layers were packed for this push.
+    packed: bool,
     _lease: Lease,
 }
 
@@ -168,6 +170,12 @@ impl Engine {
         tell(progress, Progress::status(text)).await?;
         tell(progress, aux(name, &digest, size)?).await?;
         self.image_event("push", &tag.familiar(), &tag.familiar_name());
+        let packed = ready.packed;
+        drop(ready);
+        if packed {
+            // the plain tars are needed no more, unless another image has them
+            self.collect().await;
+        }
         Ok(())
     }
 
@@ -293,6 +301,7 @@ impl Engine {
                 image,
                 manifest: stored,
                 layers,
+                packed: false,
                 _lease: lease,
             });
         }
@@ -374,12 +383,11 @@ impl Engine {
         if self.images.by_id(&image.id).is_some() {
             self.register_image(record, None, None).await?;
         }
-        // the plain tars are needed no more, unless another image has them
-        self.collect().await;
         Ok(Ready {
             image,
             manifest: Stored { bytes, manifest },
             layers,
+            packed: true,
             _lease: lease,
         })
     }

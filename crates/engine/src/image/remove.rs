@@ -108,8 +108,9 @@ impl Engine {
         self.db
             .put(Table::Images, &record.id.to_string(), &record)
             .await?;
+        let id = image.id.to_string();
         for name in familiar(names) {
-            self.image_event("untag", &image.id.to_string(), &name);
+            self.image_event("untag", &id, &id);
             items.push(DeleteItem {
                 untagged: name,
                 ..DeleteItem::default()
@@ -128,13 +129,17 @@ impl Engine {
             .images
             .by_id(&image.id)
             .map_or_else(|| image.record.clone(), |i| i.record.clone());
+        let id = image.id.to_string();
+        for _ in record.tags.iter().chain(&record.digests) {
+            // while the labels of the image are still known
+            self.image_event("untag", &id, &id);
+        }
         self.images.write().remove(&image.id);
-        self.db.remove(Table::Images, &image.id.to_string()).await?;
+        self.db.remove(Table::Images, &id).await?;
         for name in familiar(&record.tags)
             .into_iter()
             .chain(familiar(&record.digests))
         {
-            self.image_event("untag", &image.id.to_string(), &name);
             items.push(DeleteItem {
                 untagged: name,
                 ..DeleteItem::default()
@@ -150,7 +155,7 @@ impl Engine {
                 ..DeleteItem::default()
             });
         }
-        self.image_event("delete", &image.id.to_string(), &image.id.to_string());
+        self.image_event("delete", &id, &id);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ impl Engine {
                 Err(error) => tracing::warn!(network = net.name(), %error, "could not be pruned"),
             }
         }
+        self.prune_event("network", 0);
         Ok(PruneReport {
             networks_deleted: Some(removed).filter(|r| !r.is_empty()),
         })

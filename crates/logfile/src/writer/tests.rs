@@ -27,7 +27,7 @@ fn push(log: &mut LogFile, text: &str) {
 
 fn texts(reader: &mut Reader) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.read_next().unwrap() {
         all.push(String::from_utf8_lossy(record.text).into_owned());
     }
     all
@@ -173,7 +173,7 @@ fn rotated_files_are_compressed_and_read_on() {
         for number in 0..100 {
             push(&mut log, &format!("line {number}"));
             if number == 0 {
-                assert_eq!(slow.next().unwrap().unwrap().text, b"line 0");
+                assert_eq!(slow.read_next().unwrap().unwrap().text, b"line 0");
             }
             if number % 3 == 0 {
                 log.compress_some();
@@ -224,7 +224,7 @@ fn a_position_outlives_rotation_and_compression() {
             if let Some(place) = &place {
                 assert!(reader.go_behind(place).unwrap());
             }
-            let record = reader.next().unwrap().unwrap();
+            let record = reader.read_next().unwrap().unwrap();
             assert_eq!(record.text, format!("line {number}").as_bytes());
             place = reader.position();
             log.followed(&place.unwrap());
@@ -263,7 +263,7 @@ fn times_are_all_different_and_in_order() {
     log.flush();
     let mut reader = Reader::open(&path, Format::Json).unwrap();
     let mut last = 0;
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.read_next().unwrap() {
         assert!(record.time > last);
         last = record.time;
     }

@@ -21,6 +21,9 @@ pub enum SandboxError {
     /// A setting inside could not be made.
     #[error("cannot set up a network namespace")]
     Sysctl(#[source] SysctlError),
+    /// There is no way to the settings inside.
+    #[error("open the settings of a network namespace")]
+    Settings(#[source] std::io::Error),
     /// The link could not be made.
     #[error("cannot attach a network namespace to {to}")]
     Attach {

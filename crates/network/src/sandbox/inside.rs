@@ -8,7 +8,7 @@ use super::{Interface, SandboxError};
 use crate::bounds::{MAXIMUM_MTU, is_link_name, minimum_mtu};
 use crate::netlink::{Batch, Socket};
 use crate::route::{self, Change};
-use crate::sysctl;
+use crate::sysctl::Settings;
 
 /// The loopback link is the first of every namespace.
 pub(super) const LOOPBACK_INDEX: u32 = 1;
@@ -17,6 +17,7 @@ const PLACEHOLDER: &str = "IFNAME";
 
 /// Sets a new namespace up, from inside.
 pub(super) fn furnish() -> Result<Socket, SandboxError> {
+    let settings = settings()?;
     for (name, value) in [
         // links made from now on carry no IPv6 (GHSA-x84c-p2g9-rqv9); loopback keeps ::1
         ("ipv6/conf/default/disable_ipv6", "1"),
@@ -24,7 +25,9 @@ pub(super) fn furnish() -> Result<Socket, SandboxError> {
         ("ipv4/ip_unprivileged_port_start", "0"),
         ("ipv4/ping_group_range", "0 2147483647"),
     ] {
-        sysctl::write_if_present(name, value).map_err(SandboxError::Sysctl)?;
+        settings
+            .write_if_present(name, value)
+            .map_err(SandboxError::Sysctl)?;
     }
     let mut socket = Socket::open(Family::Route).map_err(SandboxError::Inside)?;
     let mut batch = Batch::default();
@@ -62,7 +65,9 @@ pub(super) fn settle(namespace: BorrowedFd<'_>, interface: &Interface) -> Result
         settle_ipv6(&interface.name, interface.has_ipv6())?;
         for (setting, value) in &interface.sysctls {
             let path = setting_path(interface, setting)?;
-            sysctl::write(&path, value).map_err(SandboxError::Sysctl)?;
+            settings()?
+                .write(&path, value)
+                .map_err(SandboxError::Sysctl)?;
         }
         Ok(())
     })
@@ -72,10 +77,15 @@ pub(super) fn settle(namespace: BorrowedFd<'_>, interface: &Interface) -> Result
 /// Lets a link that is to have an IPv6 address carry IPv6, and no other.
 pub(super) fn settle_ipv6(name: &str, ipv6: bool) -> Result<(), SandboxError> {
     let setting = |setting: &str| format!("ipv6/conf/{name}/{setting}");
-    let write =
-        |own: &str, value: &str| sysctl::write(&setting(own), value).map_err(SandboxError::Sysctl);
+    let settings = settings()?;
+    let write = |own: &str, value: &str| {
+        settings
+            .write(&setting(own), value)
+            .map_err(SandboxError::Sysctl)
+    };
     if !ipv6 {
-        return sysctl::ensure_if_present(&setting("disable_ipv6"), "1")
+        return settings
+            .ensure_if_present(&setting("disable_ipv6"), "1")
             .map_err(SandboxError::Sysctl);
     }
     // a neighbour must not become the router (CVE-2020-13401)
@@ -85,6 +95,10 @@ pub(super) fn settle_ipv6(name: &str, ipv6: bool) -> Result<(), SandboxError> {
     // the link-local address is given with the others, once the Ethernet address stands
     write("addr_gen_mode", "1")?;
     write("disable_ipv6", "0")
+}
+
+fn settings() -> Result<Settings, SandboxError> {
+    Settings::open().map_err(SandboxError::Settings)
 }
 
 /// Turns `net.ipv4.conf.IFNAME.name` into a path below `/proc/sys/net`.

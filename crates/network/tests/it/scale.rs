@@ -95,9 +95,12 @@ fn a_full_bridge_is_named() {
     on_a_host(|| {
         let bridge = Bridge::ensure(bridge_config()).unwrap();
         let mut commands = String::new();
-        for number in 0..1023 {
-            writeln!(commands, "link add d{number} type dummy").unwrap();
-            writeln!(commands, "link set d{number} master {BRIDGE}").unwrap();
+        for number in 0..512 {
+            writeln!(commands, "link add a{number} type veth peer name b{number}").unwrap();
+            writeln!(commands, "link set a{number} master {BRIDGE}").unwrap();
+            if number > 0 {
+                writeln!(commands, "link set b{number} master {BRIDGE}").unwrap();
+            }
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), commands).unwrap();
@@ -108,7 +111,7 @@ fn a_full_bridge_is_named() {
             text.starts_with("the bridge br0 is full: Linux lets a bridge have 1023 ports"),
             "{text}"
         );
-        run("ip", "link del d0");
+        run("ip", "link del a0");
         pool.take().unwrap();
     });
 }

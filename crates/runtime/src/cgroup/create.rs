@@ -76,12 +76,16 @@ fn replace_leftover(dir: &Path) -> Result<(), CgroupError> {
 
 fn make_parents(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> {
     for parent in parents(hierarchy, dir).iter().skip(1) {
-        match mkdir(parent) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let is_new = match mkdir(parent) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(source) => return Err(failure(parent, source)),
-        }
+        };
         if hierarchy.version() == Version::V1 {
             inherit_cpuset(hierarchy, parent)?;
+            if is_new {
+                pass_cpuset_on(hierarchy, parent);
+            }
         }
     }
     Ok(())
@@ -111,6 +115,15 @@ fn inherit_cpuset(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> 
         }
     }
     Ok(())
+}
+
+/// Lets the cpusets that are made in one of ours begin with what it has (cpusets(7), `cgroup.clone_children`):
+/// to write it into each takes the kernel longer with every one there is (`validate_change` visits all).
+fn pass_cpuset_on(hierarchy: &Hierarchy, dir: &Path) {
+    if hierarchy.controllers().has(Controller::Cpuset) {
+        // without it each is written
+        drop(file::write(&dir.join("cgroup.clone_children"), "1"));
+    }
 }
 
 /// Makes a v2 hierarchy's controllers reach a cgroup, from the root down.

@@ -1,7 +1,7 @@
 //! A container's use, asked for again and again: the files stay open, and one buffer serves all.
 //!
 //! An open file of a cgroup holds a page of the kernel's memory, so a meter is kept only while
-//! somebody asks.
+//! somebody asks. Limits are read once: who changes them makes a new meter.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -29,9 +29,10 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Meter {
     cpu: Option<Cpu>,
-    throttling: Option<(Version, Counter)>,
+    /// None where nothing is throttled, or where the file of the processor time tells it, too.
+    throttling: Option<Counter>,
     memory: Option<Memory>,
-    pids: Option<[Counter; 2]>,
+    pids: Option<Tasks>,
     block: Option<Block>,
     buffer: Vec<u8>,
 }
@@ -60,10 +61,16 @@ enum Cpu {
 struct Memory {
     usage: Counter,
     max_usage: Counter,
-    limit: Counter,
-    failures: Counter,
-    events: Counter,
+    limit: Option<u64>,
+    /// None without a limit that could be hit.
+    failures: Option<Counter>,
     breakdown: Counter,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    current: Counter,
+    limit: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -132,21 +139,17 @@ impl Counter {
 impl Meter {
     pub(super) fn open(cgroup: &Cgroup) -> Result<Self, CgroupError> {
         let at = |controller| cgroup.place(controller);
-        let throttling = |place: Place<'_>| {
-            let counter = Counter::open(place, "cpu.stat")?;
-            Ok((place.version, counter))
-        };
-        let pids = |place| {
-            Ok([
-                Counter::open(place, "pids.current")?,
-                Counter::open(place, "pids.max")?,
-            ])
+        let throttling = match at(Controller::Cpu) {
+            Some(place) if place.version == Version::V1 && is_throttled(place)? => {
+                Some(Counter::open(place, "cpu.stat")?)
+            }
+            _ => None,
         };
         Ok(Self {
             cpu: at(Controller::Cpuacct).map(Cpu::open).transpose()?,
-            throttling: at(Controller::Cpu).map(throttling).transpose()?,
+            throttling,
             memory: at(Controller::Memory).map(Memory::open).transpose()?,
-            pids: at(Controller::Pids).map(pids).transpose()?,
+            pids: at(Controller::Pids).map(Tasks::open).transpose()?,
             block: at(Controller::Blkio).map(Block::open).transpose()?,
             buffer: Vec::new(),
         })
@@ -162,16 +165,16 @@ impl Meter {
         if let Some(cpu) = &self.cpu {
             stats.cpu = cpu.read(buffer)?;
         }
-        if let Some((version, counter)) = &self.throttling {
-            stats.cpu.throttling = throttling(*version, counter.text(buffer)?);
+        if let Some(counter) = &self.throttling {
+            stats.cpu.throttling = throttling(counter.text(buffer)?, "throttled_time", 1);
         }
         if let Some(memory) = &self.memory {
             stats.memory = memory.read(buffer)?;
         }
-        if let Some([current, limit]) = &self.pids {
+        if let Some(tasks) = &self.pids {
             stats.pids = PidsStats {
-                current: current.number_or_0(buffer)?,
-                limit: limit.number(buffer)?,
+                current: tasks.current.number_or_0(buffer)?,
+                limit: tasks.limit,
             };
         }
         if let Some(block) = &self.block {
@@ -226,6 +229,7 @@ impl Cpu {
                 cpu.total = time("usage_usec");
                 cpu.user = time("user_usec");
                 cpu.kernel = time("system_usec");
+                cpu.throttling = throttling(text, "throttled_usec", NANOSECONDS);
             }
         }
         Ok(cpu)
@@ -244,54 +248,64 @@ fn sum_kinds(text: &str) -> (u64, u64) {
     sums
 }
 
-fn throttling(version: Version, text: &str) -> Throttling {
+/// Whether processor time has a limit at which programs have to wait.
+fn is_throttled(place: Place<'_>) -> Result<bool, CgroupError> {
+    let quota = Counter::open(place, "cpu.cfs_quota_us")?;
+    Ok(!quota.text(&mut Vec::new())?.starts_with('-'))
+}
+
+fn throttling(text: &str, time: &str, unit: u64) -> Throttling {
     let told = |word| field(text, word).unwrap_or(0);
     Throttling {
         periods: told("nr_periods"),
         throttled_periods: told("nr_throttled"),
-        throttled_time: match version {
-            Version::V1 => told("throttled_time"),
-            Version::V2 => told("throttled_usec") * NANOSECONDS,
-        },
+        throttled_time: told(time) * unit,
+    }
+}
+
+impl Tasks {
+    fn open(place: Place<'_>) -> Result<Self, CgroupError> {
+        let limit = Counter::open(place, "pids.max")?;
+        Ok(Self {
+            current: Counter::open(place, "pids.current")?,
+            limit: limit.number(&mut Vec::new())?,
+        })
     }
 }
 
 impl Memory {
     fn open(place: Place<'_>) -> Result<Self, CgroupError> {
         let open = |name| Counter::open(place, name);
-        let [usage, max_usage, limit, failures, events] = match place.version {
+        let [usage, max_usage, limit] = match place.version {
             Version::V1 => [
                 "memory.usage_in_bytes",
                 "memory.max_usage_in_bytes",
                 "memory.limit_in_bytes",
-                "memory.failcnt",
-                "memory.oom_control",
             ],
-            Version::V2 => [
-                "memory.current",
-                "memory.peak",
-                "memory.max",
-                "memory.failcnt",
-                "memory.events",
-            ],
+            Version::V2 => ["memory.current", "memory.peak", "memory.max"],
+        };
+        let limit = open(limit)?.number(&mut Vec::new())?;
+        let limit = limit.filter(|&limit| limit < UNLIMITED);
+        let failures = match (place.version, limit) {
+            (Version::V1, Some(_)) => Some(open("memory.failcnt")?),
+            _ => None,
         };
         Ok(Self {
             usage: open(usage)?,
             max_usage: open(max_usage)?,
-            limit: open(limit)?,
-            failures: open(failures)?,
-            events: open(events)?,
+            limit,
+            failures,
             breakdown: open("memory.stat")?,
         })
     }
 
     fn read(&self, buffer: &mut Vec<u8>) -> Result<MemoryStats, CgroupError> {
+        let failures = self.failures.as_ref();
         Ok(MemoryStats {
             usage: self.usage.number_or_0(buffer)?,
             max_usage: self.max_usage.number(buffer)?,
-            limit: self.limit.number(buffer)?.filter(|&limit| limit < UNLIMITED),
-            failures: self.failures.number(buffer)?,
-            oom_kills: field(self.events.text(buffer)?, "oom_kill").unwrap_or(0),
+            limit: self.limit,
+            failures: failures.map(|f| f.number_or_0(buffer)).transpose()?,
             breakdown: self.breakdown.text(buffer)?.to_owned(),
         })
     }
@@ -301,9 +315,8 @@ impl Block {
     fn open(place: Place<'_>) -> Result<Self, CgroupError> {
         Ok(match place.version {
             Version::V1 => {
-                let counter = |plain: &str| {
-                    Counter::either(place, [&format!("{plain}_recursive"), plain])
-                };
+                let counter =
+                    |plain: &str| Counter::either(place, [&format!("{plain}_recursive"), plain]);
                 Self::V1 {
                     bytes: counter("blkio.throttle.io_service_bytes")?,
                     requests: counter("blkio.throttle.io_serviced")?,

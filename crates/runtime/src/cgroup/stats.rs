@@ -58,11 +58,9 @@ pub struct MemoryStats {
     /// The limit; `None` without one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limit: Option<u64>,
-    /// How often the limit was hit; v1 only.
+    /// How often the limit was hit; v1 only, and only with a limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failures: Option<u64>,
-    /// How often a process was killed for lack of memory.
-    pub oom_kills: u64,
     /// The kernel's breakdown, `memory.stat`, as it is.
     pub breakdown: String,
 }

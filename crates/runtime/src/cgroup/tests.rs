@@ -345,6 +345,7 @@ fn v1_figures() {
     fake.put("memory.max_usage_in_bytes", "9000\n");
     fake.put("memory.limit_in_bytes", "9223372036854771712\n");
     fake.put("memory.failcnt", "4\n");
+    fake.put("cpu.cfs_quota_us", "50000\n");
     fake.put("memory.stat", "cache 1\ntotal_rss 2\n");
     fake.put(
         "memory.oom_control",
@@ -360,11 +361,17 @@ fn v1_figures() {
     assert_eq!(stats.cpu.per_cpu, [70, 30]);
     assert_eq!(stats.cpu.throttling.throttled_time, 3);
     assert_eq!(stats.memory.limit, None);
-    assert_eq!(
-        (stats.memory.failures, stats.memory.oom_kills),
-        (Some(4), 6)
-    );
+    assert_eq!(stats.memory.failures, None, "nothing can be hit");
+    assert_eq!(fake.cgroup.oom_kills(), Ok(6));
     assert_eq!(stats.pids.limit, None);
+    fake.put("memory.limit_in_bytes", "67108864\n");
+    fake.put("cpu.cfs_quota_us", "-1\n");
+    let limited = fake.cgroup.stats().unwrap();
+    assert_eq!(limited.memory.failures, Some(4));
+    assert_eq!(
+        limited.cpu.throttling.periods, 0,
+        "without a quota nobody counts"
+    );
     assert_eq!(stats.block.bytes.len(), 2);
     assert!(stats.block.requests.is_empty());
 }

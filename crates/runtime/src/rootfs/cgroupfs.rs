@@ -1,15 +1,17 @@
 //! The container's view of its cgroup, on v1, hybrid and v2.
 //!
-//! On v1 a tmpfs holds a directory for each hierarchy, as on the host. With a cgroup namespace each
-//! is a mount of the hierarchy, whose root the namespace moves; without one each is the container's
-//! own directory of the host, copied before the host's mounts are gone.
+//! On v1 a tmpfs holds a directory for each hierarchy, as on the host. Each is the container's own
+//! directory of the host, copied before the host's mounts are gone; a cgroup namespace shows its path
+//! as the root. A new mount of the hierarchy, whose root the namespace moves, would be the same and
+//! takes the kernel longer with every cgroup there is (`cgroup_lock_and_drain_offline` in
+//! `cgroup1_get_tree` visits all), so that is for namespaces whose hosts mount elsewhere.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
-use rustix::mount::MountAttrFlags;
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use sys::mount::{Depth, MountChange};
 
 use super::filesystem::{Filesystem, FilesystemError};
@@ -51,7 +53,7 @@ pub(crate) struct Hierarchy {
     name: String,
     /// Whether it has a name in place of controllers.
     named: bool,
-    /// The container's directory of the host, when there is no cgroup namespace.
+    /// The container's directory of the host; without it the hierarchy is mounted anew.
     directory: Option<OwnedFd>,
 }
 
@@ -69,14 +71,22 @@ pub(crate) enum View {
 /// The list is empty where v2 alone is in use.
 pub(crate) fn hierarchies(view: View) -> Result<Vec<Hierarchy>, CgroupfsError> {
     let text = std::fs::read_to_string("/proc/self/cgroup").map_err(CgroupfsError::List)?;
+    let absolute = view == View::Host || in_first_namespace();
     Ok(text
         .lines()
-        .filter_map(|line| hierarchy(line, view))
+        .filter_map(|line| hierarchy(line, view, absolute))
         .collect())
 }
 
+/// Whether the paths of `/proc/self/cgroup` begin at the roots of the hierarchies.
+fn in_first_namespace() -> bool {
+    /// `PROC_CGROUP_INIT_INO` of include/uapi/linux/nsfs.h.
+    const FIRST: &str = "cgroup:[4026531835]";
+    std::fs::read_link("/proc/self/ns/cgroup").is_ok_and(|link| link == Path::new(FIRST))
+}
+
 /// Reads a line `number:controllers:path`; the v2 line, which has no controllers, gives nothing.
-fn hierarchy(line: &str, view: View) -> Option<Hierarchy> {
+fn hierarchy(line: &str, view: View, absolute: bool) -> Option<Hierarchy> {
     let mut fields = line.splitn(3, ':').skip(1);
     let controllers = fields.next()?;
     let path = fields.next()?;
@@ -87,11 +97,15 @@ fn hierarchy(line: &str, view: View) -> Option<Hierarchy> {
     if name.is_empty() {
         return None;
     }
-    let directory = match view {
-        View::Namespace => None,
-        // one that the host did not mount cannot be shown
-        View::Host => Some(copy_directory(&format!("{HOST}/{name}{path}")).ok()?),
+    let directory = if absolute {
+        copy_directory(&format!("{HOST}/{name}{path}")).ok()
+    } else {
+        None
     };
+    if view == View::Host && directory.is_none() {
+        // one that the host did not mount cannot be shown
+        return None;
+    }
     Some(Hierarchy {
         name: name.to_owned(),
         named,
@@ -170,7 +184,11 @@ fn mount_v1(
     let name = &hierarchy.name;
     let opened;
     let mount = if let Some(directory) = &hierarchy.directory {
-        let change = MountChange::setting(attributes);
+        let change = MountChange {
+            set: attributes,
+            propagation: Some(MountPropagationFlags::PRIVATE),
+            ..MountChange::NONE
+        };
         let directory = directory.as_fd();
         sys::mount::set_attributes(directory, &change, Depth::One).map_err(place_of(name))?;
         directory
@@ -213,7 +231,7 @@ mod tests {
 
     #[test]
     fn reads_the_list_of_a_process() {
-        let of = |line| hierarchy(line, View::Namespace).map(|h| (h.name, h.named));
+        let of = |line| hierarchy(line, View::Namespace, false).map(|h| (h.name, h.named));
         assert_eq!(of("4:cpu,cpuacct:/x"), Some(("cpu,cpuacct".into(), false)));
         assert_eq!(of("1:name=systemd:/x:y"), Some(("systemd".into(), true)));
         assert_eq!(of("0::/user.slice"), None);

@@ -354,6 +354,8 @@ impl Container {
     }
 
     fn update(&mut self, resources: &Resources) -> Answer {
+        // it knows the limits
+        self.gauge = None;
         self.cgroup
             .apply(resources)
             .map_err(|error| Refusal::failed("update", &error))?;

@@ -86,7 +86,7 @@ fn compresses_what_it_has_rotated_when_nothing_else_is_to_be_done() {
     });
     let mut reader = logfile::Reader::open(&path, logfile::Format::Json).unwrap();
     let mut numbers = Vec::new();
-    while let Some(record) = reader.next().unwrap() {
+    while let Some(record) = reader.read_next().unwrap() {
         let text = std::str::from_utf8(record.text).unwrap();
         numbers.push(text.parse::<u32>().unwrap());
     }
@@ -101,7 +101,7 @@ fn compresses_what_it_has_rotated_when_nothing_else_is_to_be_done() {
 fn last_line(path: &Path) -> Option<String> {
     let mut reader = logfile::Reader::open(path, logfile::Format::Json).unwrap();
     reader.keep_last(1).unwrap();
-    let record = reader.next().unwrap()?;
+    let record = reader.read_next().unwrap()?;
     Some(String::from_utf8_lossy(record.text).into_owned())
 }
 
@@ -123,7 +123,7 @@ fn waits_for_whoever_follows_the_log_where_that_was_asked() {
     let mut reader = logfile::Reader::open(&path, logfile::Format::Json).unwrap();
     let mut last = 0;
     while last < 100_000 {
-        if let Some(record) = reader.next().unwrap() {
+        if let Some(record) = reader.read_next().unwrap() {
             let number = std::str::from_utf8(record.text).unwrap().parse().unwrap();
             assert_eq!(number, last + 1);
             last = number;

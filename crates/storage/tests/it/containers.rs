@@ -75,7 +75,7 @@ fn deep_immutable_and_linked_trees_are_measured_and_removed() {
         "chattr +i works on this disk"
     );
 
-    let usage = dir.usage().unwrap();
+    let usage = dir.usage(&storage::Cancel::default()).unwrap();
     assert_eq!(usage.inodes, 1 + 3000 * 2 + 3);
     containers.remove(&id('c')).unwrap();
     assert!(!dir.path().exists());
@@ -94,7 +94,7 @@ fn usage_counts_a_file_with_two_links_once() {
     std::fs::hard_link(dir.upper().join("one"), dir.upper().join("two")).unwrap();
     let sparse = std::fs::File::create(dir.upper().join("sparse")).unwrap();
     sparse.set_len(1 << 30).unwrap();
-    let usage = dir.usage().unwrap();
+    let usage = dir.usage(&storage::Cancel::default()).unwrap();
     assert_eq!(usage.apparent, 100_000 + (1 << 30));
     assert_eq!(usage.inodes, 3);
     assert!(usage.allocated < 1 << 20, "{usage:?}");

@@ -43,7 +43,10 @@ fn a_volume_s_life() {
         0o755
     );
     std::fs::write(volume.data().join("file"), vec![0; 10_000]).unwrap();
-    assert_eq!(volume.usage().unwrap().apparent, 10_000);
+    assert_eq!(
+        volume.usage(&storage::Cancel::default()).unwrap().apparent,
+        10_000
+    );
     volumes.create("alpha").unwrap();
     let names: Vec<_> = volumes
         .list()

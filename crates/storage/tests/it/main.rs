@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod account;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;

@@ -4,6 +4,7 @@
 //! A client connects to port 8080 and sends lines of filters, `label=key=value&label=...`; each is answered
 //! by `ACK`. When the last connection has been gone for a while, everything that fits one of the lines is
 //! removed by the engine's API at `/var/run/docker.sock`, and the reaper ends.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};

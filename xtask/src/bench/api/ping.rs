@@ -68,7 +68,12 @@ fn under_load(party: &Party, time: Duration) -> Result<Vec<f64>> {
     let host = json!({"PidsLimit": 100, "NanoCpus": 500_000_000});
     party.create_with(&mut client, FORKS, &forks, &host)?;
     let host = json!({"NanoCpus": 250_000_000});
-    party.create_with(&mut client, TALKS, &["sh", "-c", "while true; do echo y; done"], &host)?;
+    party.create_with(
+        &mut client,
+        TALKS,
+        &["sh", "-c", "while true; do echo y; done"],
+        &host,
+    )?;
     party.idle(&mut client, EXECS)?;
     for name in [FORKS, TALKS] {
         party.start(&mut client, name)?;

@@ -3,10 +3,16 @@
 use super::{Case, fails, ok, piped, prints, shows, sweep, until};
 
 pub(super) const VOLUMES: &[Case] = &[
+    prints("volume create -d local --label tier=data data", "data"),
     prints(
-        "volume create -d local --label tier=data -o type=tmpfs -o device=tmpfs --opt o=size=1m data",
-        "data",
+        "volume create -o type=tmpfs -o device=tmpfs --opt o=size=1m small",
+        "small",
     ),
+    prints(
+        "container run --rm -v small:/small busybox sh -c 'df -k /small | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
+        "1024",
+    ),
+    prints("volume rm small", "small"),
     prints("volume create --driver local plain", "plain"),
     ok("volume create"),
     fails(
@@ -14,14 +20,9 @@ pub(super) const VOLUMES: &[Case] = &[
         1,
         "error looking up volume plugin nosuch",
     ),
-    fails(
-        "volume create --group x --type block --scope single --sharing none --availability active --required-bytes 1 --limit-bytes 2 --secret a=b --topology-required a=b --topology-preferred a=b x",
-        1,
-        "This node is not a swarm manager",
-    ),
     prints(
         "volume inspect -f '{{.Name}} {{.Driver}} {{.Labels}} {{.Options}}' data",
-        "data local map[tier:data] map[device:tmpfs o:size=1m type:tmpfs]",
+        "data local map[tier:data] map[]",
     ),
     fails("volume inspect nosuch", 1, "get nosuch: no such volume"),
     shows("volume ls", &["DRIVER", "local     data"]),
@@ -31,24 +32,18 @@ pub(super) const VOLUMES: &[Case] = &[
         "volume ls --quiet --filter dangling=true --filter driver=local",
         &["data", "plain"],
     ),
-    shows("volume ls --cluster", &["AVAILABILITY"]),
-    prints(
-        "container run --rm -v data:/data busybox sh -c 'df -k /data | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
-        "1024",
-    ),
     ok("container create --name user -v plain:/plain busybox"),
     fails("volume rm plain", 1, "volume is in use"),
     shows("volume prune -f", &["Deleted Volumes:"]),
     shows(
         "volume prune --all --force --filter label!=tier",
-        &["Total reclaimed space: 0B"],
+        &["Total reclaimed space:"],
     ),
     piped(
         "volume prune -a",
         "n\n",
         "WARNING! This will remove all local volumes not used by at least one container.\nAre you sure you want to continue? [y/N]",
     ),
-    fails("volume update --availability active data", 1, "swarm"),
     prints("volume rm data", "data"),
     prints("volume rm -f nosuch", "nosuch"),
     fails("volume rm nosuch", 1, "get nosuch: no such volume"),
@@ -89,7 +84,7 @@ pub(super) const NETWORKS: &[Case] = &[
     fails(
         "network create --driver nosuch x",
         1,
-        "could not find plugin nosuch",
+        "plugin \"nosuch\" not found",
     ),
     shows(
         "network ls",
@@ -129,7 +124,7 @@ pub(super) const NETWORKS: &[Case] = &[
     piped(
         "network prune --filter label=nosuch",
         "n\n",
-        "WARNING! This will remove all custom networks not used by at least one container.\n\n  Items to be pruned will be filtered based on:\n\n- label=nosuch\n\nAre you sure you want to continue? [y/N]",
+        "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue? [y/N]",
     ),
     shows(
         "network prune -f --filter label=tier --filter until=0s",

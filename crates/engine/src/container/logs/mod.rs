@@ -12,10 +12,11 @@ mod template;
 mod watch;
 
 pub(crate) use forward::Forwarders;
-pub use read::LogReader;
+pub use read::{Following, LogReader};
 pub(crate) use watch::LogWatch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::host_config::LogConfig;
 use api::query::Logs;
@@ -42,10 +43,30 @@ pub(super) fn settle(config: &mut LogConfig, driver: &str, defaults: &Options) -
     options::plan(&config.kind, options).map(drop)
 }
 
+/// Checks the driver and the options of containers that name none.
+pub(crate) fn check_defaults(config: &crate::Config) -> Result<()> {
+    options::plan(&config.log_driver, &config.log_opts)
+        .map(drop)
+        .map_err(|error| error.context("the log driver for containers"))
+}
+
 /// A container's plan; `None` where no log is kept.
 fn plan(config: &LogConfig) -> Result<Option<Plan>> {
     let none = Options::new();
     options::plan(&config.kind, config.config.as_ref().unwrap_or(&none))
+}
+
+/// Makes the folder of a log; a container that was never started has none.
+fn make_folder(log: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = log.parent().filter(|folder| !folder.exists()) else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .step(|| format!("create folder {}", folder.display()))
 }
 
 impl Engine {
@@ -53,12 +74,25 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such container, or it keeps no log.
-    pub fn container_logs(&self, name: &str, options: &Logs) -> Result<LogReader> {
+    pub async fn container_logs(
+        self: &Arc<Self>,
+        name: &str,
+        options: Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let container = self.containers.get(name)?;
-        self.open_log(&container, options)
+        let engine = Arc::clone(self);
+        // the place of the last lines may lie in a compressed file, which is read for it
+        self.blocking(move || engine.open_log(&container, &options, following))
+            .await
     }
 
-    pub(super) fn open_log(&self, container: &Container, options: &Logs) -> Result<LogReader> {
+    pub(super) fn open_log(
+        &self,
+        container: &Container,
+        options: &Logs,
+        following: Following,
+    ) -> Result<LogReader> {
         let record = container.record().clone();
         let plan = plan(&record.host.log_config)?.filter(|plan| plan.readable);
         let Some(plan) = plan else {
@@ -67,11 +101,14 @@ impl Engine {
             ));
         };
         let path = self.log_file(&record.id, &plan);
+        if options.follow {
+            make_folder(&path)?;
+        }
         LogReader::open(
-            &path,
-            plan.format,
+            (&path, plan.format),
             record.config.tty,
             options,
+            following,
             container.phase.subscribe(),
             &self.log_watch,
         )
@@ -86,14 +123,7 @@ impl Engine {
             target.check_here(&self.config.journal_socket)?;
         }
         let path = self.log_file(&record.id, &plan);
-        if let Some(folder) = path.parent().filter(|_| plan.target.is_none()) {
-            use std::os::unix::fs::DirBuilderExt;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .step(|| format!("create folder {}", folder.display()))?;
-        }
+        make_folder(&path)?;
         let none = Options::new();
         let options = record.host.log_config.config.as_ref().unwrap_or(&none);
         Ok(shim::LogSink::File {

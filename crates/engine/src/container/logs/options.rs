@@ -230,18 +230,17 @@ fn sized(options: &Options, format: Format, prefix: &str) -> Result<Plan> {
         None => max_files > 1,
         Some(text) => boolean(text)?,
     };
-    if compress && (max_files < 2 || max_size.is_none()) {
-        if option("compress").is_some() {
-            return Err(Error::invalid(
-                "compress cannot be true when max-file is less than 2 or max-size is not set",
-            ));
-        }
+    let possible = max_files > 1 && max_size.is_some();
+    if compress && !possible && option("compress").is_some() {
+        return Err(Error::invalid(
+            "compress cannot be true when max-file is less than 2 or max-size is not set",
+        ));
     }
     Ok(Plan {
         format,
         max_size,
         max_files,
-        compress: compress && max_files > 1,
+        compress: compress && possible,
         ring: 0,
         hold: None,
         drop_behind: None,

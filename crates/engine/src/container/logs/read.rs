@@ -25,6 +25,16 @@ const PASSED_OVER: usize = 4 << 10;
 /// Eight bytes before each record: the stream and the length.
 const HEADER: usize = 8;
 
+/// How long following goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Following {
+    /// Until the container's present run ends, as dockerd has it. Programs that learn of the next
+    /// start by the events follow anew then, and would get every line twice.
+    Run,
+    /// Until the container has ended and does not start again by itself or by a restart.
+    Container,
+}
+
 /// A log as a stream of chunks, framed for the wire.
 #[derive(Debug)]
 pub struct LogReader {
@@ -36,6 +46,8 @@ pub struct LogReader {
     until: Option<i64>,
     watched: Option<Watched>,
     phase: watch::Receiver<Phase>,
+    /// How often the container had ended when the present run began, if only that is followed.
+    run: Option<u64>,
     container_gone: bool,
     over: bool,
 }
@@ -54,10 +66,10 @@ enum Progress {
 impl LogReader {
     /// Opens a log at the place that the options name.
     pub(crate) fn open(
-        path: &Path,
-        format: Format,
+        (path, format): (&Path, Format),
         tty: bool,
         options: &Logs,
+        following: Following,
         phase: watch::Receiver<Phase>,
         watch: &LogWatch,
     ) -> Result<Self> {
@@ -93,6 +105,7 @@ impl LogReader {
             follow: options.follow,
             until: nanoseconds(options.until),
             watched,
+            run: (following == Following::Run).then(|| phase.borrow().exits),
             phase,
             container_gone: false,
             over: false,
@@ -107,7 +120,7 @@ impl LogReader {
         while !self.over {
             // looked at before reading: what was written before the end is read after it
             let ended = !self.follow || self.container_gone || self.is_past();
-            let ended = ended || self.phase.borrow_and_update().is_over();
+            let ended = ended || self.is_run_over();
             if let Some(watched) = &mut self.watched {
                 watched.mark_seen();
             }
@@ -121,6 +134,11 @@ impl LogReader {
         Ok(None)
     }
 
+    fn is_run_over(&mut self) -> bool {
+        let phase = self.phase.borrow_and_update();
+        phase.is_over() || self.run.is_some_and(|exits| phase.exits > exits)
+    }
+
     /// Whether no record can come any more that is not behind the last wanted time.
     fn is_past(&self) -> bool {
         self.until.is_some_and(|until| unix_now() > until)
@@ -129,7 +147,7 @@ impl LogReader {
     fn read_on(&mut self) -> Result<Progress> {
         let mut passed_over = 0;
         while self.writer.out.len() < CHUNK {
-            let Some(record) = self.reader.next().step(|| "read the log")? else {
+            let Some(record) = self.reader.read_next().step(|| "read the log")? else {
                 let empty = self.writer.out.is_empty();
                 return Ok(if empty {
                     Progress::End

@@ -62,10 +62,10 @@ pub(super) fn plan(
         wanted,
     };
     if let Some(bytes) = files.document(MANIFEST) {
-        return reader.from_list(bytes);
+        return reader.list(bytes);
     }
     match files.document(INDEX) {
-        Some(bytes) if files.document(LAYOUT).is_some() => reader.from_layout(bytes),
+        Some(bytes) if files.document(LAYOUT).is_some() => reader.layout(bytes),
         _ => Err(Error::invalid(
             "the archive is neither one of docker save nor an OCI image layout: manifest.json, or index.json and oci-layout, are missing",
         )),
@@ -80,7 +80,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn from_list(&self, bytes: &[u8]) -> Result<Vec<Planned>> {
+    fn list(&self, bytes: &[u8]) -> Result<Vec<Planned>> {
         let items: Option<Vec<Item>> = serde_json::from_slice(bytes)
             .map_err(|e| Error::invalid(format!("invalid {MANIFEST}: {e}")))?;
         let items = items.unwrap_or_default();
@@ -116,10 +116,9 @@ impl Reader<'_> {
         }
         let layers = paths.iter().map(|path| self.layer(path));
         let layers: Vec<Descriptor> = layers.collect::<Result<_>>()?;
-        let own = manifests.get(&stored.digest).into_iter().flatten();
+        let mut own = manifests.get(&stored.digest).into_iter().flatten();
         let manifest = own
-            .filter(|bytes| parse_manifest(bytes).is_ok_and(|m| same_layers(&m, &layers)))
-            .next()
+            .find(|bytes| parse_manifest(bytes).is_ok_and(|m| same_layers(&m, &layers)))
             .cloned();
         Ok(Some(Planned {
             names,
@@ -195,7 +194,7 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    fn from_layout(&self, bytes: &[u8]) -> Result<Vec<Planned>> {
+    fn layout(&self, bytes: &[u8]) -> Result<Vec<Planned>> {
         let index = layout(bytes)?;
         check_count(index.manifests.len())?;
         let mut planned: Vec<Planned> = Vec::new();

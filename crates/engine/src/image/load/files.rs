@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 
 use oci::Digest;
-use storage::archive::{Archive, Member, MemberKind};
+use storage::image_archive::{Archive, Member, MemberKind};
 
 use super::super::store::Lease;
 use crate::engine::Engine;

@@ -110,7 +110,7 @@ impl Target {
         let first = first.unwrap_or(Duration::from_millis(100));
         Patience {
             first,
-            longest: Duration::from_secs(30).max(first),
+            longest: Duration::from_secs(10).max(first),
             most,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distribution::HostNames;
 use logfile::{Position, Reader};
@@ -26,10 +26,13 @@ use crate::shim_link::Link;
 /// How much is sent at once.
 const BATCH: usize = 64 << 10;
 const MESSAGES: usize = 512;
-/// How long a removed container's last records may take.
-const LINGER: Duration = Duration::from_secs(10);
+/// How long a removed container's last records may take, and how long of that without any progress.
+const LINGER: Duration = Duration::from_secs(30);
+const NO_PROGRESS: Duration = Duration::from_secs(3);
 /// How long the end of an engine waits for what is just being sent.
-const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE: Duration = Duration::from_secs(1);
+/// How often the engine's log tells of records that were dropped.
+const TELL_OF_DROPS: Duration = Duration::from_secs(60);
 /// When a shim is told again that could not be told.
 const TELL_AGAIN: Duration = Duration::from_millis(200);
 
@@ -46,6 +49,8 @@ pub(crate) struct Forwarders {
 struct Task {
     /// Whether the container was started since the task last looked whether it is over.
     again: bool,
+    /// Tells of what was sent.
+    progress: Arc<watch::Sender<()>>,
     /// Ends with the task.
     done: watch::Sender<()>,
 }
@@ -53,11 +58,20 @@ struct Task {
 impl Forwarders {
     /// Waits until a removed container's log is sent, but not for ever.
     pub(crate) async fn drained(&self, id: &ContainerId) {
-        let Some(mut done) = lock(&self.tasks).get(id).map(|task| task.done.subscribe()) else {
+        let receivers = |task: &Task| (task.done.subscribe(), task.progress.subscribe());
+        let Some((mut done, mut progress)) = lock(&self.tasks).get(id).map(receivers) else {
             return;
         };
-        let ended = async { while done.changed().await.is_ok() {} };
-        if tokio::time::timeout(LINGER, ended).await.is_err() {
+        let ended = async {
+            loop {
+                tokio::select! {
+                    _ = done.changed() => return true,
+                    _ = progress.changed() => {}
+                    () = tokio::time::sleep(NO_PROGRESS) => return false,
+                }
+            }
+        };
+        if tokio::time::timeout(LINGER, ended).await != Ok(true) {
             tracing::warn!(%id, "a removed container's last log records could not be sent");
             lock(&self.tasks).remove(id);
         }
@@ -66,7 +80,7 @@ impl Forwarders {
     /// Has every task stop behind what it is sending, and waits for that.
     pub(crate) fn close(&self) {
         self.stop.send_replace(true);
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while self.busy.load(Ordering::Acquire) > 0 && began.elapsed() < CLOSE {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -99,6 +113,7 @@ impl Engine {
         if plan.target.is_none() {
             return;
         }
+        let progress = Arc::new(watch::Sender::default());
         let done = {
             let mut tasks = lock(&self.forwarders.tasks);
             if let Some(task) = tasks.get_mut(&container.id) {
@@ -107,14 +122,19 @@ impl Engine {
             }
             let done = watch::Sender::default();
             let seen = done.subscribe();
-            tasks.insert(container.id.clone(), Task { again: false, done });
+            let task = Task {
+                again: false,
+                progress: Arc::clone(&progress),
+                done,
+            };
+            tasks.insert(container.id.clone(), task);
             seen
         };
         let (engine, container) = (Arc::clone(self), Arc::clone(container));
         let options = config.config.unwrap_or_default();
         tokio::spawn(async move {
             loop {
-                let ended = forward(&engine, &container, &plan, &options, &done).await;
+                let ended = forward(&engine, &container, (&plan, &options), &progress, &done).await;
                 if let Err(error) = ended {
                     tracing::error!(id = %container.id, %error, "a log is not sent on");
                 }
@@ -130,8 +150,8 @@ impl Engine {
 async fn forward(
     engine: &Arc<Engine>,
     container: &Container,
-    plan: &Plan,
-    options: &Options,
+    (plan, options): (&Plan, &Options),
+    progress: &Arc<watch::Sender<()>>,
     listed: &watch::Receiver<()>,
 ) -> Result<()> {
     let Some(target) = &plan.target else {
@@ -169,9 +189,12 @@ async fn forward(
         phase: container.phase.subscribe(),
         stop: engine.forwarders.stop.subscribe(),
         busy: Arc::clone(&engine.forwarders.busy),
+        progress: Arc::clone(progress),
         listed: listed.clone(),
         watched,
+        failing: None,
         dropped: 0,
+        told_of_drops: None,
     };
     forwarder.run().await
 }
@@ -191,9 +214,13 @@ struct Forwarder<'a> {
     phase: watch::Receiver<Phase>,
     stop: watch::Receiver<bool>,
     busy: Arc<AtomicUsize>,
+    progress: Arc<watch::Sender<()>>,
     listed: watch::Receiver<()>,
     watched: Watched,
+    /// The last pause between two attempts, while the receiver takes nothing.
+    failing: Option<Duration>,
     dropped: u64,
+    told_of_drops: Option<Instant>,
 }
 
 /// The way to the shim that waits for what was sent.
@@ -248,7 +275,7 @@ impl Forwarder<'_> {
         let mut batch = Batch::default();
         let mut count = 0;
         while count < MESSAGES && batch.len() < BATCH {
-            let Some(record) = self.reader.next().step(|| "read the log")? else {
+            let Some(record) = self.reader.read_next().step(|| "read the log")? else {
                 break;
             };
             self.encoder.encode(&mut batch, &record);
@@ -282,44 +309,53 @@ impl Forwarder<'_> {
     async fn deliver(&mut self, batch: &Batch) -> Result<()> {
         let mut from = 0;
         let mut failures = 0;
-        let mut pause = self.patience.first;
         loop {
             let count = Arc::clone(&self.busy);
             let busy = Busy::new(&count);
             let before = from;
-            let error = match self.attempt(batch, &mut from).await {
-                Ok(()) => {
-                    self.note(batch, batch.frames())?;
-                    if failures > 0 {
-                        tracing::info!(id = %self.id, "a log's receiver is back");
-                    }
-                    return Ok(());
-                }
-                Err(error) => error,
+            let Err(error) = self.attempt(batch, &mut from).await else {
+                self.receiver_takes();
+                return self.note(batch, batch.frames());
             };
             if from > before {
+                self.receiver_takes();
                 self.note(batch, from)?;
                 failures = 0;
-                pause = self.patience.first;
             }
             drop(busy);
             self.connection = None;
-            if failures == 0 {
-                let error = crate::error::chain(&error);
-                tracing::warn!(id = %self.id, error, "a log's receiver takes nothing: tries again");
-            }
             failures += 1;
-            if self.patience.most.is_some_and(|most| failures > most)
-                || self.is_too_far_behind(batch)
-            {
+            if !self.pause_after(&error).await {
+                return Ok(());
+            }
+            let enough = self.patience.most.is_some_and(|most| failures > most);
+            if enough || self.is_too_far_behind(batch) {
                 return self.drop_oldest(batch);
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = self.stop.changed() => return Ok(()),
-                _ = self.listed.changed() => return Ok(()),
+        }
+    }
+
+    fn receiver_takes(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(id = %self.id, "a log's receiver is back");
+        }
+    }
+
+    /// Waits before the next attempt, each time longer; `false` when the task is to end.
+    async fn pause_after(&mut self, error: &std::io::Error) -> bool {
+        let pause = match self.failing {
+            Some(last) => (last * 2).min(self.patience.longest),
+            None => {
+                let error = crate::error::chain(error);
+                tracing::warn!(id = %self.id, error, "a log's receiver takes nothing: tries again");
+                self.patience.first
             }
-            pause = (pause * 2).min(self.patience.longest);
+        };
+        self.failing = Some(pause);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            _ = self.stop.changed() => false,
+            _ = self.listed.changed() => false,
         }
     }
 
@@ -344,31 +380,28 @@ impl Forwarder<'_> {
         if self.plan.hold.is_some() {
             self.shim.untold = Some(place);
         }
+        self.progress.send_replace(());
         self.places
             .save(place)
             .step(|| "note how far a log was sent")
-    }
-
-    fn most_behind(&self) -> Option<u64> {
-        self.plan.drop_behind
     }
 
     fn is_too_far_behind(&mut self, batch: &Batch) -> bool {
         // a file that cannot be opened now is no reason to drop anything
         let _looked = self.reader.look_for_files();
         let behind = self.reader.behind().saturating_add(batch.len() as u64);
-        self.most_behind().is_some_and(|most| behind > most)
+        self.plan.drop_behind.is_some_and(|most| behind > most)
     }
 
     /// Gives a batch up, and of what comes after it all but the newest that may wait.
     fn drop_oldest(&mut self, batch: &Batch) -> Result<()> {
         self.dropped += batch.frames() as u64;
-        let most = self.most_behind().unwrap_or(u64::MAX);
+        let most = self.plan.drop_behind.unwrap_or(u64::MAX);
         loop {
             let excess = self.reader.behind().saturating_sub(most);
             let mut skipped = 0;
             while skipped < excess {
-                let Some(record) = self.reader.next().step(|| "read the log")? else {
+                let Some(record) = self.reader.read_next().step(|| "read the log")? else {
                     break;
                 };
                 skipped += record.text.len() as u64;
@@ -378,7 +411,13 @@ impl Forwarder<'_> {
                 break;
             }
         }
-        tracing::warn!(id = %self.id, dropped = self.dropped, "log records were dropped: their receiver takes nothing");
+        if self
+            .told_of_drops
+            .is_none_or(|then| then.elapsed() > TELL_OF_DROPS)
+        {
+            self.told_of_drops = Some(Instant::now());
+            tracing::warn!(id = %self.id, dropped = self.dropped, "log records were dropped: their receiver takes nothing");
+        }
         if let Some(place) = self.reader.position() {
             self.places
                 .save(place)

@@ -46,10 +46,10 @@ impl Log {
             ..options.clone()
         };
         LogReader::open(
-            &self.path(),
-            Format::Json,
+            (&self.path(), Format::Json),
             true,
             &both,
+            Following::Container,
             self.phase.subscribe(),
             &self.watch,
         )
@@ -144,13 +144,12 @@ async fn frames_details_and_times_are_as_dockers() {
         timestamps: true,
         ..Logs::default()
     };
-    let phase = log.phase.subscribe();
     let mut reader = LogReader::open(
-        &log.path(),
-        Format::Json,
+        (&log.path(), Format::Json),
         false,
         &options,
-        phase,
+        Following::Run,
+        log.phase.subscribe(),
         &log.watch,
     )
     .unwrap();
@@ -175,4 +174,37 @@ async fn following_ends_at_the_last_wanted_time() {
     let reader = log.open(&options);
     let read = tokio::time::timeout(Duration::from_secs(10), all(reader));
     assert_eq!(read.await.unwrap().lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_run_is_followed_to_its_end_and_no_further() {
+    let log = Log::new();
+    log.write(0, 2);
+    let options = Logs {
+        follow: true,
+        stdout: true,
+        ..Logs::default()
+    };
+    for (following, lines) in [(Following::Run, 2), (Following::Container, 4)] {
+        let reader = LogReader::open(
+            (&log.path(), Format::Json),
+            true,
+            &options,
+            following,
+            log.phase.subscribe(),
+            &log.watch,
+        );
+        let read = tokio::spawn(all(reader.unwrap()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        log.phase.send_modify(|phase| {
+            phase.status = crate::container::Status::Restarting;
+            phase.exits += 1;
+        });
+        if following == Following::Container {
+            log.write(2, 4);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            log.phase.send_replace(Phase::over());
+        }
+        assert_eq!(read.await.unwrap().lines().count(), lines);
+    }
 }
