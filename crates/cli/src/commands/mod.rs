@@ -8,6 +8,7 @@ pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod daemon;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod dial_stdio;
 pub(crate) mod diff;
 pub(crate) mod dockerd;

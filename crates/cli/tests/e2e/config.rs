@@ -110,7 +110,7 @@ fn a_hang_up_reads_it_again() {
     host.signal(Signal::HUP);
     host.logs("the configuration cannot be used");
     host.logs(&format!(
-        "{file}:2: unknown key \\\"mtuu\\\" (did you mean \\\"mtu\\\"?)"
+        "{file}:2: unknown key \"mtuu\" (did you mean \"mtu\"?)"
     ));
     assert_eq!(labels().0, r#"["a=2"]"#);
     assert!(host.stop().success());

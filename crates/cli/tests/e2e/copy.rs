@@ -349,6 +349,7 @@ fn wrong_copies_are_refused() {
     let at = home.display();
     fs::create_dir(home.join("dir")).unwrap();
     fs::write(home.join("file"), "x").unwrap();
+    fs::write(home.join("large"), vec![0; 20 << 20]).unwrap();
     engine.docker("run -d --name box data").ok();
     engine
         .docker(
@@ -396,6 +397,12 @@ fn wrong_copies_are_refused() {
             let line = line.replace('@', &at.to_string());
             checks.complains(&engine.run(client, &line), 1, text);
         }
+        // the answer comes although nobody reads the rest of what is sent
+        let large = engine.run(client, &format!("cp {at}/large fixed:/data"));
+        checks.complains(&large, 1, "container rootfs is marked read-only");
+        // the answer comes although nobody reads the rest of what is sent
+        let large = engine.run(client, &format!("cp {at}/large fixed:/data"));
+        checks.complains(&large, 1, "container rootfs is marked read-only");
         engine
             .run(client, &format!("cp {at}/file fixed:/vol/one"))
             .ok();

@@ -21,6 +21,7 @@ mod commit;
 mod compose;
 #[cfg(test)]
 mod compose_ten;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod containers;
@@ -30,12 +31,15 @@ mod copy;
 mod crash;
 #[cfg(test)]
 mod dns;
+#[cfg(test)]
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
+#[cfg(test)]
 mod dockerd_name;
 #[cfg(test)]
 mod events;
+#[cfg(test)]
 mod exec_api;
 #[cfg(test)]
 mod failed_start;
@@ -47,6 +51,7 @@ mod flags;
 mod health;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod hostile_load;
 #[cfg(test)]
 mod image_refusals;
@@ -58,6 +63,7 @@ mod isolation;
 mod lifecycle;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod list_filters;
 #[cfg(test)]
 mod listen;
@@ -89,13 +95,17 @@ mod pull;
 mod push;
 #[cfg(test)]
 mod save_load;
+#[cfg(test)]
 mod service;
+#[cfg(test)]
 mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
 mod testcontainers;
+#[cfg(test)]
 mod update_ports;
 #[cfg(test)]
 mod volumes;
