@@ -10,7 +10,7 @@ help:
 	@echo "make vm         run the engine on other kernels and cgroup v2, in emulated machines (root)"
 	@echo "make build      build gorae and gorae-shim into target/gorae/bin"
 	@echo "make check      format, lints, tidiness"
-	@echo "make bench      measure against the peers (root); SUITE=engine or SUITE=network for one of the two"
+	@echo "make bench      measure against the peers (root); SUITE=engine, network or api for one of them"
 	@echo "make install    copy the executables to PREFIX/bin ($(PREFIX)), with SYSTEMD=1 the units, with GROUP=gorae the group; make uninstall removes them"
 	@echo "make setup      install what the tests need (root)"
 
