@@ -57,8 +57,7 @@ impl Engine {
             return Ok(());
         }
         config.take_live(next);
-        crate::container::logs::options::plan(&config.log_driver, &config.log_opts)
-            .map_err(|error| error.context("the log driver for containers"))?;
+        crate::container::logs::check_defaults(&config)?;
         let live = Live::new(&config)?;
         self.networks.set_pools(&config.address_pools);
         let next = live.current();

@@ -31,15 +31,7 @@ impl Link {
     /// Connects to the shim of a container's run directory.
     pub(crate) fn connect(dir: &Path) -> Result<Self> {
         // a listening unix socket answers at once: its queue is long and its owner only polls
-        match shim::connect(dir) {
-            Ok(socket) => Self::new(socket),
-            // it has ended since the caller looked, and whoever waits for it is about to say so
-            Err(error) if is_gone(&error) => {
-                let id = dir.file_name().unwrap_or_default().to_string_lossy();
-                Err(Error::conflict(format!("container {id} is not running")))
-            }
-            Err(error) => Err(error).step(|| format!("connect to the shim at {}", dir.display())),
-        }
+        Self::new(shim::connect(dir).step(|| format!("connect to the shim at {}", dir.display()))?)
     }
 
     /// Makes a request with its fds and waits for the answer.
@@ -104,14 +96,6 @@ impl Link {
             Err(error) => Err(FrameError::Receive(error)),
         }
     }
-}
-
-/// Whether nobody listens: the socket went with its container, or its owner was killed.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-    )
 }
 
 /// Asks the shim of a run directory one thing over a connection of its own.

@@ -50,6 +50,7 @@ fn events_of_a_life() {
     engine.docker("stop box").ok();
     assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "5");
     engine.docker("start box").ok();
+    // without time it may end by itself or be killed
     engine.docker("restart -t 0 box").ok();
     engine.docker("pause box").ok();
     engine.docker("unpause box").ok();
@@ -63,12 +64,15 @@ fn events_of_a_life() {
         ["rename", "top", "kill 9", "die 137", "destroy"],
         "{told:#?}"
     );
-    let told = events(&engine, "box");
+    let mut told = events(&engine, "box");
+    let second = told.iter().rposition(|e| e.starts_with("die ")).unwrap();
+    told[second].truncate("die".len());
+    told.retain(|e| e != "kill 9");
     assert_eq!(
         told,
         [
-            "create", "start", "kill 15", "die 5", "stop", "start", "kill 15", "kill 9", "die 137",
-            "stop", "start", "restart", "pause", "unpause",
+            "create", "start", "kill 15", "die 5", "stop", "start", "kill 15", "die", "stop",
+            "start", "restart", "pause", "unpause",
         ],
         "{told:#?}"
     );
@@ -184,15 +188,22 @@ fn restarts_back_off_and_are_counted() {
     assert!(engine.docker("ps").stdout.contains("Restarting (1) "));
     engine.docker("stop box").ok();
     assert!(state().ends_with(" exited false"), "{}", state());
-    let count = state();
+    let stopped = state();
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(state(), count, "stopped in its pause, it stays stopped");
+    assert_eq!(state(), stopped, "stopped in its pause, it stays stopped");
+    let count = || {
+        engine
+            .inspect("box", "{{.RestartCount}}")
+            .parse::<u32>()
+            .unwrap()
+    };
+    let before = count();
     engine.docker("start box").ok();
-    eventually("it is restarted again", || {
-        state().starts_with("1 ") || state().starts_with("2 ")
+    eventually("it is counted from the beginning", || {
+        (1..before).contains(&count())
     });
     eventually("its pauses are long", || {
-        state().ends_with(" restarting true")
+        count() >= 5 && state().ends_with(" restarting true")
     });
     engine.docker("kill box").ok();
     assert!(state().ends_with(" exited false"), "{}", state());

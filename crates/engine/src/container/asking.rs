@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use shim::{Reply, Request};
+use tokio::sync::watch;
 
-use super::Container;
+use super::{Container, Phase};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::shim_link::{Link, refusal};
@@ -35,15 +36,25 @@ impl Engine {
             let reply = link.call(request, &[]).await.map_err(|e| refusal(&e))?;
             Ok((link, reply))
         };
-        let error = match asked.await {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        let over = phase.wait_for(|phase| phase.removed || !phase.status.is_alive());
-        match tokio::time::timeout(NEWS, over).await {
-            Ok(_) => Err(not_running(container)),
-            Err(_) => Err(error),
+        match asked.await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(ended_or(container, &mut phase, error).await),
         }
+    }
+}
+
+/// What to tell of a shim that did not answer: that its container has ended, if that is so.
+///
+/// `phase` was subscribed while the container ran.
+pub(super) async fn ended_or(
+    container: &Container,
+    phase: &mut watch::Receiver<Phase>,
+    error: Error,
+) -> Error {
+    let over = phase.wait_for(|phase| phase.removed || !phase.status.is_alive());
+    match tokio::time::timeout(NEWS, over).await {
+        Ok(_) => not_running(container),
+        Err(_) => error,
     }
 }
 

@@ -11,7 +11,7 @@ use shim::{AttachOrder, ExecOrder, Reply, Request};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use super::asking::not_running;
+use super::asking::{ended_or, not_running};
 use super::{Attachment, Container, Record, Status, lock, spec};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -304,14 +304,24 @@ impl Engine {
         container: &Container,
         order: ExecOrder,
     ) -> Result<(i32, UnixStream), Failure> {
-        let mut link = Link::connect(&self.run_dir(&container.id))
-            .map_err(|error| Failure { error, code: 126 })?;
+        let mut phase = container.phase.subscribe();
+        let mut link = match Link::connect(&self.run_dir(&container.id)) {
+            Ok(link) => link,
+            Err(error) => {
+                let error = ended_or(container, &mut phase, error).await;
+                return Err(Failure { error, code: 126 });
+            }
+        };
         match link.call(&Request::Exec(Box::new(order)), &[]).await {
             Ok(Reply::Exec { pid }) => Ok((pid, link.into_stream())),
             Ok(reply) => Err(Failure {
                 error: Error::internal(format!("exec: unexpected answer {reply:?}")),
                 code: 126,
             }),
+            Err(error @ (shim::CallError::Closed | shim::CallError::Frame(_))) => {
+                let error = ended_or(container, &mut phase, refusal(&error)).await;
+                Err(Failure { error, code: 126 })
+            }
             Err(error) => {
                 let missing = matches!(
                     &error,
