@@ -92,7 +92,7 @@ fn a_hang_up_reads_it_again() {
             info["RegistryConfig"]["Mirrors"].to_string(),
         )
     };
-    assert_eq!(labels(), (r#"["a=1"]"#.to_owned(), "[]".to_owned()));
+    assert_eq!(labels(), (r#"["a=1"]"#.to_owned(), "null".to_owned()));
     host.write(
         "config.toml",
         "label = ['a=2']\nregistry-mirror = ['http://m:1']\nmtu = 1400\nlog-level = 'debug'\n",
