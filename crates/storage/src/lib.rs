@@ -18,7 +18,6 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
-pub mod archive;
 pub mod commit;
 pub mod compression;
 pub mod container;
