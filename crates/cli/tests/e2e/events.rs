@@ -370,12 +370,12 @@ fn health_checks_are_told() {
 fn a_reload_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
-    std::fs::write(&file, "labels = [\"a=b\"]\n").unwrap();
+    std::fs::write(&file, "label = [\"a=b\"]\n").unwrap();
     let mut options = crate::bench::options();
     options.flags = vec!["--config-file".into(), file.to_str().unwrap().into()];
     let engine = Engine::start(options).unwrap();
     let since = now();
-    std::fs::write(&file, "labels = [\"c=d\"]\n").unwrap();
+    std::fs::write(&file, "label = [\"c=d\"]\n").unwrap();
     let pid = i32::try_from(engine.pid().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();

@@ -340,7 +340,12 @@ fn the_units_are_what_systemd_takes() {
         paths.push(path);
     }
     let service = fs::read_to_string(&paths[0]).unwrap();
-    for line in ["Type=notify", "KillMode=process", "Delegate=yes", "ExecReload=/bin/kill -HUP $MAINPID"] {
+    for line in [
+        "Type=notify",
+        "KillMode=process",
+        "Delegate=yes",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+    ] {
         assert!(service.lines().any(|found| found == line), "{line}");
     }
     let verified = std::process::Command::new("systemd-analyze")

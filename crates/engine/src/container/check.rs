@@ -70,7 +70,7 @@ fn options(host: &HostConfig) -> Result<()> {
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
         ));
     }
-    if let Some(request) = host.device_requests.iter().flatten().next() {
+    if let Some(request) = host.resources.device_requests.iter().flatten().next() {
         return Err(Error::internal(no_driver(request)));
     }
     if host.annotations.contains_key("") {
