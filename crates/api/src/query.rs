@@ -90,16 +90,21 @@ fn parse_int(text: &str, function: &str) -> Result<i64, InvalidParameter> {
 }
 
 fn decode(text: &str) -> Result<String, InvalidParameter> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
+    let given = text.as_bytes();
+    let mut bytes = Vec::with_capacity(given.len());
+    let mut at = 0;
+    while let Some(&byte) = given.get(at) {
+        at += 1;
         bytes.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let digits = (hex_digit(rest.next()), hex_digit(rest.next()));
-                let (Some(high), Some(low)) = digits else {
-                    return Err(InvalidParameter(format!("invalid URL escape in {text:?}")));
+                let digit = |place: usize| hex_digit(given.get(place).copied());
+                let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else {
+                    let escape = &given[at - 1..given.len().min(at + 2)];
+                    let escape = String::from_utf8_lossy(escape);
+                    return Err(InvalidParameter(format!("invalid URL escape {escape:?}")));
                 };
+                at += 2;
                 high << 4 | low
             }
             other => other,

@@ -27,6 +27,7 @@ use crate::hang_up::HangUp;
 use crate::listen::Socket;
 use crate::seats::{Busy, Seat, Seats};
 use crate::version;
+use crate::web_page;
 
 /// How long to wait when the host has no file descriptors left for a connection.
 const EXHAUSTED: Duration = Duration::from_millis(20);
@@ -34,9 +35,7 @@ const EXHAUSTED: Duration = Duration::from_millis(20);
 const MADE_ROOM: usize = 16;
 /// The longest head of a request; what clients send is a few kilobytes, with filters and
 /// credentials that hold whole tokens.
-const HEAD_MAX: usize = 256 << 10;
-/// The most headers in it.
-const HEADERS_MAX: usize = 128;
+const HEAD_MAX: u32 = 256 << 10;
 /// Requests of one connection at a time, over HTTP/2.
 const AT_ONCE: u32 = 64;
 
@@ -87,10 +86,15 @@ async fn connection(stream: Connection, api: Api, watcher: Watcher, seat: Arc<Se
         }
     };
     let own = Arc::clone(&seat);
+    let is_open = matches!(stream, Connection::Tcp(_));
     let service = service_fn(move |request: Request<Incoming>| {
         let (api, busy) = (api.clone(), own.request());
         async move {
-            let response = api.answer(request.map(Body::new)).await;
+            let refused = is_open.then(|| web_page::refuse(request.headers()));
+            let response = match refused {
+                Some(Err(error)) => error.into_response(),
+                Some(Ok(())) | None => api.answer(request.map(Body::new)).await,
+            };
             let held = response.map(|body| Body::new(Held { body, _busy: busy }));
             Ok::<_, Infallible>(held)
         }
@@ -101,11 +105,10 @@ async fn connection(stream: Connection, api: Api, watcher: Watcher, seat: Arc<Se
         // a client may end its side after the request and still wait for the answer; over TCP that
         // cannot be told from one that left, and Docker takes it for that
         .half_close(stream.tells_half_close())
-        .max_buf_size(HEAD_MAX)
-        .max_headers(HEADERS_MAX);
+        .max_buf_size(HEAD_MAX as usize);
     builder
         .http2()
-        .max_header_list_size(HEAD_MAX as u32)
+        .max_header_list_size(HEAD_MAX)
         .max_concurrent_streams(AT_ONCE);
     let serving = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
@@ -193,7 +196,7 @@ impl Api {
 mod tests {
     use super::*;
     use crate::detach::DetachKeys;
-    use crate::hijack::{self, Ask};
+    use crate::hijack::{self, Ask, OnDetach};
     use crate::routes::{self, Closing};
     use axum::routing::{get, post};
     use engine::Attachment;
@@ -318,7 +321,7 @@ mod tests {
             let (mut parts, _) = request.into_parts();
             let version = *parts.extensions.get().unwrap();
             let keys = DetachKeys::parse("").unwrap();
-            let ask = Ask::new(&mut parts, version, keys, OnDetach::nothing());
+            let ask = Ask::new(&mut parts, version, keys, OnDetach::new(|| ()));
             hijack::answer(ask, attachment, Closing::never())
         };
         let router = Router::new().route("/attach", post(attach));
@@ -382,7 +385,10 @@ mod tests {
 
     #[tokio::test]
     async fn heads_are_bounded() {
-        let long = format!("GET /a HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(HEAD_MAX));
+        let long = format!(
+            "GET /a HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(HEAD_MAX as usize)
+        );
         let (mut client, server) = UnixStream::pair().unwrap();
         let graceful = GracefulShutdown::new();
         let task = serve(server, api(), &graceful);
@@ -392,7 +398,8 @@ mod tests {
         client.read_exact(&mut status).await.unwrap();
         assert_eq!(&status, b"HTTP/1.1 431");
         task.await.unwrap();
-        let headers: String = (0..=HEADERS_MAX).map(|n| format!("x-{n}: 1\r\n")).collect();
+        // hyper's own bound
+        let headers: String = (0..=100).map(|n| format!("x-{n}: 1\r\n")).collect();
         let many = format!("GET /a HTTP/1.1\r\n{headers}\r\n");
         let text = talk(many.as_bytes(), false).await;
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");

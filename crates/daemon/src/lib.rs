@@ -33,6 +33,7 @@ pub mod settings;
 mod sockets;
 mod tls;
 mod version;
+mod web_page;
 mod websocket;
 
 pub use address::{Address, ParseAddressError};

@@ -229,6 +229,9 @@ impl Accepted {
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
                 stream.write_all(NOT_TLS).await?;
+                stream.shutdown().await?;
+                // a socket that is closed with something unread takes the answer back with it
+                drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
                 return Err(io::Error::other("the client spoke plain HTTP"));
             }
             tls.acceptor().accept(stream).await

@@ -1,5 +1,7 @@
 //! Reading requests: parameters and JSON bodies, bounded and with Docker's words for refusals.
 
+use std::time::Duration;
+
 use api::query::Query;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::CONTENT_TYPE;
@@ -12,6 +14,12 @@ use crate::error::ApiError;
 
 /// The longest JSON body. Bodies hold seccomp profiles and labels at most: far below this.
 const MAX_JSON: usize = 8 << 20;
+
+/// How long a client may take to send one; other bodies, as of an import, have no limit.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a client is told that takes longer.
+const SLOW_BODY: &str = "the request's body did not come within a minute";
 
 /// What a body without a value is told.
 const NO_JSON: &str = "invalid JSON: got EOF while reading request body";
@@ -53,8 +61,9 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Json<T> {
         if announced_empty {
             return Ok(Self(T::default()));
         }
-        let bytes = axum::body::to_bytes(body, MAX_JSON)
+        let bytes = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_JSON))
             .await
+            .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, SLOW_BODY))?
             .map_err(|error| too_large_or_broken(&error))?;
         parse(&bytes).map(Self)
     }

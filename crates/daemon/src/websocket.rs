@@ -98,28 +98,13 @@ impl Offer {
             protocol,
             opcode,
         } = self;
+        let client = Client {
+            opcode,
+            keys: attachment.tty.then_some(keys),
+            on_detach,
+        };
         tokio::spawn(async move {
-            let result = match connection.await {
-                Ok(upgraded) => match hijack::take(upgraded) {
-                    Ok((client, early)) => {
-                        let hang_up = HangUp::new(&client);
-                        let (from, to) = client.into_split();
-                        let from = io::Cursor::new(early).chain(from);
-                        let keys = attachment.tty.then_some(keys);
-                        let work = conduct(attachment, from, to, opcode, keys, on_detach);
-                        match hang_up {
-                            Ok(hang_up) => tokio::select! {
-                                result = work => result,
-                                () = hang_up.wait() => Ok(()),
-                                () = closing.wait() => Ok(()),
-                            },
-                            Err(error) => Err(error),
-                        }
-                    }
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(io::Error::other(error)),
-            };
+            let result = serve(connection, attachment, client, closing).await;
             if let Err(error) = result {
                 tracing::debug!(%error, "a client's websocket broke");
             }
@@ -139,6 +124,33 @@ impl Offer {
                 .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
         response
+    }
+}
+
+/// What a client wants of its WebSocket.
+#[derive(Debug)]
+struct Client {
+    opcode: Opcode,
+    keys: Option<DetachKeys>,
+    on_detach: OnDetach,
+}
+
+/// Carries the streams until one side ends, the client is gone, or the daemon ends.
+async fn serve(
+    connection: OnUpgrade,
+    attachment: Attachment,
+    client: Client,
+    closing: Closing,
+) -> io::Result<()> {
+    let upgraded = connection.await.map_err(io::Error::other)?;
+    let (socket, early) = hijack::take(upgraded)?;
+    let hang_up = HangUp::new(&socket)?;
+    let (from, to) = socket.into_split();
+    let from = io::Cursor::new(early).chain(from);
+    tokio::select! {
+        result = conduct(attachment, from, to, client) => result,
+        () = hang_up.wait() => Ok(()),
+        () = closing.wait() => Ok(()),
     }
 }
 
@@ -186,10 +198,13 @@ async fn conduct(
     attachment: Attachment,
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    opcode: Opcode,
-    keys: Option<DetachKeys>,
-    on_detach: OnDetach,
+    client: Client,
 ) -> io::Result<()> {
+    let Client {
+        opcode,
+        keys,
+        on_detach,
+    } = client;
     let mut writer = Writer {
         opcode,
         decoder: (!attachment.tty).then(Decoder::default),

@@ -198,7 +198,7 @@ impl Client {
         let mut left = bases.len();
         for base in bases {
             left -= 1;
-            match self.knock_at(&base).await {
+            match self.knock_at(domain, &base).await {
                 Ok(answer) if left > 0 && wants_tls(&base, &answer) => {
                     first_failure = Some(answer.into_error().await);
                 }
@@ -223,16 +223,22 @@ impl Client {
         )
     }
 
-    async fn knock_at(&self, base: &Base) -> Result<Answer, RegistryError> {
+    async fn knock_at(&self, domain: &str, base: &Base) -> Result<Answer, RegistryError> {
         let uri = base.at("/v2/").unwrap_or_else(|| base.uri.clone());
         let mut message = Message::new(Method::GET, uri);
         message.downgrade = base.insecure;
-        // Where another scheme is tried next, a broken connection is an answer, too.
-        match base.insecure {
+        // Where another scheme, or the registry behind a mirror, is tried next, a broken connection
+        // is an answer, too.
+        match base.insecure || is_mirror(domain) {
             true => self.shared.exchange.follow(&message).await,
             false => self.shared.exchange.patient(&message).await,
         }
     }
+}
+
+/// A mirror is named by its address, with the protocol.
+fn is_mirror(domain: &str) -> bool {
+    domain.contains("://")
 }
 
 /// A TLS server tells a plain http client so by `400 Bad Request`.

@@ -1,8 +1,8 @@
 //! Where the disk space went, and how it is measured.
 //!
 //! A walk over a large tree is slow and others want the disk too. So a walk is off the async threads,
-//! only a few go on at a time, all who want the same wait for one, and it ends when all of them have
-//! gone. What it found stands for a while that grows with what it took to find.
+//! only a few go on at a time, all who want the same wait for one, and it ends when the one who asked has
+//! gone; the next who waits begins anew. What was found stands for a while that grows with what it took.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -52,8 +52,7 @@ impl Engine {
     /// # Errors
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        logs::options::plan(&config.log_driver, &config.log_opts)
-            .map_err(|error| error.context("the log driver for containers"))?;
+        logs::check_defaults(&config)?;
         let store = storage::Store::open(&config.root)
             .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;

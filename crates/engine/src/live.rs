@@ -57,6 +57,7 @@ impl Engine {
             return Ok(());
         }
         config.take_live(next);
+        crate::container::logs::check_defaults(&config)?;
         let live = Live::new(&config)?;
         self.networks.set_pools(&config.address_pools);
         let next = live.current();

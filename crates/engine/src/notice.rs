@@ -106,8 +106,11 @@ impl Engine {
     pub(crate) fn prune_event(&self, kind: &str, reclaimed: u64) {
         let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
         let message = message(kind, "prune", "", attributes);
-        // images are told in the way of API versions before 1.22 too
-        let status = if kind == "image" { "prune" } else { "" };
+        // containers and images are told in the way of API versions before 1.22 too
+        let status = match kind {
+            "container" | "image" => "prune",
+            _ => "",
+        };
         self.events.publish(Message {
             status: status.to_owned(),
             ..message

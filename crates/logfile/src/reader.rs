@@ -151,15 +151,6 @@ impl Reader {
         Ok(Some(self.record(&parsed, raw)))
     }
 
-    /// Whether a call of [`Self::read_next`] would give a record without reading a file.
-    #[must_use]
-    pub fn has_buffered(&self) -> bool {
-        matches!(
-            self.format.find(&self.buffer[self.start..self.end]),
-            Found::Whole(_)
-        )
-    }
-
     fn record(&self, parsed: &Parsed, raw: std::ops::Range<usize>) -> Record<'_> {
         parsed.over(&self.buffer[raw], &self.scratch)
     }

@@ -40,6 +40,9 @@ pub enum ParseReferenceError {
     /// The repository's name is longer than 255 characters.
     #[error("repository name must not be more than {NAME_MAX} characters")]
     TooLong,
+    /// A tag that was given apart is none.
+    #[error("invalid tag format")]
+    Tag,
     /// The text is 64 hexadecimal digits, which is an image id.
     #[error("invalid repository name ({name}), cannot specify 64-byte hexadecimal strings")]
     IsId {
@@ -118,7 +121,7 @@ impl Reference {
     /// When `tag` is no valid tag.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ParseReferenceError> {
         if !valid_tag(tag) {
-            return Err(ParseReferenceError::Format);
+            return Err(ParseReferenceError::Tag);
         }
         Ok(Self {
             tag: Some(tag.to_owned()),

@@ -1,13 +1,14 @@
 //! What a container has changed as a layer of an image: its blob, and the same unpacked.
+//!
+//! The blob is a plain tar: nobody waits for it to be packed who may never push it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write as _};
 
-use crate::archive::TreeError;
 use crate::diff::{self, DiffError, Trees};
+use crate::files::TreeError;
+use crate::import::Tee;
 use crate::{ApplyOptions, BlobWriter, ContentError, LayerError, StagedLayer, Store};
 
-/// How hard the blob is packed: deflate's cheap levels give most of what there is to gain.
-const LEVEL: u32 = 3;
 /// Bytes that are handed on at once.
 const PIECE: usize = 256 * 1024;
 
@@ -23,11 +24,11 @@ pub enum CommitError {
     /// The blob cannot be stored.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// The layer cannot be packed.
-    #[error("{0} the layer")]
-    Pack(&'static str, #[source] io::Error),
+    /// The layer cannot be handed on.
+    #[error("hand the layer on")]
+    Pass(#[source] io::Error),
     /// The thread that writes the layer ended without a result.
-    #[error("the writing of the layer broke off")]
+    #[error("the making of the layer broke off")]
     Broken,
 }
 
@@ -36,7 +37,7 @@ impl CommitError {
     fn is_of_the_output(&self) -> bool {
         matches!(
             self,
-            Self::Pack(..) | Self::Diff(DiffError::Tree(TreeError::Write(_)))
+            Self::Pass(_) | Self::Diff(DiffError::Tree(TreeError::Write(_)))
         )
     }
 }
@@ -44,64 +45,42 @@ impl CommitError {
 /// A layer that nobody can see yet; dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct CommittedLayer {
-    /// The layer packed by gzip; [`BlobWriter::commit`] puts it into the content store.
+    /// The layer as a plain tar; [`BlobWriter::commit`] puts it into the content store.
     pub blob: BlobWriter,
     /// The same unpacked; [`StagedLayer::commit`] puts it on its parent.
     pub staged: StagedLayer,
 }
 
 impl Store {
-    /// Makes a layer of what an upper tree changes: read once, packed and unpacked at once.
+    /// Makes a layer of what an upper tree changes: read once, stored and unpacked at once.
     ///
     /// # Errors
     ///
     /// A file that cannot be read or be part of a layer, or a disk that fails.
     pub fn commit_layer(&self, trees: Trees) -> Result<CommittedLayer, CommitError> {
-        let writer = self.content().writer(None)?;
-        let (reader, pipe) = io::pipe().map_err(|error| CommitError::Pack("pass", error))?;
+        let (reader, output) = io::pipe().map_err(CommitError::Pass)?;
+        let mut tee = Tee::new(reader, self.content().writer(None)?);
         std::thread::scope(|scope| {
-            let packer = scope.spawn(move || pack(trees, writer, pipe));
-            let staged = self.apply_plain(reader);
-            let packed = packer.join().map_err(|_| CommitError::Broken)?;
-            match (packed, staged) {
-                (Ok(blob), Ok(staged)) => Ok(CommittedLayer { blob, staged }),
-                // Each of the two ends when the other one does: what matters is which was first.
-                (Err(error), Err(staged)) if error.is_of_the_output() => Err(staged),
-                (Err(error), _) | (_, Err(error)) => Err(error),
+            let writer = scope.spawn(move || write(trees, output));
+            let staged = self.layers().apply(&mut tee, &ApplyOptions::default());
+            let blob = tee.into_writer();
+            match writer.join().map_err(|_| CommitError::Broken)? {
+                Ok(()) => {}
+                // Who does not take it says why.
+                Err(error) if error.is_of_the_output() => {
+                    staged?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             }
+            let staged = staged?;
+            Ok(CommittedLayer { blob, staged })
         })
     }
-
-    fn apply_plain(&self, reader: impl Read + Send) -> Result<StagedLayer, CommitError> {
-        Ok(self.layers().apply(reader, &ApplyOptions::default())?)
-    }
 }
 
-/// Writes the layer to the blob and to whoever unpacks it.
-fn pack(trees: Trees, writer: BlobWriter, pipe: impl Write) -> Result<BlobWriter, CommitError> {
-    let fail = |step| move |error| CommitError::Pack(step, error);
-    let packed = flate2::write::GzEncoder::new(writer, flate2::Compression::new(LEVEL));
-    let mut both = io::BufWriter::with_capacity(PIECE, Both { packed, pipe });
-    diff::write_layer(trees, &mut both)?;
-    let Both { packed, .. } = both
-        .into_inner()
-        .map_err(|error| fail("write")(error.into_error()))?;
-    packed.finish().map_err(fail("pack"))
-}
-
-struct Both<A, B> {
-    packed: A,
-    pipe: B,
-}
-
-impl<A: Write, B: Write> Write for Both<A, B> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.pipe.write_all(bytes)?;
-        self.packed.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.pipe.flush()
-    }
+fn write(trees: Trees, output: io::PipeWriter) -> Result<(), CommitError> {
+    let mut output = io::BufWriter::with_capacity(PIECE, output);
+    diff::write_layer(trees, &mut output)?;
+    output.flush().map_err(CommitError::Pass)
 }

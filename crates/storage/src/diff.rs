@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-use crate::archive::TreeError;
+use crate::files::TreeError;
 use crate::tar_stream::shown;
 
 /// What became of a path.

@@ -10,7 +10,7 @@
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
 //! - [`container`]: the writable layer of containers;
 //! - [`view`]: the whole tree of a container, running or not, by fd;
-//! - [`archive`]: files of such a tree as a tar stream, and back;
+//! - [`files`]: files of such a tree as a tar stream, and back;
 //! - [`diff`]: what a container has changed, as a list and as a layer;
 //! - [`volume`] and [`copy_up`]: named volumes and their first content.
 //!
@@ -18,13 +18,13 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
-pub mod archive;
 pub mod commit;
 pub mod compression;
 pub mod container;
 pub mod content;
 pub mod copy_up;
 pub mod diff;
+pub mod files;
 mod fsutil;
 pub mod gzip;
 pub mod image_archive;

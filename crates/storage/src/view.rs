@@ -21,8 +21,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use sys::mount::{Depth, MountChange};
 use sys::tree::Leaf;
 
-use crate::archive::Identity;
 use crate::container::ContainerDir;
+use crate::files::Identity;
 use crate::overlay::ViewError;
 
 /// What a view is for.
@@ -252,6 +252,9 @@ fn mount_by_parts(
         unmark(work);
         fsconfig_set_string(&context, "upperdir", upper.text.as_str())?;
         fsconfig_set_string(&context, "workdir", Name::new(work)?.text.as_str())?;
+        // What a container changes is read from its upper directory alone.
+        fsconfig_set_string(&context, "redirect_dir", "off")?;
+        fsconfig_set_string(&context, "metacopy", "off")?;
     }
     // With an index the kernel refuses directories that another overlay has used.
     fsconfig_set_string(&context, "index", "off")?;
@@ -289,7 +292,9 @@ fn mount_as_text(
         }
         Access::Write => {
             let (layers, upper, work) = (layers.join(":"), &upper.text, &work.text);
-            format!("index=off,lowerdir={layers},upperdir={upper},workdir={work}")
+            format!(
+                "index=off,redirect_dir=off,metacopy=off,lowerdir={layers},upperdir={upper},workdir={work}"
+            )
         }
     };
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;

@@ -67,7 +67,16 @@ const FENCES: &[(&str, &[&str], &str)] = &[
         &["api", "distribution", "network", "engine", "daemon", "cli"],
         "mechanisms and shim are synchronous, but for the network's resolver and relay",
     ),
-    ("rustls", &["distribution"], "TLS is spoken to registries"),
+    (
+        "rustls",
+        &["api", "distribution", "daemon"],
+        "TLS is spoken to registries and, by the API and its client, over TCP",
+    ),
+    (
+        "toml",
+        &["daemon"],
+        "the configuration file is read in one place",
+    ),
     (
         "hickory-resolver",
         &["distribution"],

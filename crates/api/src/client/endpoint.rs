@@ -143,7 +143,7 @@ impl Endpoint {
                 let stream = tls.connect(name, tcp(*address).await?).await?;
                 Ok(Transport(Inner::Tls(Box::new(stream))))
             }
-            Self::Ssh(ssh) => Ok(Transport(Inner::Ssh(ssh.run()?))),
+            Self::Ssh(ssh) => Ok(Transport(Inner::Ssh(Box::new(ssh.run()?)))),
         }
     }
 }

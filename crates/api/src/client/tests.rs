@@ -58,7 +58,9 @@ fn endpoints() {
     check("tcp://localhost:99/", Ok("tcp://127.0.0.1:99"));
     check("tcp://[::1]", Ok("tcp://[::1]:2375"));
     check("tcp://example.org:1", Err("IP address"));
-    check("ssh://x", Err("unsupported scheme"));
+    check("ssh://me@host:22/x.sock", Ok("ssh://me@host:22/x.sock"));
+    check("ssh://-oProxyCommand=x", Err("ssh://[user@]host"));
+    check("npipe://x", Err("unix://, tcp:// or ssh://"));
     check("/run/x.sock", Err("unable to parse docker host"));
 }
 

@@ -19,7 +19,7 @@ pub(super) enum Inner {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    Ssh(Session),
+    Ssh(Box<Session>),
 }
 
 impl AsyncRead for Transport {

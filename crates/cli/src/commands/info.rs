@@ -152,8 +152,8 @@ fn host(out: &mut String, info: &Info) -> std::fmt::Result {
             writeln!(out, " {name}: {value}")?;
         }
     }
-    for label in info.labels.iter().flatten() {
-        writeln!(out, " Labels:\n  {label}")?;
+    if let Some(labels) = info.labels.as_deref().filter(|labels| !labels.is_empty()) {
+        writeln!(out, " Labels:\n  {}", labels.join("\n  "))?;
     }
     writeln!(out, " Experimental: {}", info.experimental_build)?;
     if let Some(registries) = &info.registry_config {

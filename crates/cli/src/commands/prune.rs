@@ -110,6 +110,15 @@ enum Kind {
     Networks,
     Volumes,
     Images,
+    BuildCache,
+}
+
+/// The answer of `POST /build/prune`.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BuildReport {
+    caches_deleted: Option<Vec<String>>,
+    space_reclaimed: u64,
 }
 
 async fn one(call: &Call, what: &str, kind: Kind) -> anyhow::Result<u8> {
@@ -142,7 +151,7 @@ async fn system(call: &Call) -> anyhow::Result<u8> {
     if call.on("volumes") {
         kinds.push(Kind::Volumes);
     }
-    kinds.push(Kind::Images);
+    kinds.extend([Kind::Images, Kind::BuildCache]);
     let mut reclaimed = 0;
     for kind in kinds {
         reclaimed += prune(call, kind, &filters).await?;
@@ -163,6 +172,11 @@ fn warning(call: &Call) -> String {
         "all images without at least one container associated to them"
     } else {
         "all dangling images"
+    });
+    lines.push(if call.on("all") {
+        "all build cache"
+    } else {
+        "unused build cache"
     });
     let list: String = lines.iter().map(|line| format!("  - {line}\n")).collect();
     let mut text = format!("WARNING! This will remove:\n{list}\n");
@@ -236,6 +250,16 @@ async fn prune(call: &Call, kind: Kind, filters: &Filters) -> anyhow::Result<u64
                     }
                 });
             ("Deleted Images", items.collect(), report.space_reclaimed)
+        }
+        Kind::BuildCache => {
+            let request = call.client.post("/build/prune").query_flag("all", all);
+            let given = filter::parameter(&filters);
+            let report: BuildReport = request.query_opt("filters", given).fetch().await?;
+            (
+                "Deleted build cache objects",
+                report.caches_deleted.unwrap_or_default(),
+                report.space_reclaimed,
+            )
         }
     };
     if !names.is_empty() {

@@ -39,7 +39,10 @@ fn check_creates(engine: &Engine, rows: &[HostRow], body: impl Fn(&str) -> Strin
             .unwrap();
         let told = String::from_utf8_lossy(&answer.body).into_owned();
         checks.note(answer.status == *status && told.contains(text), || {
-            format!("{part}: expected {status} {text:?}: {} {told}", answer.status)
+            format!(
+                "{part}: expected {status} {text:?}: {} {told}",
+                answer.status
+            )
         });
         engine
             .api("DELETE", "/v1.51/containers/tried?v=1", "")
@@ -167,7 +170,9 @@ fn states(engine: &Engine) {
     engine.docker("create --name new busybox sleep 1000").ok();
     engine.docker("run -d --name ice busybox sleep 1000").ok();
     engine.docker("pause ice").ok();
-    engine.docker("run -d --name again --restart always busybox false").ok();
+    engine
+        .docker("run -d --name again --restart always busybox false")
+        .ok();
     crate::bench::eventually("a restart's pause is long", || {
         let told = engine.inspect("again", "{{.RestartCount}} {{.State.Status}}");
         let (count, status) = told.split_once(' ').unwrap();
@@ -275,8 +280,12 @@ fn updates() {
     ];
     let engine = engine();
     engine.docker("run -d --name box busybox sleep 1000").ok();
-    engine.docker("create --rm --name nano --cpus 1 busybox sleep 1000").ok();
-    engine.docker("create --name swap -m 64m --memory-swap 100m busybox sleep 1000").ok();
+    engine
+        .docker("create --rm --name nano --cpus 1 busybox sleep 1000")
+        .ok();
+    engine
+        .docker("create --name swap -m 64m --memory-swap 100m busybox sleep 1000")
+        .ok();
     check(&engine, ROWS);
 }
 

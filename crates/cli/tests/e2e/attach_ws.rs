@@ -14,7 +14,9 @@ struct Socket(UnixStream);
 /// Asks for a WebSocket with the RFC's own key; gives the head of the answer, too.
 fn connect(engine: &Engine, target: &str, headers: &str) -> (Socket, String) {
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let head = format!(
         "GET {target} HTTP/1.1\r\nHost: engine\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
@@ -25,14 +27,20 @@ fn connect(engine: &Engine, target: &str, headers: &str) -> (Socket, String) {
         stream.read_exact(&mut byte).unwrap();
         answer.push(byte[0]);
     }
-    (Socket(stream), String::from_utf8(answer).unwrap().to_ascii_lowercase())
+    (
+        Socket(stream),
+        String::from_utf8(answer).unwrap().to_ascii_lowercase(),
+    )
 }
 
 fn open(engine: &Engine, name: &str, query: &str) -> Socket {
     let target = format!("/v1.51/containers/{name}/attach/ws?{query}");
     let (socket, head) = connect(engine, &target, "");
     assert!(head.starts_with("http/1.1 101 "), "{head}");
-    assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    assert!(
+        head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+        "{head}"
+    );
     socket
 }
 
@@ -41,7 +49,12 @@ impl Socket {
         const MASK: [u8; 4] = [7, 11, 13, 17];
         let mut frame = vec![0x80 | opcode, 0x80 | u8::try_from(payload.len()).unwrap()];
         frame.extend(MASK);
-        frame.extend(payload.iter().enumerate().map(|(n, byte)| byte ^ MASK[n % 4]));
+        frame.extend(
+            payload
+                .iter()
+                .enumerate()
+                .map(|(n, byte)| byte ^ MASK[n % 4]),
+        );
         self.0.write_all(&frame).unwrap();
     }
 
@@ -74,8 +87,12 @@ impl Socket {
 #[test]
 fn frames_both_ways() {
     let engine = engine();
-    engine.docker("run -d -i --name box busybox sh -c 'echo hello; echo oops >&2; cat; echo bye'").ok();
-    eventually("it has said something", || engine.docker("logs box").stdout.contains("hello"));
+    engine
+        .docker("run -d -i --name box busybox sh -c 'echo hello; echo oops >&2; cat; echo bye'")
+        .ok();
+    eventually("it has said something", || {
+        engine.docker("logs box").stdout.contains("hello")
+    });
     let mut socket = open(&engine, "box", "stream=1&stdin=1&stdout=1&stderr=1&logs=1");
     let mut past = String::new();
     while !(past.contains("hello\n") && past.contains("oops\n")) {
@@ -101,7 +118,11 @@ fn frames_both_ways() {
 fn a_terminals_detach_keys() {
     let engine = engine();
     engine.docker("run -dit --name box busybox cat").ok();
-    let mut socket = open(&engine, "box", "stream=1&stdin=1&stdout=1&detachKeys=ctrl-x,y");
+    let mut socket = open(
+        &engine,
+        "box",
+        "stream=1&stdin=1&stdout=1&detachKeys=ctrl-x,y",
+    );
     socket.send(2, b"typed\n");
     socket.until("typed");
     socket.send(2, b"\x18");
@@ -110,9 +131,18 @@ fn a_terminals_detach_keys() {
     assert_eq!(engine.inspect("box", "{{.State.Status}}"), "running");
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let answer = engine.api("GET", &format!("/v1.51/events?since=1&until={}", now + 1), "").unwrap();
+    let answer = engine
+        .api(
+            "GET",
+            &format!("/v1.51/events?since=1&until={}", now + 1),
+            "",
+        )
+        .unwrap();
     let events = String::from_utf8(answer.body).unwrap();
-    assert!(events.contains(r#""Action":"attach""#) && events.contains(r#""Action":"detach""#), "{events}");
+    assert!(
+        events.contains(r#""Action":"attach""#) && events.contains(r#""Action":"detach""#),
+        "{events}"
+    );
 }
 
 #[test]
@@ -127,7 +157,10 @@ fn handshakes_that_are_refused() {
         ("Origin: http://localhost:8080\r\n", 101),
     ] {
         let (_, head) = connect(&engine, target, headers);
-        assert!(head.starts_with(&format!("http/1.1 {status} ")), "{headers}: {head}");
+        assert!(
+            head.starts_with(&format!("http/1.1 {status} ")),
+            "{headers}: {head}"
+        );
     }
     let (_, head) = connect(&engine, "/v1.51/containers/nosuch/attach/ws", "");
     assert!(head.starts_with("http/1.1 404 "), "{head}");
@@ -151,7 +184,9 @@ fn handshakes_that_are_refused() {
 #[test]
 fn logs_without_a_stream() {
     let engine = engine();
-    engine.docker("run --name box busybox sh -c 'echo out; echo err >&2'").ok();
+    engine
+        .docker("run --name box busybox sh -c 'echo out; echo err >&2'")
+        .ok();
     let ask = |query: &str| {
         let path = format!("/v1.51/containers/box/attach?{query}");
         let answer = engine.api("POST", &path, "").unwrap();

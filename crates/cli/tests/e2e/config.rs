@@ -1,9 +1,11 @@
 //! The configuration file: reading it, checking it, reading it again, and making one of Docker's.
 
 use rustix::process::Signal;
+use testkit::image::TestImage;
+use testkit::registry::Registry;
 
 use crate::bench::eventually;
-use crate::service::{GORAE, Host, get};
+use crate::service::{GORAE, Host, free_port, get};
 
 const CONFIG: &str = r#"
 # what every container gets that does not say
@@ -90,7 +92,7 @@ fn a_hang_up_reads_it_again() {
             info["RegistryConfig"]["Mirrors"].to_string(),
         )
     };
-    assert_eq!(labels(), (r#"["a=1"]"#.to_owned(), "[]".to_owned()));
+    assert_eq!(labels(), (r#"["a=1"]"#.to_owned(), "null".to_owned()));
     host.write(
         "config.toml",
         "label = ['a=2']\nregistry-mirror = ['http://m:1']\nmtu = 1400\nlog-level = 'debug'\n",
@@ -108,10 +110,35 @@ fn a_hang_up_reads_it_again() {
     host.signal(Signal::HUP);
     host.logs("the configuration cannot be used");
     host.logs(&format!(
-        "{file}:2: unknown key \\\"mtuu\\\" (did you mean \\\"mtu\\\"?)"
+        "{file}:2: unknown key \"mtuu\" (did you mean \"mtu\"?)"
     ));
     assert_eq!(labels().0, r#"["a=2"]"#);
     assert!(host.stop().success());
+}
+
+#[test]
+fn mirrors_of_docker_hub() {
+    let mut host = Host::new();
+    let file = host.write("config.toml", "");
+    host.gorae(&["--config-file", &file]);
+    let registry = Registry::start().unwrap();
+    let image = TestImage::busybox().unwrap().build().unwrap();
+    registry.push("some/thing", "1", &image).unwrap();
+    // the first of the mirrors is not there, and the second has the image
+    let (dead, alive) = (free_port(), registry.name());
+    let text = format!("registry-mirror = ['https://127.0.0.1:{dead}', 'http://{alive}']");
+    host.write("config.toml", &text);
+    host.signal(Signal::HUP);
+    host.logs("changed=\"registry-mirror\"");
+    let address = format!("unix://{}", host.text("run/gorae.sock"));
+    let docker = |line: &str| host.docker(&[("DOCKER_HOST", &address)], line);
+    docker("pull some/thing:1").shows("Status: Downloaded newer image for some/thing:1");
+    host.logs("a mirror did not give the image");
+    docker("run --rm some/thing:1 echo from the mirror").prints("from the mirror");
+    // only Docker Hub has mirrors; and where they fail, its own answer is told
+    let other = docker(&format!("pull 127.0.0.1:{dead}/some/thing:1"));
+    assert_eq!(other.code, 1, "{other:?}");
+    docker("pull some/other:1").complains(1, "registry-1.docker.io");
 }
 
 #[test]

@@ -349,6 +349,7 @@ fn wrong_copies_are_refused() {
     let at = home.display();
     fs::create_dir(home.join("dir")).unwrap();
     fs::write(home.join("file"), "x").unwrap();
+    fs::write(home.join("large"), vec![0; 20 << 20]).unwrap();
     engine.docker("run -d --name box data").ok();
     engine
         .docker(
@@ -396,6 +397,9 @@ fn wrong_copies_are_refused() {
             let line = line.replace('@', &at.to_string());
             checks.complains(&engine.run(client, &line), 1, text);
         }
+        // the answer comes although nobody reads the rest of what is sent
+        let large = engine.run(client, &format!("cp {at}/large fixed:/data"));
+        checks.complains(&large, 1, "container rootfs is marked read-only");
         engine
             .run(client, &format!("cp {at}/file fixed:/vol/one"))
             .ok();
@@ -825,5 +829,51 @@ fn exports_can_be_imported() {
             .complains(1, "No such container: nosuch");
         let output = engine.command(client, ["export", "box"]).output().unwrap();
         assert!(entries(&output.stdout).contains(&"0 own".to_owned()));
+    }
+}
+
+/// Where a volume is to be mounted, the container has put a link to a folder of the host
+/// (CVE-2026-42306).
+#[test]
+fn a_place_of_a_mount_that_became_a_link_leads_nowhere() {
+    let engine = engine();
+    let outside = engine.home().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let at = outside.display();
+    let script = format!("mv /place /other && ln -s {at} /place");
+    engine
+        .docker(&format!(
+            "run --name box -v vol:/place/v busybox sh -c '{script}'"
+        ))
+        .ok();
+    let archive = Archive::new()
+        .file("x", b"in the volume", 0o644)
+        .and_then(Archive::finish)
+        .unwrap();
+    for path in ["/place/v", "/place", "/"] {
+        let answer = put(&engine, "box", path, &archive);
+        assert!([200, 404].contains(&answer.status), "{}", message(&answer));
+        let answer = engine.api("GET", &path_of("box", path), "").unwrap();
+        assert!([200, 404].contains(&answer.status), "{}", message(&answer));
+    }
+    let left: Vec<_> = fs::read_dir(&outside).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    engine
+        .docker("run --rm -v vol:/v busybox cat /v/x")
+        .prints("in the volume");
+}
+
+#[test]
+fn success_is_told_to_a_person() {
+    let engine = engine();
+    engine.docker("create --name box busybox").ok();
+    let at = engine.home().display().to_string();
+    for client in Client::BOTH {
+        let session = engine.terminal(client, &format!("cp box:/etc/passwd {at}/copy"));
+        session.expect("Successfully copied 2.05kB to");
+        assert_eq!(session.finish().code, 0);
+        let session = engine.terminal(client, &format!("cp {at}/copy box:/tmp"));
+        session.expect("Successfully copied 2.05kB to box:/tmp");
+        assert_eq!(session.finish().code, 0);
     }
 }

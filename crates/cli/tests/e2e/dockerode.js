@@ -153,6 +153,25 @@ check("exec", async () => {
   await box.remove({ force: true });
 });
 
+check("files", async () => {
+  const box = await start("box", "echo made > /tmp/made; exec sleep 1000");
+  for (let i = 0; i < 100 && !(await box.changes())?.some((one) => one.Path === "/tmp/made"); i++) await pause(20);
+  const archive = Buffer.concat(await (await box.getArchive({ path: "/tmp/made" })).toArray());
+  assert.ok(String(archive).includes("made\0") && String(archive).includes("made\n"));
+  const head = await box.infoArchive({ path: "/tmp/made" });
+  const stat = JSON.parse(Buffer.from(head.headers["x-docker-container-path-stat"], "base64"));
+  assert.deepEqual([stat.name, stat.size], ["made", 5]);
+  await box.putArchive(archive, { path: "/etc" });
+  const exec = await box.exec({ Cmd: ["cat", "/etc/made"], AttachStdout: true });
+  assert.deepEqual(await demux(await exec.start({})), ["made\n", ""]);
+  assert.ok((await text(await box.export())).includes("etc/made\0"));
+  const made = await box.commit({ repo: "made", tag: "v1", comment: "why", changes: "ENV A=b" });
+  assert.match(made.Id, /^sha256:/);
+  assert.equal((await docker.getImage("made:v1").inspect()).Comment, "why");
+  await box.remove({ force: true });
+  await docker.getImage("made:v1").remove();
+});
+
 check("networks and volumes", async () => {
   const network = await docker.createNetwork({
     Name: "net",

@@ -364,3 +364,34 @@ fn health_checks_are_told() {
     }
     engine.docker("rm -f sick").ok();
 }
+
+/// Settings that are read again are told, with what they are now.
+#[test]
+fn a_reload_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, "label = [\"a=b\"]\n").unwrap();
+    let mut options = crate::bench::options();
+    options.flags = vec!["--config-file".into(), file.to_str().unwrap().into()];
+    let engine = Engine::start(options).unwrap();
+    let since = now();
+    std::fs::write(&file, "label = [\"c=d\"]\n").unwrap();
+    let pid = i32::try_from(engine.pid().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let events = || told(&engine, since, now(), r#"{"type":["daemon"]}"#);
+    eventually("the reload is told", || !events().is_empty());
+    let event = events().remove(0);
+    let attributes = event.actor.attributes.unwrap();
+    assert_eq!(
+        (event.kind.as_str(), event.action.as_str()),
+        ("daemon", "reload")
+    );
+    assert_eq!(attributes["labels"], "[\"c=d\"]");
+    assert!(attributes.contains_key("name"), "{attributes:?}");
+    let info = engine
+        .docker("info --format '{{.ID}} {{json .Labels}}'")
+        .ok()
+        .to_owned();
+    assert_eq!(info, format!("{} [\"c=d\"]", event.actor.id));
+}

@@ -43,14 +43,21 @@ fn events(engine: &Engine, name: &str) -> Vec<String> {
 fn results_and_events() {
     let engine = engine();
     checked(&engine, "well", "--health-cmd 'echo fine'");
-    checked(&engine, "sick", "--health-cmd 'echo bad; exit 3' --health-retries 2");
+    checked(
+        &engine,
+        "sick",
+        "--health-cmd 'echo bad; exit 3' --health-retries 2",
+    );
     eventually("the two are told apart", || {
         status(&engine, "well") == "healthy" && status(&engine, "sick") == "unhealthy"
     });
     let streak = engine.inspect("sick", "{{.State.Health.FailingStreak}}");
     assert!(streak.parse::<u32>().unwrap() >= 2, "{streak}");
     assert_eq!(
-        engine.inspect("sick", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}"),
+        engine.inspect(
+            "sick",
+            "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}"
+        ),
         "3 bad"
     );
     eventually("five results are kept", || {
@@ -77,36 +84,70 @@ fn results_and_events() {
     );
     assert!(events(&engine, "well").contains(&"health_status: healthy".to_owned()));
     engine.docker("stop -t 0 well").ok();
-    assert_eq!(status(&engine, "well"), "unhealthy", "nobody checks a stopped one");
-    assert_eq!(engine.inspect("well", "{{.State.Health.FailingStreak}}"), "0");
+    assert_eq!(
+        status(&engine, "well"),
+        "unhealthy",
+        "nobody checks a stopped one"
+    );
+    assert_eq!(
+        engine.inspect("well", "{{.State.Health.FailingStreak}}"),
+        "0"
+    );
 }
 
 #[test]
 fn limits_of_a_check() {
     let engine = engine();
     let mut checks = Checks::default();
-    checked(&engine, "slow", "--health-cmd 'echo said; sleep 100' --health-timeout 300ms --health-retries 1");
+    checked(
+        &engine,
+        "slow",
+        "--health-cmd 'echo said; sleep 100' --health-timeout 300ms --health-retries 1",
+    );
     checked(&engine, "loud", "--health-cmd 'yes | head -c 9000'");
-    checked(&engine, "none", "--no-healthcheck");
+    engine
+        .docker("run -d --name none --no-healthcheck busybox sleep 1000")
+        .ok();
     let body = r#"{"Image":"busybox","Cmd":["sleep","1000"],"Healthcheck":{"Test":["CMD","nosuch"],"Interval":100000000}}"#;
-    engine.api("POST", "/v1.51/containers/create?name=lost", body).unwrap();
+    engine
+        .api("POST", "/v1.51/containers/create?name=lost", body)
+        .unwrap();
     engine.docker("start lost").ok();
     eventually("all have been checked", || {
-        ["slow", "loud", "lost"].iter().all(|name| engine.inspect(name, "{{len .State.Health.Log}}") != "0")
+        ["slow", "loud", "lost"]
+            .iter()
+            .all(|name| engine.inspect(name, "{{len .State.Health.Log}}") != "0")
     });
     let last = |name: &str| {
-        engine.inspect(name, "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}")
+        engine.inspect(
+            name,
+            "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}",
+        )
     };
     let slow = last("slow");
-    checks.note(slow == "-1 Health check exceeded timeout (300ms): said", || slow.clone());
+    checks.note(
+        slow == "-1 Health check exceeded timeout (300ms): said",
+        || slow.clone(),
+    );
     let loud = last("loud");
-    checks.note(loud.len() == "0 ".len() + 4096 + "...".len() && loud.ends_with("..."), || loud.clone());
+    checks.note(
+        loud.len() == "0 ".len() + 4096 + "...".len() && loud.ends_with("..."),
+        || loud.clone(),
+    );
     let lost = last("lost");
-    checks.note(lost.starts_with("-1 OCI runtime exec failed: "), || lost.clone());
-    checks.note(engine.inspect("none", "{{json .State.Health}}") == "null", || "NONE is checked".into());
+    checks.note(lost.starts_with("-1 OCI runtime exec failed: "), || {
+        lost.clone()
+    });
+    checks.note(
+        engine.inspect("none", "{{json .State.Health}}") == "null",
+        || "NONE is checked".into(),
+    );
     // a check that was given up runs no more
     eventually("nothing of a check is left", || {
-        !engine.docker("top slow -eo pid,args").stdout.contains("sleep 100\n")
+        !engine
+            .docker("top slow -eo pid,args")
+            .stdout
+            .contains("sleep 100\n")
     });
 }
 
@@ -120,8 +161,15 @@ fn start_period_and_start_interval() {
     eventually("it has failed some checks", || {
         engine.inspect("box", "{{len .State.Health.Log}}") == "5"
     });
-    assert_eq!(status(&engine, "box"), "starting", "failures do not count yet");
-    assert_eq!(engine.inspect("box", "{{.State.Health.FailingStreak}}"), "0");
+    assert_eq!(
+        status(&engine, "box"),
+        "starting",
+        "failures do not count yet"
+    );
+    assert_eq!(
+        engine.inspect("box", "{{.State.Health.FailingStreak}}"),
+        "0"
+    );
     assert!(engine.docker("ps").stdout.contains("(health: starting)"));
     engine.docker("exec box touch /ready").ok();
     eventually("it is ready", || status(&engine, "box") == "healthy");
@@ -131,13 +179,19 @@ fn start_period_and_start_interval() {
 #[test]
 fn health_outlives_the_engine() {
     let mut engine = engine();
-    checked(&engine, "box", "--health-cmd 'test -e /ready' --health-retries 1");
+    checked(
+        &engine,
+        "box",
+        "--health-cmd 'test -e /ready' --health-retries 1",
+    );
     eventually("it is unhealthy", || status(&engine, "box") == "unhealthy");
     engine.kill9().unwrap();
     engine.restart().unwrap();
     assert_eq!(status(&engine, "box"), "unhealthy");
     engine.docker("exec box touch /ready").ok();
-    eventually("it is checked again", || status(&engine, "box") == "healthy");
+    eventually("it is checked again", || {
+        status(&engine, "box") == "healthy"
+    });
 }
 
 #[test]
@@ -146,10 +200,20 @@ fn the_unhealthy_are_restarted_where_they_ask_for_it() {
     let engine = engine();
     for (client, name, policy) in [
         (Client::Gorae, "policy", "--restart on-unhealthy"),
-        (Client::Docker, "label", "-l io.gorae.restart=on-unhealthy:2"),
-        (Client::Gorae, "both", "--restart always -l io.gorae.restart=on-unhealthy"),
+        (
+            Client::Docker,
+            "label",
+            "-l io.gorae.restart=on-unhealthy:2",
+        ),
+        (
+            Client::Gorae,
+            "both",
+            "--restart always -l io.gorae.restart=on-unhealthy",
+        ),
     ] {
-        let line = format!("run -d --name {name} {policy} {FLAGS} busybox sh -c 'rm -f /sick; exec sleep 1000'");
+        let line = format!(
+            "run -d --name {name} {policy} {FLAGS} busybox sh -c 'rm -f /sick; exec sleep 1000'"
+        );
         engine.run(client, &line).ok();
         eventually("it is healthy", || status(&engine, name) == "healthy");
         engine.docker(&format!("exec {name} touch /sick")).ok();
@@ -158,8 +222,15 @@ fn the_unhealthy_are_restarted_where_they_ask_for_it() {
         });
         eventually("it is healthy again", || status(&engine, name) == "healthy");
         let told = events(&engine, name);
-        let turn = told.iter().position(|e| e == "health_status: unhealthy").unwrap();
-        let after: Vec<&str> = told[turn..].iter().map(String::as_str).filter(|e| !e.starts_with("exec_")).collect();
+        let turn = told
+            .iter()
+            .position(|e| e == "health_status: unhealthy")
+            .unwrap();
+        let after: Vec<&str> = told[turn..]
+            .iter()
+            .map(String::as_str)
+            .filter(|e| !e.starts_with("exec_"))
+            .collect();
         assert_eq!(after[1], "kill", "{told:#?}");
         assert!(after.contains(&"start"), "{told:#?}");
         // what a person stops stays so
@@ -168,7 +239,10 @@ fn the_unhealthy_are_restarted_where_they_ask_for_it() {
         assert_eq!(engine.inspect(name, "{{.State.Status}}"), "exited");
     }
     assert_eq!(
-        engine.inspect("label", "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"),
+        engine.inspect(
+            "label",
+            "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"
+        ),
         "on-unhealthy 2"
     );
 }
@@ -184,5 +258,8 @@ fn restarts_of_the_unhealthy_have_a_bound() {
             && status(&engine, "box") == "unhealthy"
     });
     std::thread::sleep(Duration::from_millis(600));
-    assert_eq!(engine.inspect("box", "{{.RestartCount}} {{.State.Status}}"), "2 running");
+    assert_eq!(
+        engine.inspect("box", "{{.RestartCount}} {{.State.Status}}"),
+        "2 running"
+    );
 }

@@ -35,15 +35,22 @@ fn events(engine: &Engine, name: &str) -> Vec<String> {
 #[test]
 fn events_of_a_life() {
     let engine = engine();
-    engine.docker("run -d --name box busybox sh -c 'trap \"exit 5\" TERM; while :; do sleep 0.05; done'").ok();
+    engine
+        .docker(
+            "run -d --name box busybox sh -c 'trap \"exit 5\" TERM; while :; do sleep 0.05; done'",
+        )
+        .ok();
     eventually("the trap is set", || {
         let pid = engine.inspect("box", "{{.State.Pid}}");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        status.lines().any(|line| line.starts_with("SigCgt:") && !line.ends_with("0000000000000000"))
+        status
+            .lines()
+            .any(|line| line.starts_with("SigCgt:") && !line.ends_with("0000000000000000"))
     });
     engine.docker("stop box").ok();
     assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "5");
     engine.docker("start box").ok();
+    // without time it may end by itself or be killed
     engine.docker("restart -t 0 box").ok();
     engine.docker("pause box").ok();
     engine.docker("unpause box").ok();
@@ -54,17 +61,18 @@ fn events_of_a_life() {
     let told = events(&engine, "new");
     assert_eq!(
         told,
-        [
-            "rename", "top", "kill 9", "die 137", "destroy"
-        ],
+        ["rename", "top", "kill 9", "die 137", "destroy"],
         "{told:#?}"
     );
-    let told = events(&engine, "box");
+    let mut told = events(&engine, "box");
+    let second = told.iter().rposition(|e| e.starts_with("die ")).unwrap();
+    told[second].truncate("die".len());
+    told.retain(|e| e != "kill 9");
     assert_eq!(
         told,
         [
-            "create", "start", "kill 15", "die 5", "stop", "start", "kill 15", "kill 9", "die 137",
-            "stop", "start", "restart", "pause", "unpause",
+            "create", "start", "kill 15", "die 5", "stop", "start", "kill 15", "die", "stop",
+            "start", "restart", "pause", "unpause",
         ],
         "{told:#?}"
     );
@@ -79,28 +87,51 @@ fn pid_1_that_ignores_the_signal_is_explained() {
         outcome.ok();
         if client == Client::Gorae {
             assert!(
-                outcome.stderr.contains("Note: container box was killed 1 s after SIGTERM")
-                    && outcome.stderr.contains("(\"sleep\") has no handler for SIGTERM")
+                outcome
+                    .stderr
+                    .contains("Note: container box was killed 1 s after SIGTERM")
+                    && outcome
+                        .stderr
+                        .contains("(\"sleep\") has no handler for SIGTERM")
                     && outcome.stderr.contains("--init"),
                 "{outcome:?}"
             );
         }
         engine.docker("rm box").ok();
     }
-    assert!(engine.log().contains("has no handler for SIGTERM"), "{}", engine.log());
+    assert!(
+        engine.log().contains("has no handler for SIGTERM"),
+        "{}",
+        engine.log()
+    );
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let words = ["events", "--since", "1", "--until", &(now + 1).to_string(), "--filter", "event=stop", "--format", "{{.Actor.Attributes.hint}}"];
+    let words = [
+        "events",
+        "--since",
+        "1",
+        "--until",
+        &(now + 1).to_string(),
+        "--filter",
+        "event=stop",
+        "--format",
+        "{{.Actor.Attributes.hint}}",
+    ];
     let output = engine.command(Client::Docker, words).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("has no handler for SIGTERM"));
     // who asks for no patience is told nothing, and with --init there is nothing to tell
     engine.docker("run -d --name box busybox sleep 1000").ok();
     assert_eq!(engine.gorae("stop -t 0 box").stderr, "");
-    engine.docker("run -d --name init --init busybox sleep 1000").ok();
+    engine
+        .docker("run -d --name init --init busybox sleep 1000")
+        .ok();
     let begun = Instant::now();
     let outcome = engine.gorae("stop init");
     assert_eq!((outcome.stderr.as_str(), outcome.code), ("", 0));
-    assert!(begun.elapsed() < Duration::from_secs(8), "--init hands the signal on");
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "--init hands the signal on"
+    );
     assert_eq!(engine.inspect("init", "{{.State.ExitCode}}"), "143");
 }
 
@@ -110,11 +141,19 @@ fn many_are_stopped_at_once() {
     for client in Client::BOTH {
         let names: Vec<String> = (0..6).map(|n| format!("box{n}")).collect();
         for name in &names {
-            engine.docker(&format!("run -d --name {name} busybox sleep 1000")).ok();
+            engine
+                .docker(&format!("run -d --name {name} busybox sleep 1000"))
+                .ok();
         }
         let begun = Instant::now();
-        engine.run(client, &format!("stop -t 1 {}", names.join(" "))).ok();
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        engine
+            .run(client, &format!("stop -t 1 {}", names.join(" ")))
+            .ok();
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
         engine.docker(&format!("rm {}", names.join(" "))).ok();
     }
 }
@@ -122,8 +161,15 @@ fn many_are_stopped_at_once() {
 #[test]
 fn restarts_back_off_and_are_counted() {
     let engine = engine();
-    let state = || engine.inspect("box", "{{.RestartCount}} {{.State.Status}} {{.State.Restarting}}");
-    engine.docker("run -d --name box --restart on-failure:3 busybox false").ok();
+    let state = || {
+        engine.inspect(
+            "box",
+            "{{.RestartCount}} {{.State.Status}} {{.State.Restarting}}",
+        )
+    };
+    engine
+        .docker("run -d --name box --restart on-failure:3 busybox false")
+        .ok();
     eventually("the policy gives up", || state() == "3 exited false");
     assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "1");
     // a start by hand begins anew
@@ -131,19 +177,34 @@ fn restarts_back_off_and_are_counted() {
     eventually("the policy gives up again", || state() == "3 exited false");
     engine.docker("rm box").ok();
 
-    engine.docker("run -d --name box --restart always busybox false").ok();
+    engine
+        .docker("run -d --name box --restart always busybox false")
+        .ok();
     eventually("its pauses are long", || {
-        state().strip_suffix(" restarting true").is_some_and(|count| count.parse::<u32>().unwrap() >= 5)
+        state()
+            .strip_suffix(" restarting true")
+            .is_some_and(|count| count.parse::<u32>().unwrap() >= 5)
     });
     assert!(engine.docker("ps").stdout.contains("Restarting (1) "));
     engine.docker("stop box").ok();
     assert!(state().ends_with(" exited false"), "{}", state());
-    let count = state();
+    let stopped = state();
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(state(), count, "stopped in its pause, it stays stopped");
+    assert_eq!(state(), stopped, "stopped in its pause, it stays stopped");
+    let count = || {
+        engine
+            .inspect("box", "{{.RestartCount}}")
+            .parse::<u32>()
+            .unwrap()
+    };
+    let before = count();
     engine.docker("start box").ok();
-    eventually("it is restarted again", || state().starts_with("1 ") || state().starts_with("2 "));
-    eventually("its pauses are long", || state().ends_with(" restarting true"));
+    eventually("it is counted from the beginning", || {
+        (1..before).contains(&count())
+    });
+    eventually("its pauses are long", || {
+        count() >= 5 && state().ends_with(" restarting true")
+    });
     engine.docker("kill box").ok();
     assert!(state().ends_with(" exited false"), "{}", state());
     engine.docker("update --restart no box").ok();
@@ -153,7 +214,9 @@ fn restarts_back_off_and_are_counted() {
 #[test]
 fn a_policy_can_change_while_it_runs() {
     let engine = engine();
-    engine.docker("run -d --name box busybox sh -c 'sleep 1000 & wait'").ok();
+    engine
+        .docker("run -d --name box busybox sh -c 'sleep 1000 & wait'")
+        .ok();
     engine.docker("update --restart always box").ok();
     engine.docker("exec box kill -9 1").code;
     let pid = engine.inspect("box", "{{.State.Pid}}");
@@ -176,22 +239,40 @@ fn init_reaps_and_hands_signals_on() {
         .ok();
     engine.docker("exec -d box sh -c '(sleep 0.2 &)'").ok();
     eventually("its orphans are reaped", || {
-        !engine.docker("top box -eo pid,stat,args").stdout.contains(" Z")
-            && !engine.docker("top box -eo pid,args").stdout.contains("sleep 0.2")
+        !engine
+            .docker("top box -eo pid,stat,args")
+            .stdout
+            .contains(" Z")
+            && !engine
+                .docker("top box -eo pid,args")
+                .stdout
+                .contains("sleep 0.2")
     });
     engine.docker("kill -s USR1 box").ok();
-    eventually("the signal is handed on", || engine.docker("logs box").stdout.contains("usr1"));
+    eventually("the signal is handed on", || {
+        engine.docker("logs box").stdout.contains("usr1")
+    });
     engine.docker("stop box").ok();
     assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "9");
-    engine.docker("run --rm --init busybox sh -c 'exit 42'").fails(42);
-    engine.docker("run --rm --init busybox sh -c 'kill -KILL $$'").fails(137);
+    engine
+        .docker("run --rm --init busybox sh -c 'exit 42'")
+        .fails(42);
+    engine
+        .docker("run --rm --init busybox sh -c 'kill -KILL $$'")
+        .fails(137);
 }
 
 #[test]
 fn waits() {
     let engine = engine();
-    for (condition, expect) in [("removed", r#"{"StatusCode":6}"#), ("next-exit", r#"{"StatusCode":6}"#), ("not-running", r#"{"StatusCode":0}"#)] {
-        engine.docker("create --rm --name box busybox sh -c 'exit 6'").ok();
+    for (condition, expect) in [
+        ("removed", r#"{"StatusCode":6}"#),
+        ("next-exit", r#"{"StatusCode":6}"#),
+        ("not-running", r#"{"StatusCode":0}"#),
+    ] {
+        engine
+            .docker("create --rm --name box busybox sh -c 'exit 6'")
+            .ok();
         let path = format!("/v1.51/containers/box/wait?condition={condition}");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| engine.api("POST", &path, "").unwrap());
@@ -201,7 +282,9 @@ fn waits() {
             let text = String::from_utf8(answer.body).unwrap();
             assert_eq!((answer.status, text.trim()), (200, expect), "{condition}");
         });
-        eventually("it has removed itself", || engine.docker("inspect box").code != 0);
+        eventually("it has removed itself", || {
+            engine.docker("inspect box").code != 0
+        });
     }
     // a removal by force ends every wait
     engine.docker("run -d --name box busybox sleep 1000").ok();

@@ -6,7 +6,10 @@ use crate::bench::{Checks, engine, eventually};
 
 /// The names that a list gives, in its order, joined by spaces; or the refusal.
 fn listed(engine: &Engine, query: &str) -> String {
-    let query = query.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+    let query = query
+        .replace('{', "%7B")
+        .replace('}', "%7D")
+        .replace('"', "%22");
     let query = query.replace('[', "%5B").replace(']', "%5D");
     let path = format!("/v1.51/containers/json?{query}");
     let answer = engine.api("GET", &path, "").unwrap();
@@ -26,9 +29,15 @@ fn every_filter() {
     engine
         .docker("run -d --name first --network app --expose 80 --expose 53/udp -l tier=web -v data:/srv busybox sleep 1000")
         .ok();
-    engine.docker("run --name second -l tier=db busybox sh -c 'exit 3'").fails(3);
-    engine.docker("create --name third -p 127.0.0.1:0:8080 busybox true").ok();
-    engine.docker("run -d --name fourth --health-cmd true --health-interval 100ms busybox sleep 1000").ok();
+    engine
+        .docker("run --name second -l tier=db busybox sh -c 'exit 3'")
+        .fails(3);
+    engine
+        .docker("create --name third -p 127.0.0.1:0:8080 busybox true")
+        .ok();
+    engine
+        .docker("run -d --name fourth --health-cmd true --health-interval 100ms busybox sleep 1000")
+        .ok();
     eventually("the fourth is healthy", || {
         engine.inspect("fourth", "{{.State.Health.Status}}") == "healthy"
     });
@@ -96,8 +105,16 @@ fn health_is_listed() {
     eventually("it is unhealthy", || {
         engine.docker("ps").stdout.contains("(unhealthy)")
     });
-    let answer = engine.api("GET", "/v1.51/containers/json?all=1", "").unwrap();
+    let answer = engine
+        .api("GET", "/v1.51/containers/json?all=1", "")
+        .unwrap();
     let text = String::from_utf8(answer.body).unwrap();
-    assert!(text.contains(r#""Health":{"Status":"none","FailingStreak":0}"#), "{text}");
-    assert!(text.contains(r#""Health":{"Status":"unhealthy","FailingStreak":"#), "{text}");
+    assert!(
+        text.contains(r#""Health":{"Status":"none","FailingStreak":0}"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#""Health":{"Status":"unhealthy","FailingStreak":"#),
+        "{text}"
+    );
 }

@@ -327,3 +327,37 @@ fn the_group_may_use_the_socket() {
     let found = fs::metadata(engine.socket()).unwrap();
     assert_eq!((found.gid(), found.mode() & 0o777), (1, 0o660));
 }
+
+#[test]
+fn the_units_are_what_systemd_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/systemd");
+    let mut paths = Vec::new();
+    for name in ["gorae.service", "gorae.socket"] {
+        let text = fs::read_to_string(format!("{units}/{name}")).unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, text.replace("/usr/local/bin/gorae", GORAE)).unwrap();
+        paths.push(path);
+    }
+    let service = fs::read_to_string(&paths[0]).unwrap();
+    for line in [
+        "Type=notify",
+        "KillMode=process",
+        "Delegate=yes",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+    ] {
+        assert!(service.lines().any(|found| found == line), "{line}");
+    }
+    let verified = std::process::Command::new("systemd-analyze")
+        .arg("verify")
+        .args(&paths)
+        .output();
+    match verified {
+        Ok(seen) => assert!(
+            seen.status.success() && seen.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&seen.stderr)
+        ),
+        Err(error) => eprintln!("SKIPPED: systemd-analyze cannot be run: {error}"),
+    }
+}

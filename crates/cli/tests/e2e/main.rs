@@ -21,6 +21,7 @@ mod commit;
 mod compose;
 #[cfg(test)]
 mod compose_ten;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod containers;
@@ -30,12 +31,15 @@ mod copy;
 mod crash;
 #[cfg(test)]
 mod dns;
+#[cfg(test)]
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
 #[cfg(test)]
-mod events;
 mod dockerd_name;
+#[cfg(test)]
+mod events;
+#[cfg(test)]
 mod exec_api;
 #[cfg(test)]
 mod failed_start;
@@ -48,8 +52,9 @@ mod health;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-mod image_refusals;
 mod hostile_load;
+#[cfg(test)]
+mod image_refusals;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -59,8 +64,9 @@ mod lifecycle;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
-mod listen;
 mod list_filters;
+#[cfg(test)]
+mod listen;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -89,13 +95,17 @@ mod pull;
 mod push;
 #[cfg(test)]
 mod save_load;
+#[cfg(test)]
 mod service;
+#[cfg(test)]
 mod stats;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
 mod testcontainers;
+#[cfg(test)]
 mod update_ports;
 #[cfg(test)]
 mod volumes;

@@ -149,6 +149,15 @@ fn all_tags_are_pushed_and_layers_are_mounted() {
         engine
             .run(client, &format!("push -a {name}/two:x"))
             .complains(1, "tag can't be used with --all-tags/-a");
+        engine
+            .run(client, &format!("rmi {name}/two:x {name}/two:y"))
+            .ok();
+        let pulled = engine.run(client, &format!("pull -a {name}/two"));
+        pulled.shows("x: Pulling from two");
+        pulled.shows("y: Pulling from two");
+        pulled.shows(&format!("for {name}/two"));
+        let tags = engine.run(client, &format!("images --format {{{{.Tag}}}} {name}/two"));
+        assert_eq!(tags.ok().lines().count(), 2, "{tags:?}");
     }
 }
 

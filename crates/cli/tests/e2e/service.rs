@@ -175,6 +175,20 @@ impl Host {
         Session::pipes(command).unwrap().finish()
     }
 
+    /// The engine removes its own cgroup, but not the one that it was told to make it in.
+    fn remove_cgroups(&self) {
+        let name = self.cgroup.trim_start_matches('/');
+        let hierarchies = fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut folders: Vec<PathBuf> = hierarchies.map(|entry| entry.path()).collect();
+        folders.push("/sys/fs/cgroup".into());
+        for folder in folders {
+            let _gone = fs::remove_dir(folder.join(name));
+        }
+    }
+
     /// Imports busybox into the engine at a socket.
     pub(crate) fn import(&self, socket: &Path) {
         let image = testkit::image::TestImage::busybox().unwrap();
@@ -197,6 +211,7 @@ impl Drop for Host {
             let _asked = pid.map(|pid| kill_process(pid, Signal::TERM));
             let _reaped = daemon.wait();
         }
+        self.remove_cgroups();
     }
 }
 

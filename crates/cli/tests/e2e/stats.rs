@@ -20,11 +20,16 @@ const ZERO: &str = "0001-01-01T00:00:00Z";
 #[test]
 fn one_sample_and_two() {
     let engine = engine();
-    engine.docker("run -d --name box --pids-limit 40 -m 64m busybox sh -c 'while :; do :; done'").ok();
+    engine
+        .docker("run -d --name box --pids-limit 40 -m 64m busybox sh -c 'while :; do :; done'")
+        .ok();
     engine.docker("run --name off busybox true").ok();
     let begun = Instant::now();
     let text = once(&engine, "box", "stream=0&one-shot=1");
-    assert!(begun.elapsed() < Duration::from_millis(900), "one shot does not wait");
+    assert!(
+        begun.elapsed() < Duration::from_millis(900),
+        "one shot does not wait"
+    );
     for part in [
         r#""name":"/box""#,
         &format!(r#""preread":"{ZERO}""#),
@@ -53,11 +58,17 @@ fn one_sample_and_two() {
 
     let begun = Instant::now();
     let text = once(&engine, "off", "stream=false");
-    assert!(begun.elapsed() < Duration::from_millis(900), "what stands is not waited for");
+    assert!(
+        begun.elapsed() < Duration::from_millis(900),
+        "what stands is not waited for"
+    );
     let zeros = format!(
         r#""read":"{ZERO}","preread":"{ZERO}","pids_stats":{{}},"blkio_stats":{{"io_service_bytes_recursive":null,"io_serviced_recursive":null,"io_queue_recursive":null,"io_service_time_recursive":null,"io_wait_time_recursive":null,"io_merged_recursive":null,"io_time_recursive":null,"sectors_recursive":null}},"num_procs":0,"storage_stats":{{}},"cpu_stats":{{"cpu_usage":{{"total_usage":0,"usage_in_kernelmode":0,"usage_in_usermode":0}},"throttling_data":{{"periods":0,"throttled_periods":0,"throttled_time":0}}}}"#
     );
-    assert!(text.starts_with(r#"{"name":"/off","id":""#) && text.contains(&zeros), "{text}");
+    assert!(
+        text.starts_with(r#"{"name":"/off","id":""#) && text.contains(&zeros),
+        "{text}"
+    );
     assert!(text.trim_end().ends_with(r#""memory_stats":{}}"#), "{text}");
 }
 
@@ -66,14 +77,21 @@ fn a_stream_lasts_as_long_as_the_container() {
     let engine = engine();
     engine.docker("run -d --name box busybox sleep 1000").ok();
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(b"GET /v1.51/containers/box/stats HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .write_all(b"GET /v1.51/containers/box/stats HTTP/1.0\r\nHost: x\r\n\r\n")
+        .unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     let mut next = || lines.by_ref().find(|line| line.starts_with('{'));
     let first = next().unwrap();
     assert!(first.contains(&format!(r#""preread":"{ZERO}""#)), "{first}");
     let second = next().unwrap();
-    assert!(!second.contains(&format!(r#""preread":"{ZERO}""#)), "{second}");
+    assert!(
+        !second.contains(&format!(r#""preread":"{ZERO}""#)),
+        "{second}"
+    );
     engine.docker("pause box").ok();
     assert!(next().unwrap().contains(r#""current":1"#));
     engine.docker("unpause box").ok();
@@ -81,7 +99,10 @@ fn a_stream_lasts_as_long_as_the_container() {
     let mut is_zero = || next().unwrap().contains(r#""pids_stats":{}"#);
     assert!((0..4).any(|_| is_zero()), "a stopped one uses nothing");
     engine.docker("start box").ok();
-    assert!((0..4).any(|_| !is_zero()), "it is followed when it starts again");
+    assert!(
+        (0..4).any(|_| !is_zero()),
+        "it is followed when it starts again"
+    );
     engine.docker("rm -f box").ok();
     assert!((0..8).any(|_| next().is_none()), "its removal is the end");
 }
@@ -91,7 +112,11 @@ fn files_are_kept_open_only_while_somebody_asks() {
     let engine = engine();
     engine.docker("run -d --name box busybox sleep 1000").ok();
     let shim = crate::bench::parent_of(&engine.inspect("box", "{{.State.Pid}}"));
-    let open = || std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count();
+    let open = || {
+        std::fs::read_dir(format!("/proc/{shim}/fd"))
+            .unwrap()
+            .count()
+    };
     let before = open();
     once(&engine, "box", "stream=0&one-shot=1");
     assert!(open() > before + 4);

@@ -203,7 +203,7 @@ fn every_byte_is_accounted_for() {
         .docker(
             "run --name writer -v data:/data busybox sh -c \
              'seq 1 100000; head -c 3000000 /dev/zero > /file; ln /file /again; \
-              head -c 2000000 /dev/zero > /data/file; truncate -s 1g /data/hole'",
+              head -c 2000000 /dev/zero > /data/file; truncate -s 1000000000 /data/hole'",
         )
         .ok();
     engine.docker("tag busybox second:1").ok();

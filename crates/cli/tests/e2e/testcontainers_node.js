@@ -165,6 +165,25 @@ check("networks", async () => {
   await network.stop();
 });
 
+check("copies", async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "tc-copies-"));
+  fs.writeFileSync(path.join(folder, "file"), "of a file");
+  const builder = idle()
+    .withCopyContentToContainer([{ content: "of a text", target: "/made/before", mode: 0o600 }])
+    .withCopyFilesToContainer([{ source: path.join(folder, "file"), target: "/etc/file" }])
+    .withCopyDirectoriesToContainer([{ source: folder, target: "/folder" }]);
+  await running(builder, async (container) => {
+    const see = async (line) => (await container.exec(["sh", "-c", line])).output.trim();
+    assert.equal(await see("cat /made/before /etc/file /folder/file; stat -c %a /made/before"), "of a textof a fileof a file600");
+    await container.copyContentToContainer([{ content: "later", target: "/tmp/later" }]);
+    await container.copyFilesToContainer([{ source: path.join(folder, "file"), target: "/tmp/file" }]);
+    assert.equal(await see("cat /tmp/later /tmp/file"), "laterof a file");
+    const archive = await text(await container.copyArchiveFromContainer("/tmp/later"));
+    assert.match(archive, /^later\0.*ustar.*later/s);
+  });
+  fs.rmSync(folder, { recursive: true });
+});
+
 check("reuse", async () => {
   const build = () => idle().withLabels({ again: "yes" }).withReuse();
   const first = await build().start();

@@ -184,6 +184,22 @@ def networks():
 
 
 @check
+def copies():
+    with tempfile.TemporaryDirectory() as folder:
+        source, back = pathlib.Path(folder, "source"), pathlib.Path(folder, "back")
+        source.write_text("of a file")
+        container = DockerContainer("busybox").with_command("sleep 100")
+        container.with_copy_into_container(b"of bytes", "/made/before", mode=0o600)
+        with container.with_copy_into_container(source, "/etc/source") as container:
+            assert container.exec("cat /made/before /etc/source").output == b"of bytesof a file"
+            assert container.exec("stat -c %a /made/before").output == b"600\n"
+            container.copy_into_container(b"later", "/tmp/later")
+            container.exec("sh -c 'echo and more >> /tmp/later'")
+            container.copy_from_container("/tmp/later", back)
+            assert back.read_text() == "laterand more\n"
+
+
+@check
 def compose():
     text = """
 services:

@@ -241,9 +241,9 @@ async fn logs(
     Params(query): Params,
 ) -> Reply {
     let options = Logs::from_query(&query)?;
-    let reader = shared
-        .engine
-        .container_logs(&id, &options, following(&headers))?;
+    let following = following(&headers);
+    let opening = shared.engine.container_logs(&id, options, following);
+    let reader = opening.await?;
     let content_type = hijack::content_type(reader.tty, version);
     Ok(body::stream(
         content_type,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::archive::{Extract, PathStat, file_mode};
 use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags};
-use storage::archive::{
+use storage::files::{
     ExtractError, ExtractOptions, Found, Ownership, TreeOptions, find, find_target, resolve,
 };
 use storage::view::{Access, Extent, View};
@@ -69,7 +69,7 @@ impl Engine {
         };
         let step = format!("archive {path} of container {}", container.id);
         let outgoing = Outgoing::new(move |output| {
-            let written = storage::archive::write_entry(&found, options, output);
+            let written = storage::files::write_entry(&found, options, output);
             // the mounts live as long as the view
             drop(view);
             written.step(|| step)
@@ -202,7 +202,7 @@ fn extract(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let start = rustix::fs::openat(&target.fd, c".", flags, Mode::empty())
         .step(|| format!("open {path} of container {}", record.id))?;
-    storage::archive::extract(start, source, &options).map_err(|error| refusal(&error, path))
+    storage::files::extract(start, source, &options).map_err(|error| refusal(&error, path))
 }
 
 /// Refuses what the container itself could not write to.

@@ -37,7 +37,7 @@ impl Engine {
                     .step(|| format!("list the changes of container {}", record.id))
             })
             .await?;
-        let changes: Vec<Change> = changes.into_iter().map(wire).collect();
+        let changes: Vec<Change> = changes.iter().map(wire).collect();
         Ok(Some(changes).filter(|changes| !changes.is_empty()))
     }
 
@@ -62,7 +62,7 @@ fn open(path: &Path) -> Result<std::os::fd::OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).step(|| format!("open {}", path.display()))
 }
 
-fn wire(change: storage::diff::Change) -> Change {
+fn wire(change: &storage::diff::Change) -> Change {
     Change {
         path: format!("/{}", String::from_utf8_lossy(&change.path)),
         kind: match change.kind {

@@ -70,6 +70,9 @@ fn options(host: &HostConfig) -> Result<()> {
             "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
         ));
     }
+    if let Some(request) = host.resources.device_requests.iter().flatten().next() {
+        return Err(Error::internal(no_driver(request)));
+    }
     if host.annotations.contains_key("") {
         return Err(Error::invalid(
             "invalid Annotations: the empty string is not permitted as an annotation key",
@@ -87,6 +90,17 @@ fn options(host: &HostConfig) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// Docker's words for a request such as that of `--gpus`, which only a vendor's driver could answer.
+fn no_driver(request: &api::host_config::DeviceRequest) -> String {
+    let sets = request.capabilities.iter().flatten();
+    let sets: Vec<String> = sets.map(|set| format!("[{}]", set.join(" "))).collect();
+    format!(
+        "could not select device driver {:?} with capabilities: [{}]",
+        request.driver,
+        sets.join(" ")
+    )
 }
 
 fn command(config: &Config) -> Result<()> {

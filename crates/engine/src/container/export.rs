@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::archive::TreeOptions;
+use storage::files::TreeOptions;
 use storage::view::{Access, Extent};
 
 use super::archive::Outgoing;
@@ -24,7 +24,7 @@ impl Engine {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(&tree.view.root, c".", flags, Mode::empty());
             let root = root.step(|| &step)?;
-            let written = storage::archive::write_tree(root, TreeOptions::default(), output);
+            let written = storage::files::write_tree(root, TreeOptions::default(), output);
             drop(tree);
             written.step(|| step)
         }))

@@ -103,7 +103,7 @@ impl Containers {
             (Some((_, container)), None) => Ok(Arc::clone(container)),
             (None, _) => Err(missing()),
             (Some(_), Some(_)) => Err(Error::invalid(format!(
-                "Multiple IDs found with provided prefix: {bare}"
+                "multiple IDs found with provided prefix: {bare}"
             ))),
         }
     }

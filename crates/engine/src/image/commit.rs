@@ -113,7 +113,7 @@ impl Engine {
         let mut layers = image.record.layers.clone();
         let added = self.put_layer(layer, container.layers.last())?;
         descriptors.push(Descriptor {
-            media_type: oci::image::media_type::OCI_LAYER_GZIP.to_owned(),
+            media_type: oci::image::media_type::OCI_LAYER.to_owned(),
             digest: added.blob.clone(),
             size: added.blob_size,
             platform: None,

@@ -123,6 +123,9 @@ impl Image {
     }
 }
 
+/// The length of an image's id with its algorithm; what is longer can be a name alone.
+const ID_MAX: usize = "sha256:".len() + 64;
+
 /// The images by id and by name.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
@@ -218,7 +221,7 @@ impl Images {
         }
         let reference = match name.parse::<Reference>() {
             Ok(reference) => Some(reference.or_latest()),
-            Err(error) if name.len() < 64 && !is_hex(name) => {
+            Err(error) if name.len() > ID_MAX || (name.len() < 64 && !is_hex(name)) => {
                 return Err(Error::invalid(
                     format!("invalid reference format: {error}")
                         .replace("format: invalid reference format", "format"),

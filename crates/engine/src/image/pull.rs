@@ -44,8 +44,8 @@ impl Engine {
         let reference: Reference = reference
             .parse()
             .map_err(|e: oci::reference::ParseReferenceError| Error::invalid(e.to_string()))?;
-        let reference = reference.or_latest();
-        if self.load_builtin(&reference, progress).await? {
+        let latest = reference.clone().or_latest();
+        if self.load_builtin(&latest, progress).await? {
             return Ok(());
         }
         let platform = match platform.filter(|p| !p.is_empty()) {
@@ -54,7 +54,44 @@ impl Engine {
                 .map_err(|e: oci::platform::ParsePlatformError| Error::invalid(e.to_string()))?,
             None => Platform::host(),
         };
-        let sources = self.sources(&reference, auth);
+        let mut what = "Image is up to date for";
+        for one in self.meant(&reference, auth).await? {
+            if self.pull_one(&one, &platform, auth, progress).await? == Registered::New {
+                what = "Downloaded newer image for";
+            }
+        }
+        let text = format!("Status: {what} {}", reference.familiar());
+        tell(progress, Progress::status(text)).await
+    }
+
+    /// What a reference means: a bare name means all tags, as with Docker, whose clients add
+    /// `latest` themselves.
+    async fn meant(
+        &self,
+        reference: &Reference,
+        auth: Option<&AuthConfig>,
+    ) -> Result<Vec<Reference>> {
+        if reference.tag().is_some() || reference.digest().is_some() {
+            return Ok(vec![reference.clone()]);
+        }
+        let repository = self
+            .registries()
+            .repository(reference, auth.map(credentials));
+        let tags = repository.tags().await.map_err(|e| registry_error(&e))?;
+        // a registry's tags are only texts
+        let tags = tags.iter().filter_map(|tag| reference.with_tag(tag).ok());
+        Ok(tags.collect())
+    }
+
+    /// Pulls one image and tells all but the last line.
+    async fn pull_one(
+        self: &Arc<Self>,
+        reference: &Reference,
+        platform: &Platform,
+        auth: Option<&AuthConfig>,
+        progress: &ProgressSender,
+    ) -> Result<Registered> {
+        let sources = self.sources(reference, auth);
         let shown = reference.tag().map_or_else(
             || {
                 reference
@@ -70,20 +107,11 @@ impl Engine {
             ..Progress::of("", format!("Pulling from {}", reference.path()))
         };
         let (registered, digest) = self
-            .pull_from(&reference, &sources, &platform, from, progress)
+            .pull_from(reference, &sources, platform, from, progress)
             .await?;
         tell(progress, Progress::status(format!("Digest: {digest}"))).await?;
-        let what = match registered {
-            Registered::New => "Downloaded newer image for",
-            Registered::Known => "Image is up to date for",
-        };
-        tell(
-            progress,
-            Progress::status(format!("Status: {what} {}", reference.familiar())),
-        )
-        .await?;
         self.image_event("pull", &reference.familiar(), &reference.familiar_name());
-        Ok(())
+        Ok(registered)
     }
 
     /// Who is asked for an image, in this order: the mirrors of Docker Hub, and the registry itself.

@@ -448,10 +448,9 @@ mod tests {
     #[test]
     fn the_result_for_programs() {
         let message = aux("1", &Digest::from_sha256(&[0xaa; 32]), 7).unwrap();
-        let expect = format!(
-            "{{\"progressDetail\":{{}},\"aux\":{{\"Digest\":\"sha256:{}\",\"Size\":7,\"Tag\":\"1\"}}}}",
-            "aa".repeat(32)
-        );
-        assert_eq!(serde_json::to_string(&message).unwrap(), expect);
+        let found = serde_json::to_value(&message).unwrap();
+        let digest = format!("sha256:{}", "aa".repeat(32));
+        let aux = serde_json::json!({"Tag": "1", "Digest": digest, "Size": 7});
+        assert_eq!(found, serde_json::json!({"progressDetail": {}, "aux": aux}));
     }
 }

@@ -5,7 +5,7 @@ use api::network::Network;
 
 use super::net::Net;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::filter;
 
 impl Engine {
@@ -15,11 +15,14 @@ impl Engine {
     /// When a filter is unknown or malformed.
     pub fn network_list(&self, filters: &Filters) -> Result<Vec<Network>> {
         filters.validate(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-        let dangling = if filters.contains("dangling") {
-            Some(filters.bool_or("dangling", false)?)
-        } else {
-            None
-        };
+        let dangling = filters
+            .contains("dangling")
+            .then(|| dangling(filters))
+            .transpose()?;
+        let mut kinds = filters.get("type");
+        if let Some(kind) = kinds.find(|kind| !["builtin", "custom"].contains(kind)) {
+            return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
+        }
         let all = self.networks.all();
         let meant = all.iter().filter(|net| matches(filters, net));
         Ok(meant
@@ -27,6 +30,19 @@ impl Engine {
             .map(|net| net.record.shown())
             .collect())
     }
+}
+
+/// Reads the filter `dangling`, with its refusals in dockerd's words.
+fn dangling(filters: &Filters) -> Result<bool> {
+    if filters.get("dangling").count() > 1 {
+        let why = "got more than one value for filter key \"dangling\"";
+        return Err(Error::invalid(why));
+    }
+    filters.bool_or("dangling", false).map_err(|_| {
+        Error::invalid(
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
+        )
+    })
 }
 
 fn is_dangling(net: &Net) -> bool {

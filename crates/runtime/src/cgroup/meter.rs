@@ -315,9 +315,8 @@ impl Block {
     fn open(place: Place<'_>) -> Result<Self, CgroupError> {
         Ok(match place.version {
             Version::V1 => {
-                let counter = |plain: &str| {
-                    Counter::either(place, [&format!("{plain}_recursive"), plain])
-                };
+                let counter =
+                    |plain: &str| Counter::either(place, [&format!("{plain}_recursive"), plain]);
                 Self::V1 {
                     bytes: counter("blkio.throttle.io_service_bytes")?,
                     requests: counter("blkio.throttle.io_serviced")?,

@@ -368,7 +368,10 @@ fn v1_figures() {
     fake.put("cpu.cfs_quota_us", "-1\n");
     let limited = fake.cgroup.stats().unwrap();
     assert_eq!(limited.memory.failures, Some(4));
-    assert_eq!(limited.cpu.throttling.periods, 0, "without a quota nobody counts");
+    assert_eq!(
+        limited.cpu.throttling.periods, 0,
+        "without a quota nobody counts"
+    );
     assert_eq!(stats.block.bytes.len(), 2);
     assert!(stats.block.requests.is_empty());
 }

@@ -158,6 +158,9 @@ fn mount_by_parts(names: &Names, sync: Sync) -> Result<Option<OwnedFd>, Filesyst
     overlay.set("workdir", Some(&names.work))?;
     // a kernel that has it on by default refuses layers that were used with other ones before
     overlay.set("index", Some("off"))?;
+    // what a container changes is read from its upper directory alone (`diff`, `commit`)
+    overlay.set("redirect_dir", Some("off"))?;
+    overlay.set("metacopy", Some("off"))?;
     if sync == Sync::Never {
         overlay.set("volatile", None)?;
     }
@@ -201,7 +204,7 @@ fn legacy_options(
         Sync::Never => ",volatile",
     };
     Ok(format!(
-        "index=off,lowerdir={lower},upperdir={upper},workdir={work}{volatile}"
+        "index=off,redirect_dir=off,metacopy=off,lowerdir={lower},upperdir={upper},workdir={work}{volatile}"
     ))
 }
 

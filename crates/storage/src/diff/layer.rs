@@ -8,7 +8,7 @@ use rustix::fs::Stat;
 
 use super::walk::Visitor;
 use super::{ChangeKind, DiffError};
-use crate::archive::{Description, TreeError, TreeOptions, Walker};
+use crate::files::{Description, TreeError, TreeOptions, Walker};
 use crate::tar_stream::shown;
 
 /// The name that hides all that lower layers have in a directory.

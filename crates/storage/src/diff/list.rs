@@ -7,7 +7,7 @@ use rustix::fs::Stat;
 
 use super::walk::Visitor;
 use super::{Change, ChangeKind, DiffError};
-use crate::archive::Description;
+use crate::files::Description;
 
 #[derive(Debug, Default)]
 pub(super) struct List {

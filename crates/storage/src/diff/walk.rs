@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::{ChangeKind, DiffError, Trees};
-use crate::archive::{Description, describe, read_xattrs};
+use crate::files::{Description, describe, read_xattrs};
 use crate::fsutil::dir_stack::DirStack;
 use crate::fsutil::remove::list;
 use crate::tar_stream::Kind;

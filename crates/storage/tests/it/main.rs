@@ -4,8 +4,6 @@
 #[cfg(test)]
 mod account;
 #[cfg(test)]
-mod archive;
-#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod content;
@@ -15,6 +13,8 @@ mod copy_up;
 mod diff;
 #[cfg(test)]
 mod fidelity;
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use storage::archive::{Found, TreeOptions, write_entry};
+use storage::files::{Found, TreeOptions, write_entry};
 
 /// Bytes of one piece of the archive.
 const PIECE: usize = 256 << 10;

@@ -11,7 +11,7 @@ use api::client::Response;
 use bytes::{Buf, Bytes};
 use rustix::fs::{Mode, OFlags};
 use std::io::{self, Read};
-use storage::archive::{ExtractOptions, Ownership, Rename, extract};
+use storage::files::{ExtractOptions, Ownership, Rename, extract};
 use tokio::sync::mpsc;
 
 /// Pieces of the archive between the connection and the disk.

@@ -153,6 +153,11 @@ pub(super) const CASES: &[Case] = &[
     ok("container restart --signal TERM still"),
     // rm and prune
     ok("container create --name linked --link box:db -v /anonymous busybox"),
+    fails(
+        "container rm --link linked",
+        1,
+        "cannot remove the default link name of the container",
+    ),
     ok("container rm -v linked"),
     prints("volume ls -q", ""),
     ok("container run -d --name alive busybox sleep 1000"),
@@ -181,6 +186,67 @@ pub(super) const CASES: &[Case] = &[
     prints("container ls -aq", ""),
 ];
 
+/// Files of containers, and what is made of them.
+pub(super) const FILES: &[Case] = &[
+    ok("container run -d --name box busybox sleep 1000"),
+    ok("container cp {home}/env box:/copied"),
+    ok("container cp -q {home}/env box:/tmp/"),
+    prints(
+        "container exec box cat /copied /tmp/env",
+        "FROM=file\nFROM=file",
+    ),
+    ok("container exec box sh -c 'ln -s /copied /link; chown 7:8 /copied; rm /etc/group'"),
+    shows(
+        "container cp box:/copied -",
+        &["copied", "FROM=file", "ustar"],
+    ),
+    ok("container cp --archive --follow-link --quiet box:/link {home}/back"),
+    ok("container cp -a {home}/back box:/again"),
+    ok("container cp -L box:/link {home}/followed"),
+    fails(
+        "container cp box:/nosuch {home}/x",
+        1,
+        "Could not find the file /nosuch in container box",
+    ),
+    fails(
+        "container cp {home}/nosuch box:/",
+        1,
+        "no such file or directory",
+    ),
+    shows(
+        "container diff box",
+        &["A /copied", "A /link", "C /etc", "D /etc/group"],
+    ),
+    fails("container diff nosuch", 1, "No such container: nosuch"),
+    ok("container export -o {home}/box.tar box"),
+    shows("container export --output {home}/again.tar box", &[""]),
+    shows(
+        "container commit -a me -m why -c 'ENV A=b' --change 'CMD [\"cat\", \"/copied\"]' --pause=false box made:v1",
+        &["sha256:"],
+    ),
+    prints(
+        "image inspect -f '{{.Author}} {{.Comment}} {{json .Config.Cmd}}' made:v1",
+        "me why [\"cat\",\"/copied\"]",
+    ),
+    prints("container run --rm made:v1", "FROM=file"),
+    ok("container commit --author me --message why -p box"),
+    shows(
+        "image import -c 'CMD [\"cat\", \"/copied\"]' -m flat --platform linux/{arch} {home}/box.tar flat:v1",
+        &["sha256:"],
+    ),
+    prints("container run --rm flat:v1", "FROM=file"),
+    prints("image inspect -f {{.Comment}} flat:v1", "flat"),
+    shows(
+        "image import --change 'ENV A=b' --message again {home}/box.tar",
+        &["sha256:"],
+    ),
+    fails(
+        "image import {home}/nosuch.tar",
+        1,
+        "no such file or directory",
+    ),
+];
+
 /// What is about streams: logs and attached terminals.
 pub(super) const STREAMS: &[Case] = &[
     ok(
@@ -193,7 +259,10 @@ pub(super) const STREAMS: &[Case] = &[
         &["T", "Z line 3", "Z err"],
     ),
     prints("container logs --tail 0 told", ""),
-    shows("container logs --details --timestamps told", &["line 1"]),
+    shows(
+        "container logs --details --timestamps told",
+        &["N=1,tier=web line 1"],
+    ),
     prints(
         "container logs --follow --since 2020-01-01T00:00:00Z told",
         "line 1\nline 2\nline 3",
@@ -235,6 +304,11 @@ const START: Case = super::case(
 #[test]
 fn every_other_command_of_container() {
     sweep(CASES);
+}
+
+#[test]
+fn files_of_containers_and_images_made_of_them() {
+    sweep(FILES);
 }
 
 #[test]

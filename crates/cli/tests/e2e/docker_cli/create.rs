@@ -76,6 +76,16 @@ pub(super) const CASES: &[Case] = &[
         "map[FROM:file] FROM=file",
     ),
     fails(
+        "container create --gpus all busybox",
+        1,
+        "could not select device driver \"\" with capabilities: [[gpu]]",
+    ),
+    fails(
+        "container create --storage-opt size=10G busybox",
+        1,
+        "--storage-opt is supported only for",
+    ),
+    fails(
         "container create --use-api-socket busybox",
         1,
         "bind source path does not exist",

@@ -1,6 +1,6 @@
 //! `docker image`, all but `build`.
 
-use super::{Case, fails, ok, piped, prints, shows, sweep};
+use super::{Bench, Case, fails, ok, piped, prints, shows};
 
 pub(super) const CASES: &[Case] = &[
     // import and tag
@@ -67,9 +67,65 @@ pub(super) const CASES: &[Case] = &[
     ),
     shows("image prune -a -f", &["Total reclaimed space"]),
     prints("image ls -q busybox --format {{.Tag}}", "latest"),
+    // save and load
+    ok("image tag busybox saved:v1"),
+    ok("image save -o {home}/saved.tar saved:v1 busybox"),
+    ok("image save --platform linux/{arch} --output {home}/one.tar saved:v1"),
+    fails(
+        "image save -o {home}/x.tar nosuch",
+        1,
+        "No such image: nosuch",
+    ),
+    ok("image rm saved:v1"),
+    shows(
+        "image load -i {home}/saved.tar",
+        &["Loaded image: saved:v1", "Loaded image: busybox:latest"],
+    ),
+    ok("image rm saved:v1"),
+    shows(
+        "image load --quiet --platform linux/{arch} --input {home}/one.tar",
+        &["Loaded image: saved:v1"],
+    ),
+    prints("container run --rm saved:v1 echo ran", "ran"),
+    fails("image load -i {home}/env", 1, ""),
+    // push and pull
+    ok("image tag busybox {registry}/some/box:v1"),
+    ok("image tag busybox {registry}/some/box:v2"),
+    shows(
+        "image push {registry}/some/box:v1",
+        &["v1: digest: sha256:"],
+    ),
+    shows(
+        "image push -q --disable-content-trust --platform linux/{arch} {registry}/some/box:v1",
+        &["{registry}/some/box:v1"],
+    ),
+    shows(
+        "image push --all-tags {registry}/some/box",
+        &["v1: digest: sha256:", "v2: digest: sha256:"],
+    ),
+    fails(
+        "image push {registry}/some/nosuch",
+        1,
+        "An image does not exist locally with the tag: {registry}/some/nosuch",
+    ),
+    ok("image rm {registry}/some/box:v1 {registry}/some/box:v2"),
+    shows(
+        "image pull --platform linux/{arch} --disable-content-trust {registry}/some/box:v1",
+        &["Status: Downloaded newer image for {registry}/some/box:v1"],
+    ),
+    prints(
+        "image pull --quiet {registry}/some/box:v1",
+        "{registry}/some/box:v1",
+    ),
+    shows(
+        "image pull -a {registry}/some/box",
+        &["v2: Pulling from some/box"],
+    ),
+    prints("image ls --format {{.Tag}} {registry}/some/box", "v1\nv2"),
+    fails("image pull {registry}/some/nosuch:v1", 1, ""),
 ];
 
 #[test]
 fn every_command_of_image() {
-    sweep(CASES);
+    Bench::new().with_registry().sweep(CASES);
 }

@@ -4,6 +4,15 @@ use super::{Case, fails, ok, piped, prints, shows, sweep, until};
 
 pub(super) const VOLUMES: &[Case] = &[
     prints("volume create -d local --label tier=data data", "data"),
+    prints(
+        "volume create -o type=tmpfs -o device=tmpfs --opt o=size=1m small",
+        "small",
+    ),
+    prints(
+        "container run --rm -v small:/small busybox sh -c 'df -k /small | tail -1 | tr -s \" \" | cut -d\" \" -f2'",
+        "1024",
+    ),
+    prints("volume rm small", "small"),
     prints("volume create --driver local plain", "plain"),
     ok("volume create"),
     fails(
@@ -23,7 +32,6 @@ pub(super) const VOLUMES: &[Case] = &[
         "volume ls --quiet --filter dangling=true --filter driver=local",
         &["data", "plain"],
     ),
-    shows("volume ls --cluster", &["AVAILABILITY"]),
     ok("container create --name user -v plain:/plain busybox"),
     fails("volume rm plain", 1, "volume is in use"),
     shows("volume prune -f", &["Deleted Volumes:"]),

@@ -208,6 +208,21 @@ pub(super) const CASES: &[Case] = &[
         "container run --rm --device-read-bps {disk}:1mb --device-read-iops {disk}:100 --device-write-bps {disk}:1mb --device-write-iops {disk}:100 busybox true",
     ),
     ok("container run --rm --cgroup-parent /{cgroup} busybox true"),
+    fails(
+        "container run --rm --gpus all busybox true",
+        125,
+        "could not select device driver",
+    ),
+    fails(
+        "container run --rm --storage-opt size=10G busybox true",
+        125,
+        "--storage-opt is supported only for",
+    ),
+    fails(
+        "container run --rm --isolation process busybox true",
+        125,
+        "linux only supports 'default'",
+    ),
 ];
 
 #[test]

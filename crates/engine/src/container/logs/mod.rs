@@ -16,6 +16,7 @@ pub use read::{Following, LogReader};
 pub(crate) use watch::LogWatch;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::host_config::LogConfig;
 use api::query::Logs;
@@ -42,6 +43,13 @@ pub(super) fn settle(config: &mut LogConfig, driver: &str, defaults: &Options) -
     options::plan(&config.kind, options).map(drop)
 }
 
+/// Checks the driver and the options of containers that name none.
+pub(crate) fn check_defaults(config: &crate::Config) -> Result<()> {
+    options::plan(&config.log_driver, &config.log_opts)
+        .map(drop)
+        .map_err(|error| error.context("the log driver for containers"))
+}
+
 /// A container's plan; `None` where no log is kept.
 fn plan(config: &LogConfig) -> Result<Option<Plan>> {
     let none = Options::new();
@@ -66,14 +74,17 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such container, or it keeps no log.
-    pub fn container_logs(
-        &self,
+    pub async fn container_logs(
+        self: &Arc<Self>,
         name: &str,
-        options: &Logs,
+        options: Logs,
         following: Following,
     ) -> Result<LogReader> {
         let container = self.containers.get(name)?;
-        self.open_log(&container, options, following)
+        let engine = Arc::clone(self);
+        // the place of the last lines may lie in a compressed file, which is read for it
+        self.blocking(move || engine.open_log(&container, &options, following))
+            .await
     }
 
     pub(super) fn open_log(

@@ -31,6 +31,8 @@ const LINGER: Duration = Duration::from_secs(30);
 const NO_PROGRESS: Duration = Duration::from_secs(3);
 /// How long the end of an engine waits for what is just being sent.
 const CLOSE: Duration = Duration::from_secs(1);
+/// When a task begins anew that could not read or note something, as on a full disk.
+const TRY_ANEW: Duration = Duration::from_secs(5);
 /// How often the engine's log tells of records that were dropped.
 const TELL_OF_DROPS: Duration = Duration::from_secs(60);
 /// When a shim is told again that could not be told.
@@ -86,6 +88,11 @@ impl Forwarders {
         }
     }
 
+    /// Whether a container's log is still to be sent on.
+    fn is_wanted(&self, id: &ContainerId) -> bool {
+        !*self.stop.borrow() && lock(&self.tasks).contains_key(id)
+    }
+
     /// Whether a task is to go on: its container was started again just now. One that is not is
     /// forgotten.
     fn goes_on(&self, id: &ContainerId) -> bool {
@@ -136,7 +143,11 @@ impl Engine {
             loop {
                 let ended = forward(&engine, &container, (&plan, &options), &progress, &done).await;
                 if let Err(error) = ended {
-                    tracing::error!(id = %container.id, %error, "a log is not sent on");
+                    tracing::error!(id = %container.id, %error, "a log is not sent on for now");
+                    tokio::time::sleep(TRY_ANEW).await;
+                    if engine.forwarders.is_wanted(&container.id) {
+                        continue;
+                    }
                 }
                 if !engine.forwarders.goes_on(&container.id) {
                     return;

@@ -24,6 +24,8 @@ use crate::unpack::{Refusal, attributes, path};
 const INPUT: usize = 256 * 1024;
 /// What may stand behind the end of an archive: programs fill the last record up.
 const TAIL: u64 = 16 << 20;
+/// Bytes of directories that are remembered: a small packed archive can name millions of them.
+const REMEMBERED: usize = 64 << 20;
 
 /// Whose the files become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ pub fn extract(
         places: Places::new(start),
         options: options.clone(),
         directories: Vec::new(),
+        remembered: 0,
     };
     while let Some(mut entry) = archive.next()? {
         if let Some(rename) = &options.rename {
@@ -171,6 +174,8 @@ struct Extractor {
     options: ExtractOptions,
     /// Mode and time of directories, set at the end because every new entry changes the time.
     directories: Vec<(Vec<u8>, u32, (i64, u32))>,
+    /// What they take, bytes.
+    remembered: usize,
 }
 
 /// Where an entry goes.
@@ -287,10 +292,17 @@ impl Extractor {
             return Ok(());
         }
         own(dir.as_fd(), owner).map_err(at.step("set the owner of"))?;
-        // Until its entries are made, whoever extracts must be able to write in it.
-        rustix::fs::fchmod(&dir, Mode::from(at.entry.mode | 0o700))
-            .map_err(at.step("set the mode of"))?;
         set_xattrs(dir.as_fd(), at)?;
+        let set_mode =
+            |mode| rustix::fs::fchmod(&dir, Mode::from(mode)).map_err(at.step("set the mode of"));
+        self.remembered += at.path.len() + 64;
+        if self.remembered > REMEMBERED {
+            set_mode(at.entry.mode)?;
+            return rustix::fs::futimens(&dir, &attributes::times(at.entry.mtime))
+                .map_err(at.step("set the times of"));
+        }
+        // Until its entries are made, whoever extracts must be able to write in it.
+        set_mode(at.entry.mode | 0o700)?;
         self.directories
             .push((at.path.clone(), at.entry.mode, at.entry.mtime));
         Ok(())

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, XattrFlags};
-use storage::archive::{
+use storage::files::{
     ExtractError, ExtractOptions, Ownership, TreeOptions, extract, find, write_entry,
 };
 
