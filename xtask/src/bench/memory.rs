@@ -51,10 +51,10 @@ pub(crate) fn shares(pid: u32) -> Result<(u64, u64)> {
         .with_context(|| format!("find Pss in {file}"))
 }
 
-/// What the kernel holds for itself, in bytes: slab, stacks, page tables, and what is kept per processor.
+/// What the kernel holds for itself and cannot give up, in bytes: slab, stacks, page tables, and what is kept per processor.
 pub(crate) fn kernel() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-    let parts = ["Slab", "KernelStack", "PageTables", "Percpu"];
+    let parts = ["SUnreclaim", "KernelStack", "PageTables", "Percpu"];
     Ok(parts.iter().filter_map(|part| kilobytes(&text, part)).sum())
 }
 

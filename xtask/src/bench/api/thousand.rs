@@ -157,7 +157,7 @@ fn rows(count: u32, found: &[Found]) -> Vec<Row> {
         &|found| vec![found.engine],
     );
     let kernel = row(
-        "the kernel's memory, for each (slab, stacks, page tables, per processor)",
+        "the kernel's memory, for each (unreclaimable slab, stacks, page tables, per processor)",
         Unit::Megabytes,
         &|found| vec![found.kernel],
     );
