@@ -185,7 +185,13 @@ impl Host {
         let mut folders: Vec<PathBuf> = hierarchies.map(|entry| entry.path()).collect();
         folders.push("/sys/fs/cgroup".into());
         for folder in folders {
-            let _gone = fs::remove_dir(folder.join(name));
+            let parent = folder.join(name);
+            let own = fs::read_dir(&parent).into_iter().flatten().flatten();
+            // an engine that ends while it makes a shim ready leaves its own
+            for entry in own.filter(|entry| entry.path().is_dir()) {
+                let _gone = fs::remove_dir(entry.path());
+            }
+            let _gone = fs::remove_dir(parent);
         }
     }
 
