@@ -35,13 +35,11 @@ mod dns;
 mod docker_cli;
 #[cfg(test)]
 mod docker_py;
-mod dockerd_name;
 #[cfg(test)]
 mod dockerd_name;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
-mod events;
 mod exec_api;
 #[cfg(test)]
 mod failed_start;
@@ -53,10 +51,8 @@ mod flags;
 mod health;
 #[cfg(test)]
 mod hostile;
-mod hostile_load;
 #[cfg(test)]
 mod hostile_load;
-mod image_refusals;
 #[cfg(test)]
 mod image_refusals;
 #[cfg(test)]
@@ -67,10 +63,8 @@ mod isolation;
 mod lifecycle;
 #[cfg(test)]
 mod limits;
-mod list_filters;
 #[cfg(test)]
 mod list_filters;
-mod listen;
 #[cfg(test)]
 mod listen;
 #[cfg(test)]
