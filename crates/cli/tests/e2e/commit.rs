@@ -160,7 +160,12 @@ fn a_running_container_is_paused_meanwhile() {
     engine.docker("pause box").ok();
     engine.docker("commit box three").ok();
     assert_eq!(engine.inspect("box", "{{.State.Status}}"), "paused");
-    let events = engine.docker("events --since 1h --until 0s --format '{{.Type}} {{.Action}} {{.Actor.Attributes.imageRef}}'");
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let events = engine.docker(&format!(
+        "events --since 1 --until {} --format '{{{{.Type}}}} {{{{.Action}}}} {{{{.Actor.Attributes.imageRef}}}}'",
+        now + 2
+    ));
     let events: Vec<&str> = events.ok().lines().collect();
     let from = events
         .iter()
