@@ -26,6 +26,7 @@ use crate::error::ApiError;
 use crate::hang_up::HangUp;
 use crate::listen::Socket;
 use crate::seats::{Busy, Seat, Seats};
+use crate::unread::ReadToEnd;
 use crate::version;
 use crate::web_page;
 
@@ -76,6 +77,10 @@ impl Clients {
     }
 }
 
+fn whole(body: Incoming) -> Body {
+    Body::new(ReadToEnd::new(body))
+}
+
 /// Serves one connection; when the client is gone, what only it waits for is dropped.
 async fn connection(stream: Connection, api: Api, watcher: Watcher, seat: Arc<Seat>) {
     let hang_up = match HangUp::new(&stream) {
@@ -93,7 +98,7 @@ async fn connection(stream: Connection, api: Api, watcher: Watcher, seat: Arc<Se
             let refused = is_open.then(|| web_page::refuse(request.headers()));
             let response = match refused {
                 Some(Err(error)) => error.into_response(),
-                Some(Ok(())) | None => api.answer(request.map(Body::new)).await,
+                Some(Ok(())) | None => api.answer(request.map(whole)).await,
             };
             let held = response.map(|body| Body::new(Held { body, _busy: busy }));
             Ok::<_, Infallible>(held)

@@ -32,6 +32,7 @@ mod serve;
 pub mod settings;
 mod sockets;
 mod tls;
+mod unread;
 mod version;
 mod web_page;
 mod websocket;

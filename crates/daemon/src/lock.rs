@@ -4,8 +4,10 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
 
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,11 @@ pub enum LockError {
     },
 }
 
+/// How long the lock of an engine that was killed may last: a process that it was just starting has
+/// its descriptors until it runs its own program.
+const LEFT_OVER: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(5);
+
 /// A lock on a folder; it ends with this value, and with the process however that ends.
 #[derive(Debug)]
 pub(crate) struct FolderLock {
@@ -70,19 +77,27 @@ impl FolderLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LockError::Taken {
-                    folder: folder.to_owned(),
-                    pid: holder(&mut file),
-                });
+        let begun = Instant::now();
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != rustix::io::Errno::WOULDBLOCK {
+                return Err(failed(errno.into()));
             }
-            Err(errno) => return Err(failed(errno.into())),
+            let pid = holder(&mut file);
+            if begun.elapsed() > LEFT_OVER || is_alive(&pid) {
+                let folder = folder.to_owned();
+                return Err(LockError::Taken { folder, pid });
+            }
+            std::thread::sleep(RETRY);
         }
         write_pid(&mut file).map_err(failed)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Whether a process of this id exists.
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_raw);
+    pid.is_none_or(|pid| test_kill_process(pid).is_ok())
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {

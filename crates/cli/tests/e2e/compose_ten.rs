@@ -369,6 +369,8 @@ fn changes(project: &Project) {
         .prints("tools run with words");
     project.run("wait --down-project nosuch").fails(1);
     let waiting = project.session("wait once");
+    // the client asks twice before it waits, and nothing shows that it does
+    std::thread::sleep(std::time::Duration::from_secs(3));
     project.run("kill once").ok();
     assert_eq!(waiting.finish().code, 137);
     // an orphan is told of, and goes with the others

@@ -420,7 +420,7 @@ fn wrong_members() -> Vec<(Vec<u8>, &'static str)> {
     vec![
         (
             b"garbage".to_vec(),
-            "read the archive: the layer ends in the middle of entry",
+            "unexpected EOF: the archive ends in the middle of entry",
         ),
         (
             Vec::new(),

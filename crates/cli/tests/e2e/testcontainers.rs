@@ -26,7 +26,10 @@ fn engine_with_reaper() -> Engine {
         .unwrap_or_else(|error| panic!("{}: {error}: cargo build -p testkit", program.display()));
     let archive = Archive::new().file("reaper", &program, 0o755).unwrap();
     let archive = archive.finish().unwrap();
-    let words = ["import", "-c", "ENTRYPOINT [\"/reaper\"]", "-", REAPERS[0]];
+    // by this label of the image, as by that of Ryuk's, the reaper knows itself
+    let label = "LABEL org.testcontainers.ryuk=true";
+    let entry = "ENTRYPOINT [\"/reaper\"]";
+    let words = ["import", "-c", entry, "-c", label, "-", REAPERS[0]];
     engine.import_with(&words, &archive).unwrap();
     for name in &REAPERS[1..] {
         engine.docker(&format!("tag {} {name}", REAPERS[0])).ok();

@@ -189,6 +189,7 @@ fn prune_of_each_kind() {
             "POST /containers/prune",
             "POST /networks/prune",
             "POST /images/prune?filters=%7B%22dangling%22%3A%7B%22true%22%3Atrue%7D%7D",
+            "POST /build/prune",
         ],
     );
 }

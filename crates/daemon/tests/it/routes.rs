@@ -130,7 +130,8 @@ fn images() {
             .post("/images/create")
             .query("fromImage", "box")
             .header_static("x-registry-auth", "%");
-        assert!(refusal(pull.run().await).1.contains("X-Registry-Auth"));
+        // like dockerd, a pull goes on without credentials that cannot be read
+        assert!(!refusal(pull.run().await).1.contains("X-Registry-Auth"));
     });
 }
 

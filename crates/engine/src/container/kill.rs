@@ -90,9 +90,11 @@ impl Engine {
             return Err(error);
         };
         // a pidfd names one process for good; the cgroup tells that it is still the container's
-        let gone = |_| Error::conflict(format!("container {} is not running", container.id));
-        let process =
-            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(gone)?;
+        let flags = rustix::process::PidfdFlags::empty();
+        let Ok(process) = rustix::process::pidfd_open(pid, flags) else {
+            // it has just ended, and the note of it is on its way
+            return Ok(());
+        };
         let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()))
             .unwrap_or_default();
         if !cgroup.contains(container.id.as_str()) {

@@ -129,7 +129,7 @@ fn prune(line: &str) -> io::Result<usize> {
         (
             "/containers/json?all=1&filters=",
             "/containers/",
-            ids,
+            others,
             "Id",
             "?force=1&v=1",
         ),
@@ -165,6 +165,13 @@ fn ids(found: &Value, name: &str) -> Vec<String> {
     let all = found.as_array().into_iter().flatten();
     all.filter_map(|one| one[name].as_str().map(str::to_owned))
         .collect()
+}
+
+/// Containers but the reaper's own, which some clients label as all of theirs.
+fn others(found: &Value, name: &str) -> Vec<String> {
+    let all = found.as_array().into_iter().flatten();
+    let others = all.filter(|one| one["Labels"]["org.testcontainers.ryuk"] != "true");
+    ids(&Value::Array(others.cloned().collect()), name)
 }
 
 fn volumes(found: &Value, name: &str) -> Vec<String> {

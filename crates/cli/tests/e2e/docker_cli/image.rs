@@ -55,6 +55,11 @@ pub(super) const CASES: &[Case] = &[
         &["Untagged: spare:latest"],
     ),
     ok("image tag busybox spare"),
+    shows(
+        "image rm --platform linux/{arch} spare",
+        &["Untagged: spare:latest"],
+    ),
+    ok("image tag busybox spare"),
     shows("image prune -f", &["Total reclaimed space: 0B"]),
     shows(
         "image prune --force --filter until=24h --filter label=a",
