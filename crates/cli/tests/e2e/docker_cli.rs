@@ -251,8 +251,8 @@ fn flags(help: &str) -> Flags {
             continue;
         };
         let name = rest.split([' ', '\t']).next().unwrap().to_owned();
-        let takes_value = rest[name.len()..].starts_with(|c: char| c == ' ')
-            && !rest[name.len()..].starts_with("  ");
+        let takes_value =
+            rest[name.len()..].starts_with(' ') && !rest[name.len()..].starts_with("  ");
         flags.short.extend(short.map(|short| (short, name.clone())));
         flags.all.insert(name, takes_value);
     }

@@ -74,13 +74,15 @@ fn what_stays_is_not_touched() {
         .collect();
     let far = connect(&world, "10.9.1.1:8080");
     let relayed = connect(engine.network(), "[::1]:8080");
-    (talk(&far), talk(&relayed));
+    talk(&far);
+    talk(&relayed);
 
     engine
         .gorae("update -p 127.0.0.1:9001:91 -p 9002:90 --publish-rm 90 web")
         .ok();
     engine.gorae("update -p 9002:90 web").ok();
-    (talk(&far), talk(&relayed));
+    talk(&far);
+    talk(&relayed);
     let mut expect = vec![
         "80/tcp -> 0.0.0.0:8080".to_owned(),
         "80/tcp -> [::]:8080".to_owned(),
@@ -105,7 +107,8 @@ fn what_stays_is_not_touched() {
     drop(taken);
     assert_eq!(shown(&engine), expect);
     assert!(reached(engine.network(), "127.0.0.1:9001"));
-    (talk(&far), talk(&relayed));
+    talk(&far);
+    talk(&relayed);
 
     // the next engine and the next start know of it
     engine.kill9().unwrap();

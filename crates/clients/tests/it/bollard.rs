@@ -128,6 +128,7 @@ fn system_and_errors() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one life, told in order")]
 fn the_life_of_a_container() {
     with_docker(|docker| async move {
         let port = vec![PortBinding {
@@ -305,6 +306,7 @@ fn logs_attach_and_exec() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one life, told in order")]
 fn networks_volumes_images_and_events() {
     with_docker(|docker| async move {
         let created = docker
