@@ -218,7 +218,7 @@ fn a_policy_can_change_while_it_runs() {
         .docker("run -d --name box busybox sh -c 'sleep 1000 & wait'")
         .ok();
     engine.docker("update --restart always box").ok();
-    engine.docker("exec box kill -9 1");
+    engine.docker("exec box kill -9 1").ok();
     let pid = engine.inspect("box", "{{.State.Pid}}");
     crate::bench::kill9(pid.parse().unwrap());
     eventually("it was restarted", || {
@@ -289,7 +289,7 @@ fn waits() {
     // a removal by force ends every wait
     engine.docker("run -d --name box busybox sleep 1000").ok();
     for condition in ["removed", "next-exit", "not-running"] {
-        engine.docker("rm -f box");
+        let _missing_at_first = engine.docker("rm -f box");
         engine.docker("run -d --name box busybox sleep 1000").ok();
         let path = format!("/v1.51/containers/box/wait?condition={condition}");
         std::thread::scope(|scope| {
