@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::Pid;
 
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +94,19 @@ impl FolderLock {
     }
 }
 
-/// Whether a process of this id exists.
+/// Whether a process of this id runs; one that was killed and that nobody has waited for does not.
 fn is_alive(pid: &str) -> bool {
-    let pid = pid.parse().ok().and_then(Pid::from_raw);
-    pid.is_none_or(|pid| test_kill_process(pid).is_ok())
+    let Some(pid) = pid.parse::<i32>().ok().and_then(Pid::from_raw) else {
+        return true;
+    };
+    // proc_pid_stat(5): the state is behind the name, which may hold anything
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let state = stat.map(|text| {
+        text.rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next())
+    });
+    state.is_ok_and(|state| !matches!(state, Some('Z' | 'X')))
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -108,8 +117,11 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    // the number is for people only; a file without it is no reason to say less
-    match file.take(20).read_to_string(&mut text) {
+    // a file without the number is no reason to say less
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(20).read_to_string(&mut text));
+    match read {
         Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
         _ => "unknown".into(),
     }
@@ -118,6 +130,20 @@ fn holder(file: &mut File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_engine_was_starting_is_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(base.path()).unwrap();
+        // no process has this number
+        std::fs::write(base.path().join("gorae.pid"), "2147483647").unwrap();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(lock);
+        });
+        FolderLock::take(base.path()).unwrap();
+        thread.join().unwrap();
+    }
 
     #[test]
     fn one_at_a_time() {
