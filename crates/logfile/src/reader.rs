@@ -134,7 +134,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The next record, or `None` at the end for now.
+    /// The next record, or `None` at the end of what is written so far.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -188,7 +188,7 @@ impl Reader {
         }
     }
 
-    /// Reads on; `false` at the end for now.
+    /// Reads on; `false` at the end of what is written so far.
     fn fill(&mut self) -> io::Result<bool> {
         loop {
             self.make_room();

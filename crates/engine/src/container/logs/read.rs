@@ -59,7 +59,7 @@ enum Progress {
     Chunk(Bytes),
     /// Nothing yet, but there is more to read.
     More,
-    /// The end for now.
+    /// The end of what is written so far.
     End,
 }
 

@@ -143,7 +143,7 @@ impl Engine {
             loop {
                 let ended = forward(&engine, &container, (&plan, &options), &progress, &done).await;
                 if let Err(error) = ended {
-                    tracing::error!(id = %container.id, %error, "a log is not sent on for now");
+                    tracing::error!(id = %container.id, %error, "sending a log on failed; it is tried again");
                     tokio::time::sleep(TRY_ANEW).await;
                     if engine.forwarders.is_wanted(&container.id) {
                         continue;
