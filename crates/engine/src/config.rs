@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use api::host_config::Ulimit;
 use network::{AddressPool, PublishPolicy, Subnet};
 
+use crate::image::SignaturePolicy;
+
 /// Settings of one engine. Two engines never share `root` or `run`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -77,6 +79,8 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// Which images must be signed, and by whom.
+    pub signature_policy: SignaturePolicy,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
     /// Where systemd's journal listens.
@@ -121,6 +125,7 @@ impl Default for Config {
             init: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            signature_policy: SignaturePolicy::default(),
             warm: 6,
             journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
@@ -178,6 +183,7 @@ settings! {
     "no-proxy" => no_proxy,
     "registry-mirror" => registry_mirrors,
     "seccomp-profile" => seccomp_profile,
+    "signature-policy" => signature_policy,
     fixed:
     "bip" => bip,
     "bridge" => bridge,

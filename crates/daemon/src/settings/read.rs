@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::SettingsError;
 use super::layer::{Given, Layer};
+use super::policy;
 use super::values;
 use crate::config::Config;
 use crate::tls::TlsFiles;
@@ -263,6 +264,7 @@ fn registries(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Se
     if reader.given("label").is_some() {
         engine.labels = reader.each("label", values::label)?;
     }
+    engine.signature_policy = policy::read(reader.path("signature-policy"))?;
     put(
         &mut engine.max_concurrent_downloads,
         reader.number("max-concurrent-downloads", 1, 1000)?,
