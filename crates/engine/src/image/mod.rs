@@ -133,6 +133,7 @@ const ID_MAX: usize = "sha256:".len() + 64;
 pub(crate) struct Images {
     tables: RwLock<Tables>,
     pub(crate) leases: Leases,
+    fetches: pull::Fetches,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +168,7 @@ impl Images {
         Ok(Self {
             tables: RwLock::new(tables),
             leases: Leases::default(),
+            fetches: pull::Fetches::default(),
         })
     }
 
