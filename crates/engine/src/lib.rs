@@ -39,3 +39,4 @@ pub use event::Subscription;
 pub use image::{
     ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
 };
+pub use storage::SnapshotterChoice;
