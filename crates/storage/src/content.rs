@@ -1,5 +1,7 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
+mod extents;
+mod ingest;
 mod writer;
 
 use std::fs::File;
@@ -10,7 +12,8 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::fsutil;
-pub use writer::{BlobWriter, digest_of};
+pub use ingest::{Ingest, Ingested, Partial};
+pub use writer::{BlobWriter, digest_of, digest_of_reader};
 
 /// A failed step on a blob.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +85,17 @@ pub struct BlobStore {
 pub(crate) struct Folders {
     blobs: PathBuf,
     temporary: PathBuf,
+    ingest: PathBuf,
 }
 
 impl BlobStore {
-    pub(crate) fn new(blobs: PathBuf, temporary: PathBuf) -> Self {
+    pub(crate) fn new(blobs: PathBuf, ingest: PathBuf, temporary: PathBuf) -> Self {
         Self {
-            folders: Arc::new(Folders { blobs, temporary }),
+            folders: Arc::new(Folders {
+                blobs,
+                temporary,
+                ingest,
+            }),
         }
     }
 

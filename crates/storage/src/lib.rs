@@ -40,7 +40,7 @@ pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
-pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
+pub use content::{BlobStore, BlobWriter, ContentError, digest_of, digest_of_reader};
 pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id};
 pub use snapshotter::{Format, SnapshotterChoice};

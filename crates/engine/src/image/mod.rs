@@ -131,6 +131,7 @@ const ID_MAX: usize = "sha256:".len() + 64;
 pub(crate) struct Images {
     tables: RwLock<Tables>,
     pub(crate) leases: Leases,
+    fetches: pull::Fetches,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +166,7 @@ impl Images {
         Ok(Self {
             tables: RwLock::new(tables),
             leases: Leases::default(),
+            fetches: pull::Fetches::default(),
         })
     }
 

@@ -13,6 +13,8 @@ mod erofs;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod ingest;
+#[cfg(test)]
 #[expect(
     clippy::duplicate_mod,
     reason = "the same must hold for both kinds of layers"
