@@ -65,6 +65,8 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// Search domains of containers that name none.
     pub dns_search: Vec<String>,
+    /// What the layers of images are unpacked into.
+    pub snapshotter: storage::SnapshotterChoice,
     /// Limits of containers that do not set them.
     pub default_ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` of containers that name none, in bytes.
@@ -118,6 +120,7 @@ impl Default for Config {
             dns: Vec::new(),
             dns_options: Vec::new(),
             dns_search: Vec::new(),
+            snapshotter: storage::SnapshotterChoice::Auto,
             default_ulimits: Vec::new(),
             default_shm_size: 64 << 20,
             default_ipc_mode: "private".to_owned(),
@@ -197,6 +200,7 @@ settings! {
     "root" => root,
     "run" => run,
     "shim" => shim,
+    "snapshotter" => snapshotter,
     "warm" => warm,
 }
 

@@ -40,3 +40,4 @@ pub use image::{
     Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
     SignaturePolicy, SignatureRule,
 };
+pub use storage::SnapshotterChoice;

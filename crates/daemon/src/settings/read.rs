@@ -139,6 +139,10 @@ fn places(reader: &Reader<'_>, config: &mut Config) -> Result<(), SettingsError>
         &mut config.engine.cgroup_parent,
         reader.path("cgroup-parent"),
     );
+    put(
+        &mut config.engine.snapshotter,
+        reader.one("snapshotter", values::snapshotter)?,
+    );
     put(&mut config.engine.warm, reader.number("warm", 0, 1000)?);
     if reader.given("host").is_some() {
         config.hosts = reader.each("host", |text| {
