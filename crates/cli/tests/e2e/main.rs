@@ -96,6 +96,8 @@ mod pull;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_forms;
+#[cfg(test)]
 mod referrers;
 #[cfg(test)]
 mod save_load;

@@ -9,6 +9,8 @@ mod hostile;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_stream;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 mod referrers;
