@@ -40,6 +40,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub that are asked first, such as `https://mirror.example/`.
     pub registry_mirrors: Vec<String>,
+    /// Folder of files that say how registries are reached.
+    pub registries: PathBuf,
     /// How many layers are downloaded from one registry at the same time.
     pub max_concurrent_downloads: usize,
     /// How often a request to a registry is sent without progress.
@@ -103,6 +105,7 @@ impl Default for Config {
             cgroup_parent: "/gorae".into(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registries: "/etc/gorae/registries.d".into(),
             max_concurrent_downloads: 8,
             max_download_attempts: 5,
             http_proxy: None,

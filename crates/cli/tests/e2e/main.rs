@@ -92,6 +92,10 @@ mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod pull_again;
+#[cfg(test)]
+mod pull_registries;
+#[cfg(test)]
 mod push;
 #[cfg(test)]
 mod save_load;

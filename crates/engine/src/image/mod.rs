@@ -321,6 +321,7 @@ pub(crate) fn client(config: &Config) -> Result<distribution::Client> {
         ..distribution::ClientConfig::from_env()
     };
     settings.retry.attempts = config.max_download_attempts;
+    settings.hosts.own = vec![config.registries.clone()];
     let proxies = [
         (&mut settings.proxy.http, &config.http_proxy),
         (&mut settings.proxy.https, &config.https_proxy),
