@@ -82,10 +82,6 @@ impl Gate {
         self.shared.open.store(usize::MAX, Ordering::SeqCst);
     }
 
-    fn close(&self, after: usize) {
-        self.shared.open.store(after, Ordering::SeqCst);
-    }
-
     fn asked(&self) -> Vec<(String, String)> {
         self.shared.asked.lock().unwrap().clone()
     }
