@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use api::host_config::Ulimit;
 use network::{AddressPool, PublishPolicy, Subnet};
 
+use crate::image::SignaturePolicy;
+
 /// Settings of one engine. Two engines never share `root` or `run`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -63,6 +65,8 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// Search domains of containers that name none.
     pub dns_search: Vec<String>,
+    /// What the layers of images are unpacked into.
+    pub snapshotter: storage::SnapshotterChoice,
     /// Limits of containers that do not set them.
     pub default_ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` of containers that name none, in bytes.
@@ -77,6 +81,8 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// Which images must be signed, and by whom.
+    pub signature_policy: SignaturePolicy,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
     /// Where systemd's journal listens.
@@ -114,6 +120,7 @@ impl Default for Config {
             dns: Vec::new(),
             dns_options: Vec::new(),
             dns_search: Vec::new(),
+            snapshotter: storage::SnapshotterChoice::Auto,
             default_ulimits: Vec::new(),
             default_shm_size: 64 << 20,
             default_ipc_mode: "private".to_owned(),
@@ -121,6 +128,7 @@ impl Default for Config {
             init: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            signature_policy: SignaturePolicy::default(),
             warm: 6,
             journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
@@ -178,6 +186,7 @@ settings! {
     "no-proxy" => no_proxy,
     "registry-mirror" => registry_mirrors,
     "seccomp-profile" => seccomp_profile,
+    "signature-policy" => signature_policy,
     fixed:
     "bip" => bip,
     "bridge" => bridge,
@@ -191,6 +200,7 @@ settings! {
     "root" => root,
     "run" => run,
     "shim" => shim,
+    "snapshotter" => snapshotter,
     "warm" => warm,
 }
 

@@ -16,6 +16,7 @@ mod remote;
 mod remove;
 mod save;
 mod search;
+mod signature;
 mod store;
 mod tag;
 
@@ -39,6 +40,7 @@ pub use pull::ProgressSender;
 pub(crate) use pull::{credentials, registry_error};
 pub use push::PushRequest;
 pub use save::ImageArchive;
+pub use signature::{Demand, SignaturePolicy, SignatureRule};
 pub(crate) use store::Leases;
 
 /// A layer of an image.
