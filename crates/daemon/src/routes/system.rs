@@ -124,7 +124,7 @@ async fn events(State(shared): State<Shared>, Params(query): Params) -> Result<R
     let Subscription { past, live } = shared.engine.events();
     let past: Vec<Message> = past
         .into_iter()
-        .filter(|event| choice.includes(event))
+        .filter(|event| choice.includes_past(event))
         .collect();
     let end = async move {
         match left {
