@@ -30,6 +30,8 @@ mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_store;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod docker_cli;
@@ -99,6 +101,8 @@ mod save_load;
 mod service;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod store_check;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
