@@ -70,6 +70,7 @@ impl Engine {
         self.restore_layers().await?;
         self.remove_orphans().await?;
         self.collect().await;
+        self.trim_partials().await;
         Ok(())
     }
 

@@ -1,8 +1,13 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
+<<<<<<< HEAD
 mod check;
 mod detached;
 mod room;
+=======
+mod extents;
+mod ingest;
+>>>>>>> main
 mod writer;
 
 use std::fs::File;
@@ -13,8 +18,13 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::fsutil;
+<<<<<<< HEAD
 pub use detached::DetachedBlob;
 pub use writer::{BlobWriter, digest_of};
+=======
+pub use ingest::{Ingest, Ingested, Partial};
+pub use writer::{BlobWriter, digest_of, digest_of_reader};
+>>>>>>> main
 
 /// A failed step on a blob.
 #[derive(Debug, thiserror::Error)]
@@ -86,16 +96,24 @@ pub struct BlobStore {
 pub(crate) struct Folders {
     blobs: PathBuf,
     temporary: PathBuf,
+<<<<<<< HEAD
     room: room::Room,
+=======
+    ingest: PathBuf,
+>>>>>>> main
 }
 
 impl BlobStore {
-    pub(crate) fn new(blobs: PathBuf, temporary: PathBuf) -> Self {
+    pub(crate) fn new(blobs: PathBuf, ingest: PathBuf, temporary: PathBuf) -> Self {
         Self {
             folders: Arc::new(Folders {
                 blobs,
                 temporary,
+<<<<<<< HEAD
                 room: room::Room::default(),
+=======
+                ingest,
+>>>>>>> main
             }),
         }
     }

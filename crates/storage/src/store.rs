@@ -79,6 +79,7 @@ impl Store {
         let content = dir("content")?;
         dir("content/blobs")?;
         let blobs = dir("content/blobs/sha256")?;
+        let ingest = dir("content/ingest")?;
         write_layout(&content)?;
         let temporary = dir("tmp")?;
         clean(&temporary)?;
@@ -87,7 +88,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
-                content: BlobStore::new(blobs, temporary.clone()),
+                content: BlobStore::new(blobs, ingest, temporary.clone()),
                 layers,
                 containers: ContainerStore::new(dir("containers")?, temporary.clone()),
                 volumes: VolumeStore::new(dir("volumes")?, temporary),

@@ -236,6 +236,8 @@ impl World {
         if self.has(name) {
             self.engine.docker(&format!("rmi -f {name}")).ok();
         }
+        // what was made twice has lost its name to the second
+        self.engine.docker("image prune -f").ok();
     }
 
     /// Stops the engine, and starts one that does this at its failpoints.

@@ -125,13 +125,10 @@ async fn events(State(shared): State<Shared>, Params(query): Params) -> Result<R
     let choice = Choice::new(Events::from_query(&query)?);
     let left = choice.until().map(time_until);
     let Subscription { past, live } = shared.engine.events();
-    let past: Vec<Message> = if choice.wants_past() {
-        past.into_iter()
-            .filter(|event| choice.includes(event))
-            .collect()
-    } else {
-        Vec::new()
-    };
+    let past: Vec<Message> = past
+        .into_iter()
+        .filter(|event| choice.includes(event))
+        .collect();
     let end = async move {
         match left {
             Some(left) => tokio::time::sleep(left).await,

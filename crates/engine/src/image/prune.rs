@@ -1,6 +1,7 @@
 //! Removing images that no container uses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Filters;
 use api::image::PruneReport;
@@ -35,7 +36,8 @@ impl Engine {
             }
         }
         self.collect().await;
-        let freed = before.saturating_sub(self.content_size().await?);
+        let partials = self.remove_partials(Duration::ZERO, 0).await?;
+        let freed = before.saturating_sub(self.content_size().await?) + partials;
         self.prune_event("image", freed);
         Ok(PruneReport {
             images_deleted: Some(items).filter(|items| !items.is_empty()),

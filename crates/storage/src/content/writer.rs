@@ -1,7 +1,7 @@
 //! A blob on its way into the store.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,23 @@ use crate::fsutil;
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_sha256(&Sha256::digest(bytes).into())
+}
+
+/// The digest of all that a reader gives.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest_of_reader(mut source: impl Read) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into())),
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Takes a blob's bytes, hashing them as they come; dropped without a commit, it leaves nothing.

@@ -18,6 +18,8 @@ mod files;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod ingest;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod streams;
