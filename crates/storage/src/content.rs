@@ -1,13 +1,10 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
-<<<<<<< HEAD
 mod check;
 mod detached;
-mod room;
-=======
 mod extents;
 mod ingest;
->>>>>>> main
+mod room;
 mod writer;
 
 use std::fs::File;
@@ -18,13 +15,9 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::fsutil;
-<<<<<<< HEAD
 pub use detached::DetachedBlob;
-pub use writer::{BlobWriter, digest_of};
-=======
 pub use ingest::{Ingest, Ingested, Partial};
 pub use writer::{BlobWriter, digest_of, digest_of_reader};
->>>>>>> main
 
 /// A failed step on a blob.
 #[derive(Debug, thiserror::Error)]
@@ -96,11 +89,8 @@ pub struct BlobStore {
 pub(crate) struct Folders {
     blobs: PathBuf,
     temporary: PathBuf,
-<<<<<<< HEAD
     room: room::Room,
-=======
     ingest: PathBuf,
->>>>>>> main
 }
 
 impl BlobStore {
@@ -109,11 +99,8 @@ impl BlobStore {
             folders: Arc::new(Folders {
                 blobs,
                 temporary,
-<<<<<<< HEAD
                 room: room::Room::default(),
-=======
                 ingest,
->>>>>>> main
             }),
         }
     }

@@ -39,9 +39,7 @@ pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
-pub use content::{
-    BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader,
-};
+pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader};
 pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{Damage, DetachedLayer, LayerError, LayerStore, StagedLayer, chain_id};
 pub use store::{OpenError, Store};

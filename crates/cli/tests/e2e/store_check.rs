@@ -11,6 +11,9 @@ use testkit::registry::Registry;
 
 use crate::bench::options;
 
+/// What is done to a file or folder.
+type Damage<'a> = &'a dyn Fn(&Path);
+
 /// An engine with an image of three layers from a registry.
 struct Scene {
     engine: Engine,
@@ -134,7 +137,7 @@ fn blobs() {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(7).unwrap();
     };
-    let damages: [(&Path, &dyn Fn(&Path), &str, &str); 4] = [
+    let damages: [(&Path, Damage<'_>, &str, &str); 4] = [
         (&layer, &cut, "a layer of image", ""),
         (&layer, &spoil, "a layer of image", "--deep"),
         (&config, &spoil, "the configuration of image", ""),
@@ -178,7 +181,7 @@ fn layers() {
     let scene = Scene::new();
     let gone = |path: &Path| fs::remove_dir_all(path).unwrap();
     let record = |path: &Path| fs::write(path.join("layer.json"), "{}").unwrap();
-    let damages: [(usize, &dyn Fn(&Path), &str); 3] = [
+    let damages: [(usize, Damage<'_>, &str); 3] = [
         (1, &gone, "the folder of the layer is gone"),
         (2, &gone, "the folder of the layer is gone"),
         (

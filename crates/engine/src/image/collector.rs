@@ -50,6 +50,7 @@ impl Engine {
 
     async fn tidy(self: &Arc<Self>) -> Result<()> {
         let limits = self.settings().store.clone();
+        self.trim_partials().await;
         if let Some(age) = limits.unused_for {
             self.remove_aged(age, &limits).await?;
         }

@@ -134,14 +134,11 @@ const ID_MAX: usize = "sha256:".len() + 64;
 pub(crate) struct Images {
     tables: RwLock<Tables>,
     pub(crate) leases: Leases,
-<<<<<<< HEAD
     /// Held over a change in memory and in the database, so that both see changes in one order.
     order: tokio::sync::Mutex<()>,
     uses: uses::Uses,
     bell: collector::Bell,
-=======
     fetches: pull::Fetches,
->>>>>>> main
 }
 
 #[derive(Clone, Debug, Default)]
@@ -176,13 +173,10 @@ impl Images {
         Ok(Self {
             tables: RwLock::new(tables),
             leases: Leases::default(),
-<<<<<<< HEAD
             order: tokio::sync::Mutex::default(),
             uses: uses::Uses::load(db)?,
             bell: collector::Bell::default(),
-=======
             fetches: pull::Fetches::default(),
->>>>>>> main
         })
     }
 
