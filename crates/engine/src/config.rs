@@ -68,6 +68,8 @@ impl Default for StoreLimits {
     }
 }
 
+use crate::image::SignaturePolicy;
+
 /// Settings of one engine. Two engines never share `root` or `run`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -124,6 +126,8 @@ pub struct Config {
     pub dns_options: Vec<String>,
     /// Search domains of containers that name none.
     pub dns_search: Vec<String>,
+    /// What the layers of images are unpacked into.
+    pub snapshotter: storage::SnapshotterChoice,
     /// Limits of containers that do not set them.
     pub default_ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` of containers that name none, in bytes.
@@ -138,6 +142,8 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// Which images must be signed, and by whom.
+    pub signature_policy: SignaturePolicy,
     /// What the collector of images goes by.
     pub store: StoreLimits,
     /// Who else keeps blobs in the content store.
@@ -179,6 +185,7 @@ impl Default for Config {
             dns: Vec::new(),
             dns_options: Vec::new(),
             dns_search: Vec::new(),
+            snapshotter: storage::SnapshotterChoice::Auto,
             default_ulimits: Vec::new(),
             default_shm_size: 64 << 20,
             default_ipc_mode: "private".to_owned(),
@@ -186,6 +193,7 @@ impl Default for Config {
             init: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            signature_policy: SignaturePolicy::default(),
             store: StoreLimits::default(),
             keepers: Vec::new(),
             warm: 6,
@@ -245,6 +253,7 @@ settings! {
     "no-proxy" => no_proxy,
     "registry-mirror" => registry_mirrors,
     "seccomp-profile" => seccomp_profile,
+    "signature-policy" => signature_policy,
     "store-collect-tagged" => store.tagged,
     "store-interval" => store.interval,
     "store-max-partial" => store.partial_max,
@@ -265,6 +274,7 @@ settings! {
     "root" => root,
     "run" => run,
     "shim" => shim,
+    "snapshotter" => snapshotter,
     "warm" => warm,
 }
 

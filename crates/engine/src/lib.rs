@@ -39,5 +39,7 @@ pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+    Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+    SignaturePolicy, SignatureRule,
 };
+pub use storage::SnapshotterChoice;

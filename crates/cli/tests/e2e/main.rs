@@ -78,6 +78,8 @@ mod logs_forward;
 #[cfg(test)]
 mod macvlan;
 #[cfg(test)]
+mod manifest;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod network;
@@ -96,9 +98,13 @@ mod pull;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod referrers;
+#[cfg(test)]
 mod save_load;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod signatures;
 #[cfg(test)]
 mod stats;
 #[cfg(test)]

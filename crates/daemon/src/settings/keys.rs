@@ -120,6 +120,8 @@ pub const KEYS: &[Key] = &[
     key("seccomp-profile", Text, "path", "builtin", "Seccomp profile of containers that name none: a file, \"builtin\" or \"unconfined\"").live(),
     key("shim", Text, "path", "beside gorae", "The gorae-shim program"),
     key("shutdown-timeout", Number, "seconds", "5", "How long requests may go on when the engine ends; containers run on"),
+    key("signature-policy", Text, "path", "/etc/gorae/policy.toml", "File that says which images must be signed").live(),
+    key("snapshotter", Text, "string", "auto", "What layers are unpacked into: EROFS images (\"erofs\"), folders (\"overlayfs\"), or images where the kernel takes them (\"auto\")"),
     key("store-collect-tagged", Switch, "", "false", "Let the collector remove unused images that have tags, too").live(),
     key("store-interval", Number, "seconds", "60", "How often the collector looks").live(),
     key("store-max-partial", Size, "bytes", "4g", "What the parts of interrupted downloads may take").live(),

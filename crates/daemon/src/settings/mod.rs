@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod import;
 mod layer;
+mod policy;
 mod read;
 mod values;
 
@@ -21,6 +22,7 @@ use crate::config::Config;
 pub use error::SettingsError;
 pub use import::{Imported, import};
 pub use layer::{Given, Layer, Origin};
+pub use policy::PolicyError;
 
 /// Where our own configuration is looked for.
 pub const CONFIG_FILE: &str = "/etc/gorae/config.toml";

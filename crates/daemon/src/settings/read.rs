@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::SettingsError;
 use super::layer::{Given, Layer};
+use super::policy;
 use super::values;
 use crate::config::Config;
 use crate::tls::TlsFiles;
@@ -138,6 +139,10 @@ fn places(reader: &Reader<'_>, config: &mut Config) -> Result<(), SettingsError>
     put(
         &mut config.engine.cgroup_parent,
         reader.path("cgroup-parent"),
+    );
+    put(
+        &mut config.engine.snapshotter,
+        reader.one("snapshotter", values::snapshotter)?,
     );
     put(&mut config.engine.warm, reader.number("warm", 0, 1000)?);
     if reader.given("host").is_some() {
@@ -297,6 +302,7 @@ fn registries(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Se
     if reader.given("label").is_some() {
         engine.labels = reader.each("label", values::label)?;
     }
+    engine.signature_policy = policy::read(reader.path("signature-policy"))?;
     put(
         &mut engine.max_concurrent_downloads,
         reader.number("max-concurrent-downloads", 1, 1000)?,

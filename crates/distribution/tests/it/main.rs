@@ -11,9 +11,13 @@ mod push;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
+mod referrers;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod routes;
+#[cfg(test)]
+mod signatures;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

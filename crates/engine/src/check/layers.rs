@@ -90,7 +90,7 @@ impl Engine {
             .damage(chain)
             .map(|damage| match damage {
                 Damage::Folder => "the folder of the layer is gone",
-                Damage::Files => "the files of the layer are gone",
+                Damage::Files => "the files of the layer are gone or cut off",
                 Damage::Record => "the record beside the files of the layer is wrong",
             })
     }

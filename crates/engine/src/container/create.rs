@@ -205,11 +205,9 @@ impl Engine {
     ) -> Result<Saved> {
         record.mounts = self.resolve_mounts(&record, image, wanted).await?;
         let (store, id) = (self.store.clone(), record.id.clone());
-        let image_root = record
-            .layers
-            .last()
-            .map(|chain| self.store.layers().path(chain));
+        let (engine, top) = (Arc::clone(self), record.layers.last().cloned());
         let folder = move || {
+            let image_root = top.map(|chain| engine.layer_path(&chain)).transpose()?;
             let made = store.containers().create(&id, image_root.as_deref());
             made.map(drop)
                 .step(|| format!("create the folder of container {id}"))

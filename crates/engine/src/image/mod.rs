@@ -18,6 +18,7 @@ mod remote;
 mod remove;
 mod save;
 mod search;
+mod signature;
 mod store;
 mod tag;
 mod uses;
@@ -42,6 +43,7 @@ pub use pull::ProgressSender;
 pub(crate) use pull::{credentials, registry_error};
 pub use push::PushRequest;
 pub use save::ImageArchive;
+pub use signature::{Demand, SignaturePolicy, SignatureRule};
 pub(crate) use store::Leases;
 
 /// A layer of an image.

@@ -154,6 +154,8 @@ impl Engine {
                 let resolved = source.resolve(platform).await;
                 let resolved = resolved.map_err(|e| registry_error(&e))?;
                 tell(progress, from.clone()).await?;
+                self.verify_signature(reference, source, &resolved, progress)
+                    .await?;
                 let registered = self.fetch(reference, source, &resolved, progress).await?;
                 Ok((registered, resolved.digest().clone()))
             };

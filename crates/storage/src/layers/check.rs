@@ -8,14 +8,16 @@ use oci::Digest;
 use super::record::Record;
 use super::{FILES, LayerStore};
 use crate::content::digest_from_hex;
+use crate::erofs;
 use crate::fsutil;
+use crate::snapshotter::Format;
 
 /// What is wrong with a layer that the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// Its folder is gone.
     Folder,
-    /// Its files are gone.
+    /// Its files, or the image of them, are gone or cut off.
     Files,
     /// The record beside its files is gone, cannot be read, or is another layer's.
     Record,
@@ -31,7 +33,11 @@ impl LayerStore {
         if fsutil::open_dir(&folder).is_err() {
             return Some(Damage::Folder);
         }
-        if fsutil::open_dir(&folder.join(FILES)).is_err() {
+        let is_whole = match known.format {
+            Format::Folder => fsutil::open_dir(&folder.join(FILES)).is_ok(),
+            Format::Erofs => erofs::is_whole(&folder.join(erofs::IMAGE)),
+        };
+        if !is_whole {
             return Some(Damage::Files);
         }
         match Record::read(&folder) {

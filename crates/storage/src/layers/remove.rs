@@ -76,6 +76,8 @@ impl LayerStore {
     fn move_away(&self, chain: &Digest) -> Result<Option<DetachedLayer>, LayerError> {
         let folder = self.shared.folder(chain);
         let failed = || LayerError::io("remove layer", &folder);
+        // what stands on it keeps it; nobody else is to
+        self.shared.mounts.release(chain).map_err(failed())?;
         let away = fsutil::temp::unique_name("removed").map_err(failed())?;
         let away = self.shared.temporary.join(away);
         match std::fs::rename(&folder, &away) {
