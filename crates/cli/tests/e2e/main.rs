@@ -30,6 +30,8 @@ mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_store;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod docker_cli;
@@ -109,6 +111,8 @@ mod service;
 mod signatures;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod store_check;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
