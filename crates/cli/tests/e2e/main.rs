@@ -30,6 +30,8 @@ mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_store;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod docker_cli;
@@ -94,6 +96,10 @@ mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod pull_again;
+#[cfg(test)]
+mod pull_registries;
+#[cfg(test)]
 mod push;
 #[cfg(test)]
 mod push_forms;
@@ -107,6 +113,8 @@ mod service;
 mod signatures;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod store_check;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -81,6 +81,11 @@ impl Sources {
         let (all, mut notices) = self.flags.over(&below);
         notices.extend(dockerd::warning(&unmet));
         let mut config = read::config(&all, &self.base)?;
+        if self.dialect == Dialect::Gorae
+            && let Some(folder) = self.file.parent()
+        {
+            config.engine.registries = folder.join("registries.d");
+        }
         if self.dialect == Dialect::Docker {
             let apart = own_root(&config.engine.root);
             if apart != config.engine.root {

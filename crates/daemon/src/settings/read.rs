@@ -21,6 +21,7 @@ pub(super) fn config(layer: &Layer, base: &Config) -> Result<Config, SettingsErr
     network(&reader, &mut config.engine)?;
     containers(&reader, &mut config.engine)?;
     registries(&reader, &mut config.engine)?;
+    store(&reader, &mut config.engine.store)?;
     config.tls = tls(&reader)?;
     Ok(config)
 }
@@ -201,6 +202,39 @@ fn network(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Setti
     let mtu = |text: &str| values::mtu(text, ipv6);
     put(&mut engine.mtu, reader.one("mtu", mtu)?);
     put(&mut engine.icc, reader.switch("icc")?);
+    Ok(())
+}
+
+/// What the collector of images goes by.
+fn store(reader: &Reader<'_>, store: &mut engine::StoreLimits) -> Result<(), SettingsError> {
+    let bytes = |text: &str| {
+        let bytes = values::size(text)?;
+        u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
+    };
+    put(&mut store.tagged, reader.switch("store-collect-tagged")?);
+    put(
+        &mut store.partial_max,
+        reader.one("store-max-partial", bytes)?,
+    );
+    for (key, place) in [
+        ("store-max-size", &mut store.max_size),
+        ("store-min-free", &mut store.min_free),
+    ] {
+        if reader.word(key).is_some() {
+            *place = reader.one(key, bytes)?;
+        }
+    }
+    let seconds = reader.number::<u64>("store-interval", 1, 86400)?;
+    put(&mut store.interval, seconds.map(Duration::from_secs));
+    let hours = |key| -> Result<Option<Duration>, SettingsError> {
+        let hours = reader.number::<u64>(key, 0, 1_000_000)?;
+        Ok(hours.map(|hours| Duration::from_secs(hours * 3600)))
+    };
+    put(&mut store.partial_for, hours("store-partial-hours")?);
+    if let Some(unused) = hours("store-unused-hours")? {
+        // none and 0 are the same: nothing goes for its age
+        store.unused_for = Some(unused).filter(|unused| !unused.is_zero());
+    }
     Ok(())
 }
 

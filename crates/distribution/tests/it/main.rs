@@ -7,6 +7,10 @@ mod fake;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod push;
 #[cfg(test)]
 mod push_stream;
