@@ -31,6 +31,7 @@ mod location;
 mod login;
 mod manifest;
 mod net;
+mod post;
 mod push;
 mod refusal;
 mod resolve;

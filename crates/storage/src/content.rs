@@ -1,5 +1,6 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
+mod apart;
 mod writer;
 
 use std::fs::File;
