@@ -13,9 +13,10 @@ use std::process::ExitCode;
 
 const USAGE: &str = "Usage:  cargo xtask bench [SUITE...] [--name NAME] [--quick] [--only ROW,...] [--programs FOLDER] [--peers TOOL]
             measure against the peers; suites and their rows, all without a word:
-              engine   run, none, client, exec, fifty, pull
+              engine   run, none, client, exec, fifty
               network  create, connect, ports, range, throughput, http, dns, limits, rules
               api      lists, thousand, follow, compose, round, stats, ping
+              images   pull, zstd, missing, push, archive, registry
         cargo xtask time RUNS -- COMMAND...
             print the nanoseconds of each run; {n} in an argument is the run's number
         cargo xtask load http ADDRESS CONNECTIONS keep|close MS

@@ -1,35 +1,65 @@
 //! Which events a client gets.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use api::Filters;
 use api::event::Message;
 use api::query::{Events, Timestamp};
 
+/// Starts so long before the request are told to a client that names no time and filters for starts.
+///
+/// The Dev Containers command line begins `docker events --filter event=start` and `docker run` at the same moment, and
+/// waits for the first to tell of the second. With dockerd, which takes a quarter of a second for a
+/// start, the listener is there in time; here the container may have started before it has connected.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// A client's choice of events.
 #[derive(Debug)]
-pub(crate) struct Choice(Events);
+pub(crate) struct Choice {
+    query: Events,
+    /// The first moment of the past that is told of, Unix nanoseconds; none of it is.
+    past: Option<i64>,
+}
 
 impl Choice {
     pub(crate) fn new(query: Events) -> Self {
-        Self(query)
+        let past = match (query.since, query.until) {
+            (None, None) if waits_for_starts(&query.filters) => Some(moments_ago()),
+            (None, None) => None,
+            (since, _) => Some(since.map_or(i64::MIN, Timestamp::unix_nanoseconds)),
+        };
+        Self { query, past }
     }
 
-    /// Whether past events are asked for at all.
-    pub(crate) fn wants_past(&self) -> bool {
-        self.0.since.is_some() || self.0.until.is_some()
+    /// Tells whether an event of the past is wanted.
+    pub(crate) fn includes_past(&self, event: &Message) -> bool {
+        self.past.is_some_and(|past| event.time_nano >= past) && self.includes(event)
     }
 
     /// The end of the stream in Unix nanoseconds.
     pub(crate) fn until(&self) -> Option<i64> {
-        self.0.until.map(Timestamp::unix_nanoseconds)
+        self.query.until.map(Timestamp::unix_nanoseconds)
     }
 
     /// Tells whether an event is wanted.
     pub(crate) fn includes(&self, event: &Message) -> bool {
-        let since = self.0.since.map(Timestamp::unix_nanoseconds);
+        let since = self.query.since.map(Timestamp::unix_nanoseconds);
         since.is_none_or(|since| event.time_nano >= since)
             && self.until().is_none_or(|until| event.time_nano <= until)
-            && matches(&self.0.filters, event)
+            && matches(&self.query.filters, event)
     }
+}
+
+/// Whether a client asks for the starts of containers and nothing else.
+fn waits_for_starts(filters: &Filters) -> bool {
+    let mut actions = filters.get("event").peekable();
+    actions.peek().is_some() && actions.all(|action| action == "start")
+}
+
+fn moments_ago() -> i64 {
+    let then = SystemTime::now().checked_sub(GRACE).unwrap_or(UNIX_EPOCH);
+    let then = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(then.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The filters that name objects.
@@ -215,8 +245,18 @@ mod tests {
             time_nano: 5_000_000_000,
             ..Message::default()
         };
-        assert!(!choice("").wants_past());
-        assert!(choice("since=1").wants_past());
+        let recent = Message {
+            time_nano: moments_ago() + 100_000_000,
+            ..Message::default()
+        };
+        assert!(!choice("").includes_past(&event) && !choice("").includes_past(&recent));
+        assert!(choice("").includes(&event) && choice("since=1").includes_past(&event));
+        let starts = choice(r#"filters={"event":["start"]}"#);
+        let start = Message {
+            action: "start".into(),
+            ..recent
+        };
+        assert!(starts.includes_past(&start) && !starts.includes_past(&event));
         assert!(choice("since=5&until=5").includes(&event));
         assert!(!choice("since=5.1").includes(&event));
         assert!(!choice("until=4.9").includes(&event));

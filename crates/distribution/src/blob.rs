@@ -1,7 +1,9 @@
 //! Blobs as streams of verified bytes.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use oci::Digest;
 use oci::image::Descriptor;
@@ -17,19 +19,25 @@ use crate::retry::Backoff;
 
 /// A blob on its way from a registry.
 ///
-/// The stream ends with `None` only after its length and its digest are found right; a caller
-/// keeps nothing of a blob before that. Broken connections are resumed where they broke.
+/// The stream of a whole blob ends with `None` only after its length and its digest are found
+/// right; a caller keeps nothing of it before that. Of a part only the length is checked, because
+/// the digest is of the whole. Broken connections are resumed where they broke.
 #[derive(Debug)]
 pub struct BlobStream {
     repository: Repository,
     blob: Descriptor,
     what: &'static str,
     answer: Option<Answer>,
-    /// Bytes given to the caller.
+    /// Where in the blob the next byte for the caller is.
     received: u64,
+    /// Where in the blob the wanted part ends.
+    end: u64,
+    /// Where the bytes of the present answer end.
+    answer_end: u64,
     /// Bytes at the answer's beginning that the caller already has.
     skip: u64,
-    hash: Sha256,
+    /// None where the caller checks the digest.
+    hash: Option<Sha256>,
     backoff: Backoff,
     resumes: u32,
     finished: bool,
@@ -44,6 +52,27 @@ impl Repository {
     /// When the registry cannot be reached, refuses, or does not have the blob.
     pub async fn fetch_blob(&self, blob: &Descriptor) -> Result<BlobStream, RegistryError> {
         self.open_blob(blob, "filesystem layer").await
+    }
+
+    /// Begins to read a part of a blob. The caller puts the parts together and checks the digest.
+    ///
+    /// A registry that knows no ranges sends the whole, of which what is not wanted is dropped.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or does not have the blob.
+    pub async fn fetch_blob_part(
+        &self,
+        blob: &Descriptor,
+        part: Range<u64>,
+    ) -> Result<BlobStream, RegistryError> {
+        let mut stream = self.prepare(blob, "filesystem layer").await;
+        stream.received = part.start.min(blob.size);
+        stream.end = part.end.clamp(stream.received, blob.size);
+        stream.hash = None;
+        if stream.received < stream.end {
+            stream.open().await?;
+        }
+        Ok(stream)
     }
 
     /// Whether the registry has a blob.
@@ -65,24 +94,31 @@ impl Repository {
         blob: &Descriptor,
         what: &'static str,
     ) -> Result<BlobStream, RegistryError> {
+        let mut stream = self.prepare(blob, what).await;
+        stream.open().await?;
+        Ok(stream)
+    }
+
+    /// A stream of the whole blob, when there is a place for it.
+    async fn prepare(&self, blob: &Descriptor, what: &'static str) -> BlobStream {
         let downloads = self.client.downloads(self.domain());
         // The semaphore is never closed; without a place the stream is merely not counted.
         let place = downloads.acquire_owned().await.ok();
-        let mut stream = BlobStream {
+        BlobStream {
             repository: self.clone(),
             blob: blob.clone(),
             what,
             answer: None,
             received: 0,
+            end: blob.size,
+            answer_end: 0,
             skip: 0,
-            hash: Sha256::new(),
+            hash: Some(Sha256::new()),
             backoff: Backoff::new(self.client.shared.config.retry),
             resumes: 0,
             finished: false,
             _place: place,
-        };
-        stream.open().await?;
-        Ok(stream)
+        }
     }
 
     async fn blob_refusal(&self, digest: &Digest, answer: Answer) -> RegistryError {
@@ -102,10 +138,27 @@ impl BlobStream {
         self.blob.size
     }
 
-    /// How many bytes were given out.
+    /// Where in the blob the next bytes belong: how many were given out, if all are wanted.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Makes the stream end earlier, because the rest comes another way. Only of a part.
+    pub fn shorten(&mut self, end: u64) {
+        if self.hash.is_none() {
+            self.end = self.end.min(end).max(self.received);
+        }
+    }
+
+    /// Whether the registry sends parts of blobs.
+    #[must_use]
+    pub fn knows_ranges(&self) -> bool {
+        let Some(answer) = &self.answer else {
+            return false;
+        };
+        answer.status == StatusCode::PARTIAL_CONTENT
+            || answer.header(ACCEPT_RANGES.as_str()) == Some("bytes")
     }
 
     /// The next bytes of the blob, or `None` when all have come and are right.
@@ -115,6 +168,10 @@ impl BlobStream {
     /// stream is then unusable.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         while !self.finished {
+            if self.received == self.end && self.hash.is_none() {
+                self.finish()?;
+                break;
+            }
             let Some(answer) = &mut self.answer else {
                 self.open().await?;
                 continue;
@@ -126,7 +183,7 @@ impl BlobStream {
                         return self.accept(fresh).map(Some);
                     }
                 }
-                Ok(None) if self.received == self.blob.size => self.finish()?,
+                Ok(None) if self.received == self.end => self.finish()?,
                 Ok(None) => self.resume_after(None).await?,
                 Err(error) => self.resume_after(Some(error)).await?,
             }
@@ -136,17 +193,14 @@ impl BlobStream {
 
     async fn open(&mut self) -> Result<(), RegistryError> {
         let mut headers = HeaderMap::new();
-        if self.received > 0 {
-            headers.insert(RANGE, range_from(self.received));
+        if self.received > 0 || self.end < self.blob.size {
+            headers.insert(RANGE, range(self.received, self.end, self.blob.size));
         }
         let path = format!("blobs/{}", self.blob.digest);
         let answer = self.repository.call(Method::GET, &path, headers).await?;
-        self.skip = match answer.status {
-            StatusCode::OK => self.received,
-            StatusCode::PARTIAL_CONTENT if begins_at(&answer, self.received) => 0,
-            StatusCode::PARTIAL_CONTENT => {
-                return Err(answer.misfit("the range is another than was asked for"));
-            }
+        (self.skip, self.answer_end) = match answer.status {
+            StatusCode::OK => (self.received, self.blob.size),
+            StatusCode::PARTIAL_CONTENT => (0, self.part_end(&answer)?),
             _ => {
                 return Err(self
                     .repository
@@ -154,12 +208,27 @@ impl BlobStream {
                     .await);
             }
         };
-        let rest = self.blob.size.saturating_sub(self.received) + self.skip;
+        let rest = self.answer_end - self.received + self.skip;
         if let Some(length) = answer.length().filter(|length| *length != rest) {
             return Err(self.wrong_length((self.received - self.skip + length).to_string()));
         }
         self.answer = Some(answer);
         Ok(())
+    }
+
+    /// Where the part that an answer announces ends. A server may send less than was asked for,
+    /// but nothing else, and of no other whole.
+    fn part_end(&self, answer: &Answer) -> Result<u64, RegistryError> {
+        let text = answer.header(CONTENT_RANGE.as_str()).unwrap_or_default();
+        let other = || answer.misfit("the range is another than was asked for");
+        let (start, last, whole) = content_range(text).ok_or_else(other)?;
+        if start != self.received || last < start || last >= self.end {
+            return Err(other());
+        }
+        match whole.filter(|whole| *whole != self.blob.size) {
+            Some(whole) => Err(self.wrong_length(whole.to_string())),
+            None => Ok(last + 1),
+        }
     }
 
     /// Drops what a server that knows no ranges sends again.
@@ -169,27 +238,31 @@ impl BlobStream {
         data.split_off(known)
     }
 
-    fn accept(&mut self, data: Bytes) -> Result<Bytes, RegistryError> {
-        let length = data.len() as u64;
-        if length > self.blob.size - self.received {
+    fn accept(&mut self, mut data: Bytes) -> Result<Bytes, RegistryError> {
+        if data.len() as u64 > self.answer_end - self.received {
             return Err(self.wrong_length("more".to_owned()));
         }
-        self.received += length;
-        self.hash.update(&data);
+        let wanted = usize::try_from(self.end - self.received).unwrap_or(usize::MAX);
+        data.truncate(wanted);
+        self.received += data.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&data);
+        }
         // Progress: the next failure is the first again.
         self.backoff = Backoff::new(self.repository.client.shared.config.retry);
         Ok(data)
     }
 
     fn finish(&mut self) -> Result<(), RegistryError> {
-        let sum: [u8; 32] = std::mem::take(&mut self.hash).finalize().into();
-        let actual = Digest::from_sha256(&sum);
-        if actual != self.blob.digest {
-            return Err(RegistryError::DigestMismatch {
-                what: self.what,
-                expected: self.blob.digest.clone(),
-                actual,
-            });
+        if let Some(hash) = self.hash.take() {
+            let actual = Digest::from_sha256(&hash.finalize().into());
+            if actual != self.blob.digest {
+                return Err(RegistryError::DigestMismatch {
+                    what: self.what,
+                    expected: self.blob.digest.clone(),
+                    actual,
+                });
+            }
         }
         self.finished = true;
         self.answer = None;
@@ -232,16 +305,52 @@ impl BlobStream {
     }
 }
 
-fn range_from(start: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("bytes={start}-"))
+/// The header that asks for a part; what reaches to the end is asked for without an end.
+fn range(start: u64, end: u64, size: u64) -> HeaderValue {
+    let last = match end {
+        end if end == size => String::new(),
+        end => end.saturating_sub(1).to_string(),
+    };
+    HeaderValue::try_from(format!("bytes={start}-{last}"))
         .unwrap_or_else(|_| HeaderValue::from_static("bytes=0-"))
 }
 
-/// `Content-Range: bytes 5-9/10` begins at 5.
-fn begins_at(answer: &Answer, start: u64) -> bool {
-    answer
-        .header(CONTENT_RANGE.as_str())
-        .and_then(|text| text.trim().strip_prefix("bytes "))
-        .and_then(|text| text.split('-').next())
-        .is_some_and(|text| text.trim().parse() == Ok(start))
+/// `bytes 5-9/10` as first byte, last byte, and the length of the whole where it is told.
+fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (part, whole) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = part.trim().split_once('-')?;
+    let whole = match whole.trim() {
+        "*" => None,
+        number => Some(number.parse().ok()?),
+    };
+    Some((start.trim().parse().ok()?, last.trim().parse().ok()?, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_content_ranges() {
+        for (text, expected) in [
+            ("bytes 5-9/10", Some((5, 9, Some(10)))),
+            (" bytes 0-0/1", Some((0, 0, Some(1)))),
+            ("bytes 5-9/*", Some((5, 9, None))),
+            ("bytes */10", None),
+            ("bytes 5-/10", None),
+            ("bytes -5-9/10", None),
+            ("items 5-9/10", None),
+            ("bytes 5-9", None),
+            ("bytes 5-99999999999999999999/10", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn asks_for_ranges() {
+        assert_eq!(range(5, 10, 10), "bytes=5-");
+        assert_eq!(range(0, 4, 10), "bytes=0-3");
+    }
 }

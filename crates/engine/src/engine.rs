@@ -53,9 +53,13 @@ impl Engine {
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         logs::check_defaults(&config)?;
-        let store = storage::Store::open(&config.root)
-            .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run)?;
+        let options = storage::StoreOptions {
+            snapshotter: config.snapshotter,
+            mounts: config.run.join("layers"),
+        };
+        let store = storage::Store::open(&config.root, options)
+            .step(|| format!("open store {}", config.root.display()))?;
         make_private(&config.run.join("containers"))?;
         let db = Db::open(&config.root.join("gorae.db"))?;
         let launcher = shim::Launcher::new(&config.shim).step(|| "prepare the shim's program")?;
@@ -94,6 +98,7 @@ impl Engine {
         engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();
+        engine.start_collector();
         engine.warmer.start();
         Ok(engine)
     }
@@ -110,6 +115,12 @@ impl Engine {
             .all(|container| !container.status().is_alive())
         {
             self.remove_cgroup_parent();
+            if let Err(error) = self.store.layers().unmount() {
+                let error = crate::error::chain(&error);
+                tracing::warn!(error, "layers stay mounted");
+            }
+        } else {
+            self.store.keep_mounts();
         }
     }
 

@@ -203,8 +203,14 @@ impl Engine {
 
     fn driver_status(&self) -> Vec<(String, String)> {
         let backing = self.backing_file_system();
+        let layers = match self.store.layers().format() {
+            Ok(storage::Format::Erofs) => "EROFS images".to_owned(),
+            Ok(storage::Format::Folder) => "folders".to_owned(),
+            Err(error) => error.to_string(),
+        };
         [
             ("Backing Filesystem", backing.as_str()),
+            ("New Layers", layers.as_str()),
             ("Supports d_type", "true"),
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),

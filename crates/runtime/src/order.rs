@@ -43,6 +43,10 @@ pub struct Order {
     pub spec: Spec,
     /// Its root file system.
     pub rootfs: Rootfs,
+    /// Whether layers lie on file systems of their own: then inodes get numbers that tell them apart,
+    /// and all files show one device.
+    #[serde(default)]
+    pub own_devices: bool,
     /// Whether pid 1 is a reaper of ours, and the program its child.
     #[serde(default)]
     pub init: bool,

@@ -5,7 +5,7 @@
 //!
 //! - [`content`]: blobs by digest, an OCI image layout that other tools can read;
 //! - [`image_archive`] and [`gzip`]: archives of images as they come, and layers packed for a registry;
-//! - [`layers`]: one unpacked folder a layer, made visible by one rename;
+//! - [`layers`]: one folder or EROFS image a layer, made visible by one rename;
 //! - [`unpack`]: the unpacker, which reaches the file system by directory fds only;
 //! - [`overlay`]: the merged view of an image by fd, mounted nowhere;
 //! - [`container`]: the writable layer of containers;
@@ -24,6 +24,8 @@ pub mod container;
 pub mod content;
 pub mod copy_up;
 pub mod diff;
+mod erofs;
+pub mod failpoint;
 pub mod files;
 mod fsutil;
 pub mod gzip;
@@ -31,6 +33,7 @@ pub mod image_archive;
 pub mod import;
 pub mod layers;
 pub mod overlay;
+mod snapshotter;
 mod store;
 mod tar_stream;
 pub mod unpack;
@@ -38,9 +41,12 @@ pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
-pub use content::{BlobStore, BlobWriter, ContentError, digest_of};
+pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader};
 pub use fsutil::usage::{Cancel, Usage};
-pub use layers::{LayerError, LayerStore, StagedLayer, chain_id};
-pub use store::{OpenError, Store};
+pub use layers::{
+    Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id,
+};
+pub use snapshotter::{Format, SnapshotterChoice};
+pub use store::{OpenError, Store, StoreOptions};
 pub use tar_stream::ArchiveError;
 pub use unpack::{Applied, ApplyOptions, Devices, Refusal, UnpackError};

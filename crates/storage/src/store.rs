@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FlockOperation;
 
@@ -11,6 +12,7 @@ use crate::container::ContainerStore;
 use crate::content::BlobStore;
 use crate::fsutil::{self, ensure_dir};
 use crate::layers::LayerStore;
+use crate::snapshotter::SnapshotterChoice;
 use crate::volume::VolumeStore;
 
 /// The store cannot be opened.
@@ -58,8 +60,31 @@ struct Inner {
     layers: LayerStore,
     containers: ContainerStore,
     volumes: VolumeStore,
+    /// Layers stay mounted for the next to open the folder.
+    keep_mounts: AtomicBool,
     /// Holds the lock (flock(2)); close-on-exec, so that no shim inherits it.
     _lock: OwnedFd,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if *self.keep_mounts.get_mut() {
+            return;
+        }
+        if let Err(error) = self.layers.unmount() {
+            tracing::warn!(%error, "layers stay mounted");
+        }
+    }
+}
+
+/// How a store is used.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// What new layers are made of.
+    pub snapshotter: SnapshotterChoice,
+    /// The folder where layers are mounted that are images: made when it is needed, outside the
+    /// store's own, and best on a file system that is gone with the boot.
+    pub mounts: PathBuf,
 }
 
 impl Store {
@@ -68,7 +93,7 @@ impl Store {
     /// # Errors
     ///
     /// Another engine uses the folder, or the disk fails.
-    pub fn open(root: &Path) -> Result<Self, OpenError> {
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Self, OpenError> {
         make_root(root)?;
         let lock = lock(root)?;
         let dir = |name: &str| -> Result<PathBuf, OpenError> {
@@ -79,21 +104,35 @@ impl Store {
         let content = dir("content")?;
         dir("content/blobs")?;
         let blobs = dir("content/blobs/sha256")?;
+        let ingest = dir("content/ingest")?;
         write_layout(&content)?;
         let temporary = dir("tmp")?;
         clean(&temporary)?;
-        let layers = LayerStore::open(dir("snapshots")?, temporary.clone())
-            .map_err(OpenError::io("read layers in", &root.join("snapshots")))?;
+        let snapshots = dir("snapshots")?;
+        let layers = LayerStore::open(
+            snapshots,
+            temporary.clone(),
+            options.mounts,
+            options.snapshotter,
+        )
+        .map_err(OpenError::io("read layers in", &root.join("snapshots")))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
-                content: BlobStore::new(blobs, temporary.clone()),
+                content: BlobStore::new(blobs, ingest, temporary.clone()),
                 layers,
                 containers: ContainerStore::new(dir("containers")?, temporary.clone()),
                 volumes: VolumeStore::new(dir("volumes")?, temporary),
+                keep_mounts: AtomicBool::new(false),
                 _lock: lock,
             }),
         })
+    }
+
+    /// Leaves layers mounted when the store is closed: what runs on them and what is started on them
+    /// by the next one then share what is read.
+    pub fn keep_mounts(&self) {
+        self.inner.keep_mounts.store(true, Ordering::Relaxed);
     }
 
     /// The folder itself.

@@ -47,7 +47,10 @@ impl Marks<'_> {
             let mut found = self.containers();
             let warm = |path: &String| path.contains("/warm-");
             found.extend(self.cgroups().into_iter().filter(|path| !warm(path)));
-            found.extend(self.mounts());
+            // layers are images' and stay mounted while the engine runs
+            let layers = self.layers().display().to_string();
+            let mounts = self.mounts().into_iter();
+            found.extend(mounts.filter(|line| !line.contains(&layers)));
             found
         })
     }
@@ -68,6 +71,18 @@ impl Marks<'_> {
         for folder in self.cgroup_folders() {
             let _still_busy = fs::remove_dir(folder);
         }
+        self.unmount_layers();
+    }
+
+    /// Where the engine mounts layers.
+    fn layers(&self) -> PathBuf {
+        self.folder.join("run/layers")
+    }
+
+    /// Unmounts what an engine that was killed left for the next one.
+    pub fn unmount_layers(&self) {
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        let _not_there = rustix::mount::unmount(self.layers(), flags);
     }
 
     /// Removes the parent of the cgroups, which the engine does not own.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub(crate) const MAIN: &str = "gorae-bench";
 /// The name of the engine that has a thousand containers, and is killed.
 pub(crate) const CROWD: &str = "gorae-crowd";
+/// The name of the engine that keeps layers as folders.
+pub(crate) const FOLDERS: &str = "gorae-folders";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running engine; it ends with this value.
@@ -22,12 +24,25 @@ pub(crate) struct Gorae {
     name: &'static str,
     program: PathBuf,
     folder: PathBuf,
+    /// What its command line says besides.
+    flags: Vec<String>,
     daemon: Child,
 }
 
 impl Gorae {
     /// Starts an engine of this name from a folder of programs.
     pub(crate) fn start(name: &'static str, programs: &Path, bench: &Path) -> Result<Self> {
+        Self::start_with(name, programs, bench, &[])
+    }
+
+    /// Starts an engine with further flags.
+    pub(crate) fn start_with(
+        name: &'static str,
+        programs: &Path,
+        bench: &Path,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let program = programs.join("gorae");
         if !program.is_file() {
             bail!("{} is missing: run 'make build' first", program.display());
@@ -38,11 +53,12 @@ impl Gorae {
             fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("create {}", folder.display()))?;
         }
-        let daemon = launch(name, &program, &folder)?;
+        let daemon = launch(name, &program, &folder, &flags)?;
         let mut gorae = Self {
             name,
             program,
             folder,
+            flags,
             daemon,
         };
         gorae.wait_ready()?;
@@ -58,7 +74,7 @@ impl Gorae {
 
     /// Starts the engine again, and does not wait until it listens.
     pub(crate) fn spawn(&mut self) -> Result<()> {
-        self.daemon = launch(self.name, &self.program, &self.folder)?;
+        self.daemon = launch(self.name, &self.program, &self.folder, &self.flags)?;
         Ok(())
     }
 
@@ -93,9 +109,9 @@ impl Gorae {
         self.daemon.id()
     }
 
-    /// A blob's file in the engine's store.
-    pub(crate) fn blob(&self, hash: &str) -> PathBuf {
-        self.folder.join("root/content/blobs/sha256").join(hash)
+    /// The folder of the engine's store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.join("root")
     }
 
     /// A command of the own command line, to be timed.
@@ -169,7 +185,7 @@ impl Drop for Gorae {
 }
 
 /// Starts the program in the network of this name, with its folders below one.
-fn launch(name: &str, program: &Path, folder: &Path) -> Result<Child> {
+fn launch(name: &str, program: &Path, folder: &Path, flags: &[String]) -> Result<Child> {
     let log = File::options()
         .create(true)
         .append(true)
@@ -182,6 +198,7 @@ fn launch(name: &str, program: &Path, folder: &Path) -> Result<Child> {
         .arg(folder.join("root"))
         .arg("--run")
         .arg(folder.join("run"))
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("share the engine's log")?)
         .stderr(log)

@@ -14,8 +14,6 @@ use std::thread;
 
 /// The small image's name.
 pub(crate) const BUSYBOX: &str = "bench/busybox";
-/// The big image's name in the registry.
-pub(crate) const LARGE: &str = "bench/large:1";
 /// Debian's busybox-static.
 const PROGRAM: &str = "/bin/busybox";
 
@@ -76,20 +74,46 @@ fn append(
         .with_context(|| format!("append {name}"))
 }
 
-/// The big image as an OCI image layout.
+/// How layers are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packing {
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The big image as an OCI image layout, which names it `all`; `four` are its first four layers, and `last` is
+/// the other.
 #[derive(Debug)]
 pub(crate) struct Large {
+    pub(crate) name: String,
     pub(crate) layout: PathBuf,
-    /// The hash of one of its layers.
-    pub(crate) layer: String,
+    pub(crate) packing: Packing,
+    /// The hashes of its layers.
+    pub(crate) layers: Vec<String>,
 }
 
 /// Makes the big image, or finds it from an earlier run.
-pub(crate) fn large(folder: &Path) -> Result<Large> {
-    let layout = folder.join("large");
-    let done = layout.join("layer");
-    if let Ok(layer) = fs::read_to_string(&done) {
-        return Ok(Large { layout, layer });
+pub(crate) fn large(folder: &Path, packing: Packing) -> Result<Large> {
+    let name = format!("large-{}", packing.name());
+    let layout = folder.join(&name);
+    let done = layout.join("layers");
+    let found = |layers: String| Large {
+        name: name.clone(),
+        layout: layout.clone(),
+        packing,
+        layers: layers.lines().map(str::to_owned).collect(),
+    };
+    if let Ok(layers) = fs::read_to_string(&done) {
+        return Ok(found(layers));
     }
     println!(
         "    making an image of {FILES} files and {} MB",
@@ -102,7 +126,7 @@ pub(crate) fn large(folder: &Path) -> Result<Large> {
             .map(|number| {
                 scope.spawn({
                     let blobs = &blobs;
-                    move || layer(blobs, number)
+                    move || layer(blobs, number, packing)
                 })
             })
             .collect();
@@ -115,13 +139,25 @@ pub(crate) fn large(folder: &Path) -> Result<Large> {
             })
             .collect::<Result<Vec<_>>>()
     })?;
-    index(&layout, &layers)?;
-    let first = layers.first().context("an image has a layer")?.blob.clone();
-    fs::write(&done, &first).with_context(|| format!("write {}", done.display()))?;
-    Ok(Large {
-        layout,
-        layer: first,
-    })
+    index(&layout, &layers, packing)?;
+    let blobs: Vec<&str> = layers.iter().map(|layer| layer.blob.as_str()).collect();
+    let text = blobs.join("\n");
+    fs::write(&done, &text).with_context(|| format!("write {}", done.display()))?;
+    Ok(found(text))
+}
+
+/// So many bytes that pack as the large image's do.
+pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
+    Filler::new(seed).bytes(count)
+}
+
+/// Makes a tarball with one file of so many bytes, which pack as the large image's do.
+pub(crate) fn tarball(path: &Path, seed: u64, bytes: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    let mut archive = tar::Builder::new(BufWriter::new(file));
+    let content = Filler::new(seed).bytes(usize::try_from(bytes)?);
+    append(&mut archive, "data", 0o644, &content)?;
+    archive.into_inner()?.flush().context("write a tarball")
 }
 
 #[derive(Debug)]
@@ -165,12 +201,50 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn layer(blobs: &Path, number: u64) -> Result<Layer> {
+/// What packs a layer.
+enum Packer<W: Write> {
+    Gzip(GzEncoder<W>),
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Packer<W> {
+    fn new(packing: Packing, inner: W) -> Result<Self> {
+        Ok(match packing {
+            Packing::Gzip => Self::Gzip(GzEncoder::new(inner, Compression::new(6))),
+            Packing::Zstd => Self::Zstd(zstd::Encoder::new(inner, 3).context("start zstd")?),
+        })
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Gzip(packer) => packer.finish(),
+            Self::Zstd(packer) => packer.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Packer<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(packer) => packer.write(bytes),
+            Self::Zstd(packer) => packer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Gzip(packer) => packer.flush(),
+            Self::Zstd(packer) => packer.flush(),
+        }
+    }
+}
+
+fn layer(blobs: &Path, number: u64, packing: Packing) -> Result<Layer> {
     let partial = blobs.join(format!(".layer-{number}"));
     let file = BufWriter::new(
         File::create(&partial).with_context(|| format!("create {}", partial.display()))?,
     );
-    let packed = GzEncoder::new(Hashing::new(file), Compression::new(6));
+    let packed = Packer::new(packing, Hashing::new(file))?;
     let mut archive = tar::Builder::new(Hashing::new(packed));
     let mut filler = Filler::new(number + 1);
     let (files, mut left) = (FILES / LAYERS, BYTES / LAYERS);
@@ -200,7 +274,7 @@ fn layer(blobs: &Path, number: u64) -> Result<Layer> {
     Ok(Layer { blob, size, diff })
 }
 
-fn index(layout: &Path, layers: &[Layer]) -> Result<()> {
+fn index(layout: &Path, layers: &[Layer], packing: Packing) -> Result<()> {
     let blobs = layout.join("blobs/sha256");
     let put = |media_type: &str, value: &serde_json::Value| -> Result<serde_json::Value> {
         let bytes = serde_json::to_vec(value)?;
@@ -210,26 +284,36 @@ fn index(layout: &Path, layers: &[Layer]) -> Result<()> {
             json!({"mediaType": media_type, "digest": format!("sha256:{hash}"), "size": bytes.len()}),
         )
     };
-    let diffs: Vec<String> = layers
-        .iter()
-        .map(|layer| format!("sha256:{}", layer.diff))
-        .collect();
-    let config = put(
-        "application/vnd.oci.image.config.v1+json",
-        &json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diffs}}),
-    )?;
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|layer| json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": format!("sha256:{}", layer.blob), "size": layer.size}))
-        .collect();
-    let mut manifest = put(
-        "application/vnd.oci.image.manifest.v1+json",
-        &json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}),
-    )?;
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "large"});
+    let media_type = format!("application/vnd.oci.image.layer.v1.tar+{}", packing.name());
+    let parts = [
+        ("all", layers),
+        ("four", &layers[..4]),
+        ("last", &layers[4..]),
+    ];
+    let mut manifests = Vec::new();
+    for (name, layers) in parts {
+        let diffs: Vec<String> = layers
+            .iter()
+            .map(|layer| format!("sha256:{}", layer.diff))
+            .collect();
+        let config = put(
+            "application/vnd.oci.image.config.v1+json",
+            &json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diffs}}),
+        )?;
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| json!({"mediaType": media_type, "digest": format!("sha256:{}", layer.blob), "size": layer.size}))
+            .collect();
+        let mut manifest = put(
+            "application/vnd.oci.image.manifest.v1+json",
+            &json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}),
+        )?;
+        manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        manifests.push(manifest);
+    }
     fs::write(
         layout.join("index.json"),
-        serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [manifest]}))?,
+        serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": manifests}))?,
     )?;
     fs::write(
         layout.join("oci-layout"),

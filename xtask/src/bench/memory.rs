@@ -65,6 +65,19 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     kilobytes(&text, "VmRSS").with_context(|| format!("find VmRSS in {file}"))
 }
 
+/// The most that was resident, in bytes, since the process began or [`forget_peak`].
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    kilobytes(&text, "VmHWM").with_context(|| format!("find VmHWM in {file}"))
+}
+
+/// Sets the most that was resident to what is (proc_pid_clear_refs(5)).
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    let file = format!("/proc/{pid}/clear_refs");
+    fs::write(&file, "5").with_context(|| format!("write {file}"))
+}
+
 fn kilobytes(text: &str, key: &str) -> Option<u64> {
     let value = text
         .lines()

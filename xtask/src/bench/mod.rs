@@ -7,6 +7,7 @@
 mod api;
 mod gorae;
 mod image;
+mod images;
 mod memory;
 mod network;
 mod peers;
@@ -117,6 +118,12 @@ impl Bench {
             .any(|name| self.plan.wants(plan::API, name))
         {
             found.extend(api::measure(self));
+        }
+        if images::NAMES
+            .iter()
+            .any(|name| self.plan.wants(plan::IMAGES, name))
+        {
+            found.extend(images::measure(self));
         }
         found
     }

@@ -1,6 +1,6 @@
 //! What the command line asks to be measured, and how often.
 
-use super::{api, network, rows};
+use super::{api, images, network, rows};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -10,6 +10,8 @@ pub(crate) const ENGINE: &str = "engine";
 pub(crate) const NETWORK: &str = "network";
 /// The suite of the API.
 pub(crate) const API: &str = "api";
+/// The suite of images and registries.
+pub(crate) const IMAGES: &str = "images";
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ impl Plan {
                     .with_context(|| format!("{word} wants a value"))
             };
             match word.as_str() {
-                ENGINE | NETWORK | API => plan.suites.push(word.clone()),
+                ENGINE | NETWORK | API | IMAGES => plan.suites.push(word.clone()),
                 "--name" => plan.name = Some(value()?),
                 "--quick" => {
                     (plan.rounds, plan.samples, plan.long_rounds) = (2, 3, 1);
@@ -69,7 +71,7 @@ impl Plan {
         }
         let known = || {
             let engine = rows::NAMES.iter().chain(&network::NAMES);
-            engine.chain(&api::NAMES)
+            engine.chain(&api::NAMES).chain(&images::NAMES)
         };
         let unknown = plan
             .only

@@ -1,13 +1,10 @@
-//! The suite `engine`: what is measured of containers and images, a row each.
+//! The suite `engine`: what is measured of containers, a row each.
 
-use super::peers::{PODMAN_BUSYBOX, Peers, REGISTRY, remove};
+use super::peers::{PODMAN_BUSYBOX, remove};
 use super::report::{Figure, Goal, Row, Unit};
-use super::subject::{Place, Subject, output, word};
+use super::subject::{Place, Subject, word};
 use super::{Bench, image, memory};
 use anyhow::{Context, Result, bail};
-use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 /// How many containers run at once in the rows about many.
 const MANY: u32 = 50;
@@ -16,17 +13,16 @@ const FOREVER: [&str; 2] = ["sleep", "86400"];
 type Measure = fn(&Bench) -> Result<Vec<Row>>;
 
 /// The rows by name, in the order of the report.
-pub(crate) const ALL: [(&str, Measure); 6] = [
+pub(crate) const ALL: [(&str, Measure); 5] = [
     ("run", run),
     ("none", run_without_network),
     ("client", client),
     ("exec", exec),
     ("fifty", fifty),
-    ("pull", pull),
 ];
 
 /// The names of [`ALL`].
-pub(crate) const NAMES: [&str; 6] = ["run", "none", "client", "exec", "fifty", "pull"];
+pub(crate) const NAMES: [&str; 5] = ["run", "none", "client", "exec", "fifty"];
 
 /// Lets subjects take turns; each runs once unmeasured before.
 fn turns(bench: &Bench, subjects: &[Subject]) -> Result<Vec<Figure>> {
@@ -329,77 +325,4 @@ fn measure_memory(
         engines.samples.push(bytes as f64 / 1e6);
     }
     Ok(())
-}
-
-fn pull(bench: &Bench) -> Result<Vec<Row>> {
-    let Some(peers) = &bench.peers else {
-        bail!("the registry is the peers': their tool is missing")
-    };
-    let large = image::large(&bench.folder)?;
-    let _registries = peers.start_registries(|tool| bench.gorae.inside(tool))?;
-    let name = format!("{REGISTRY}/{}", image::LARGE);
-    let source = format!("oci:{}:large", Peers::seen(&large.layout));
-    peers.call(&[
-        "skopeo",
-        "copy",
-        "--quiet",
-        "--dest-tls-verify=false",
-        &source,
-        &format!("docker://{name}"),
-    ])?;
-    let subjects = [
-        bench.gorae.subject(&["pull", "--quiet", &name]),
-        peers.subject("docker", &["docker", "pull", "--quiet", &name]),
-        peers.subject(
-            "podman",
-            &["podman", "pull", "--quiet", "--tls-verify=false", &name],
-        ),
-    ];
-    let mut figures: Vec<Figure> = subjects
-        .iter()
-        .map(|subject| Figure::new(subject.name))
-        .collect();
-    for _ in 0..bench.plan.long_rounds {
-        for (subject, figure) in subjects.iter().zip(&mut figures) {
-            // what earlier rounds left to be written is not this one's work
-            output(&mut Command::new("sync"))?;
-            figure.samples.extend(subject.time(1)?);
-            forget(bench, peers, subject.name, &name, &large.layer)?;
-        }
-    }
-    let mut row = Row::new(
-        "pull and unpack of 909 MB, 30,000 files, 5 layers, from a registry on loopback",
-        Unit::Milliseconds,
-        figures,
-    );
-    let faster = row
-        .median("docker")
-        .into_iter()
-        .chain(row.median("podman"))
-        .reduce(f64::min);
-    let met = row
-        .median("gorae")
-        .zip(faster)
-        .map(|(own, peer)| own <= peer / 2.0);
-    row.goals
-        .push(Goal::new("at most half of the faster peer", met));
-    Ok(vec![row])
-}
-
-/// Removes the big image, and waits until its blobs are gone: the next pull begins from nothing.
-fn forget(bench: &Bench, peers: &Peers, engine: &str, image: &str, layer: &str) -> Result<()> {
-    if engine != "gorae" {
-        return peers.call(&[engine, "rmi", "--force", image]).map(drop);
-    }
-    bench.gorae.call(&["rmi", "--force", image])?;
-    for _ in 0..300 {
-        if !bench.gorae.blob(layer).exists() {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    bail!(
-        "a removed image's layer stays at {}",
-        bench.gorae.blob(layer).display()
-    )
 }

@@ -73,11 +73,6 @@ const FENCES: &[(&str, &[&str], &str)] = &[
         "passwords are the registry's users' alone",
     ),
     (
-        "ring",
-        &["registry"],
-        "tokens are signed and verified in one place; TLS has it below",
-    ),
-    (
         "tokio",
         &[
             "api",
@@ -97,8 +92,8 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "toml",
-        &["daemon"],
-        "the configuration file is read in one place",
+        &["daemon", "distribution"],
+        "the configuration file is read in one place, and what it says of registries in another",
     ),
     (
         "hickory-resolver",

@@ -188,7 +188,7 @@ fn names_hosts_and_resolver() {
     );
     bench.prints(
         "--add-host db:10.1.2.3 --add-host six=::1",
-        "sh -c 'grep \"db$\\|six$\" /etc/hosts | tr \"\\t\" \" \"'",
+        "sh -c 'grep \"\\bdb$\\|\\bsix$\" /etc/hosts | tr \"\\t\" \" \"'",
         "10.1.2.3 db\n::1 six",
     );
     bench.prints(

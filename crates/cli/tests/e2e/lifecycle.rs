@@ -270,9 +270,7 @@ fn waits() {
         ("next-exit", r#"{"StatusCode":6}"#),
         ("not-running", r#"{"StatusCode":0}"#),
     ] {
-        engine
-            .docker("create --rm --name box busybox sh -c 'exit 6'")
-            .ok();
+        let id = engine.docker("create --rm --name box busybox sh -c 'exit 6'");
         let path = format!("/v1.51/containers/box/wait?condition={condition}");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| engine.api("POST", &path, "").unwrap());
@@ -285,6 +283,12 @@ fn waits() {
         eventually("it has removed itself", || {
             engine.docker("inspect box").code != 0
         });
+        // who asks a moment too late is told as well, but only by its id
+        let path = |name: &str| format!("/v1.51/containers/{name}/wait?condition={condition}");
+        let late = engine.api("POST", &path(id.ok()), "").unwrap();
+        let text = String::from_utf8(late.body).unwrap();
+        assert_eq!((late.status, text.trim()), (200, r#"{"StatusCode":6}"#));
+        assert_eq!(engine.api("POST", &path("box"), "").unwrap().status, 404);
     }
     // a removal by force ends every wait
     engine.docker("run -d --name box busybox sleep 1000").ok();

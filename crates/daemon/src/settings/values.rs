@@ -87,6 +87,12 @@ pub(super) fn publish_policy(text: &str) -> Parsed<PublishPolicy> {
     }
 }
 
+pub(super) fn snapshotter(text: &str) -> Parsed<engine::SnapshotterChoice> {
+    let mut all = engine::SnapshotterChoice::ALL.into_iter();
+    let named = all.find(|choice| choice.name() == text);
+    named.ok_or_else(|| "must be auto, overlayfs or erofs".to_owned())
+}
+
 pub(super) fn mtu(text: &str, ipv6: bool) -> Parsed<u32> {
     let least = if ipv6 { LEAST_MTU_V6 } else { LEAST_MTU };
     let number = number(text, least, MOST_MTU)?;
@@ -298,6 +304,8 @@ mod tests {
         check(bridge_address("x"), Err("invalid CIDR address"));
         assert!(v6_subnet("fd00::/64").is_ok() && v6_subnet("10.0.0.0/8").is_err());
         check(publish_policy("host-firewall"), Ok("HostFirewall"));
+        check(snapshotter("erofs"), Ok("Erofs"));
+        check(snapshotter("zfs"), Err("must be auto, overlayfs or erofs"));
         check(publish_policy("ufw"), Err("must be docker"));
         check(address("::"), Ok("::"));
         check(switch("T"), Ok("true"));

@@ -64,6 +64,13 @@ impl Engine {
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
         check::network(&config, &host)?;
         let image = self.images.get(&config.image, platform)?;
+        // until the container is known, nothing else keeps the layers of an image that is removed now
+        let _lease = self.images.leases.take(image.chain_ids()).await;
+        let image = self
+            .images
+            .get(&image.id.to_string(), None)
+            .map_err(|_| Error::not_found(format!("No such image: {}", config.image)))?;
+        self.image_used(&image.id).await;
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();
@@ -198,11 +205,9 @@ impl Engine {
     ) -> Result<Saved> {
         record.mounts = self.resolve_mounts(&record, image, wanted).await?;
         let (store, id) = (self.store.clone(), record.id.clone());
-        let image_root = record
-            .layers
-            .last()
-            .map(|chain| self.store.layers().path(chain));
+        let (engine, top) = (Arc::clone(self), record.layers.last().cloned());
         let folder = move || {
+            let image_root = top.map(|chain| engine.layer_path(&chain)).transpose()?;
             let made = store.containers().create(&id, image_root.as_deref());
             made.map(drop)
                 .step(|| format!("create the folder of container {id}"))

@@ -77,7 +77,7 @@ impl Engine {
             .layers
             .iter()
             .rev()
-            .filter_map(|chain| self.layer_path(chain).ok())
+            .map(|chain| self.store.layers().path(chain))
             .map(|path| path.to_string_lossy().into_owned())
             .collect();
         let data = BTreeMap::from([

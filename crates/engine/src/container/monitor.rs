@@ -162,6 +162,7 @@ impl Engine {
         tokio::spawn(async move {
             let _turn = container.lifecycle.lock().await;
             if container.status() == Status::Exited {
+                engine.containers.remember(&container);
                 engine.remove_in_turn(&container, true).await;
             }
         });

@@ -1,13 +1,19 @@
 //! All containers by id and by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use oci::ContainerId;
 
 use super::Container;
 use crate::error::{Error, Result};
 use crate::names;
+
+/// How long the end of a container that removed itself can still be asked for.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// So many of them are remembered at most.
+const MOST_REMEMBERED: usize = 64;
 
 /// The containers of an engine; a name is reserved before its container exists.
 #[derive(Debug, Default)]
@@ -17,6 +23,8 @@ pub(crate) struct Containers(RwLock<Tables>);
 struct Tables {
     by_id: HashMap<ContainerId, Arc<Container>>,
     by_name: HashMap<String, ContainerId>,
+    /// Those that removed themselves at their end, oldest first.
+    departed: VecDeque<(Instant, Arc<Container>)>,
 }
 
 impl Containers {
@@ -63,6 +71,30 @@ impl Containers {
         tables.by_name.retain(|_, owner| owner != id);
     }
 
+    /// Remembers a container that removes itself at its end (`--rm`), for those who ask for its exit code only
+    /// after they have started it, as dockerode does: dockerd takes so long to remove it that they are in time.
+    pub(crate) fn remember(&self, container: &Arc<Container>) {
+        let mut tables = self.tables_mut();
+        let now = Instant::now();
+        tables
+            .departed
+            .retain(|(since, _)| now.duration_since(*since) < REMEMBERED);
+        if tables.departed.len() >= MOST_REMEMBERED {
+            tables.departed.pop_front();
+        }
+        tables.departed.push_back((now, Arc::clone(container)));
+    }
+
+    /// A container that removed itself a moment ago, by its whole id.
+    pub(crate) fn departed(&self, id: &str) -> Option<Arc<Container>> {
+        let tables = self.tables();
+        let found = tables
+            .departed
+            .iter()
+            .find(|(since, container)| container.id.as_str() == id && since.elapsed() < REMEMBERED);
+        found.map(|(_, container)| Arc::clone(container))
+    }
+
     pub(crate) fn insert(&self, container: &Arc<Container>) {
         let name = container.name();
         let mut tables = self.tables_mut();
@@ -70,6 +102,12 @@ impl Containers {
         tables
             .by_id
             .insert(container.id.clone(), Arc::clone(container));
+    }
+
+    /// Whether there is a container of this id, or one is about to be made.
+    pub(crate) fn knows(&self, id: &ContainerId) -> bool {
+        let tables = self.tables();
+        tables.by_id.contains_key(id) || tables.by_name.values().any(|owner| owner == id)
     }
 
     /// All containers, newest first.

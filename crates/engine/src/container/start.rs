@@ -263,6 +263,7 @@ impl Engine {
                 id: record.id.clone(),
                 spec: spec::build(&context)?,
                 rootfs: rootfs(record, paths?, &folder)?,
+                own_devices: self.has_images(record),
                 init: record.host.init == Some(true),
             },
             dir: run_dir,
@@ -274,14 +275,25 @@ impl Engine {
         })
     }
 
-    /// The folder of a layer.
+    /// The folder of a layer, with its files in it.
     pub(crate) fn layer_path(&self, chain: &oci::Digest) -> Result<PathBuf> {
         if self.store.layers().exists(chain) {
-            return Ok(self.store.layers().path(chain));
+            let mounted = self.store.layers().mounted(chain);
+            return mounted.step(|| format!("mount layer {chain}"));
         }
         Err(Error::internal(format!(
             "layer {chain} is missing from the store: pull the image again"
         )))
+    }
+
+    /// Whether a layer of a container is a file system of its own.
+    fn has_images(&self, record: &Record) -> bool {
+        let layers = self.store.layers();
+        let mut formats = record
+            .layers
+            .iter()
+            .filter_map(|chain| layers.info(chain).ok());
+        formats.any(|layer| layer.format == storage::Format::Erofs)
     }
 
     /// A container's cgroup, relative to each hierarchy's root.

@@ -17,12 +17,15 @@ pub struct Waiter {
 }
 
 impl Engine {
-    /// Begins to wait.
+    /// Begins to wait; for a container that removed itself a moment ago its end is told.
     ///
     /// # Errors
     /// When there is no such container.
     pub fn container_wait(&self, name: &str, condition: WaitCondition) -> Result<Waiter> {
-        let container = self.containers.get(name)?;
+        let container = self
+            .containers
+            .get(name)
+            .or_else(|missing| self.containers.departed(name).ok_or(missing))?;
         let phase = container.phase.subscribe();
         let exits = phase.borrow().exits;
         Ok(Waiter {

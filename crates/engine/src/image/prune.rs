@@ -1,6 +1,7 @@
 //! Removing images that no container uses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Filters;
 use api::image::PruneReport;
@@ -35,6 +36,7 @@ impl Engine {
             }
         }
         self.collect().await;
+        self.remove_partials(Duration::ZERO, 0).await?;
         let freed = before.saturating_sub(self.content_size().await?);
         self.prune_event("image", freed);
         Ok(PruneReport {
@@ -43,7 +45,7 @@ impl Engine {
         })
     }
 
-    /// Bytes of all layers and blobs.
+    /// Bytes of all layers and blobs, also of those that are not complete.
     pub(crate) async fn content_size(self: &Arc<Self>) -> Result<u64> {
         let engine = Arc::clone(self);
         self.blocking(move || {
@@ -59,7 +61,10 @@ impl Engine {
                 .content()
                 .list()
                 .map_err(|e| crate::Error::system("list blobs", &e))?;
-            Ok(layers + blobs.iter().map(|(_, size)| size).sum::<u64>())
+            let partials = engine.store.content().partials();
+            let partials = partials.map_err(|e| crate::Error::system("list partial blobs", &e))?;
+            let partials: u64 = partials.iter().map(|partial| partial.allocated).sum();
+            Ok(layers + partials + blobs.iter().map(|(_, size)| size).sum::<u64>())
         })
         .await
     }

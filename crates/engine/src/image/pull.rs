@@ -1,39 +1,49 @@
 //! Pulling an image: all layers at once, each hashed, stored and unpacked while it arrives.
+//!
+//! What several pulls want is fetched and unpacked once. A blob that has come lies beside the
+//! store, verified, until its image is known: a pull that is given up leaves there what the next
+//! one goes on with.
+
+mod blob;
+mod flight;
+mod layer;
+mod partial;
+mod plan;
+mod told;
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use api::image::{Progress, ProgressDetail};
+use api::image::Progress;
 use api::registry::AuthConfig;
 use bytes::{Buf, Bytes};
 use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved};
-use oci::image::{Descriptor, ImageConfig};
+use oci::image::ImageConfig;
 use oci::reference::DEFAULT_DOMAIN;
 use oci::{Digest, Platform, Reference};
-use storage::import::Tee;
-use storage::{ApplyOptions, StagedLayer, chain_id};
 use tokio::sync::mpsc;
 
 use super::store::Registered;
 use super::{Layer, Record};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
+pub(crate) use layer::Fetches;
+use layer::Way;
+use plan::{Planned, plan};
+use told::Teller;
 
 /// Where progress goes; a receiver that is gone cancels the pull.
 pub type ProgressSender = mpsc::Sender<Progress>;
 
 /// Chunks of a blob between the network and the unpacker: some 16 KiB to 64 KiB each.
 pub(super) const CHUNKS: usize = 64;
-/// How often a layer's progress is told.
-const TELL: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Pulls an image by reference.
     ///
     /// # Errors
-    /// When the reference is wrong, the registry refuses or lies, or the disk is full. What was
-    /// verified so far stays in the content store only if it belongs to another image.
+    /// When the reference is wrong, the registry refuses or lies, or the disk is full. What has
+    /// come so far is kept for a while, so that the next pull goes on with it.
     pub async fn image_pull(
         self: &Arc<Self>,
         reference: &str,
@@ -91,7 +101,7 @@ impl Engine {
         auth: Option<&AuthConfig>,
         progress: &ProgressSender,
     ) -> Result<Registered> {
-        let sources = self.sources(reference, auth);
+        let sources = self.sources(reference, auth)?;
         let shown = reference.tag().map_or_else(
             || {
                 reference
@@ -114,17 +124,39 @@ impl Engine {
         Ok(registered)
     }
 
-    /// Who is asked for an image, in this order: the mirrors of Docker Hub, and the registry itself.
-    fn sources(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Vec<Repository> {
+    /// Who is asked for an image, in this order: the mirrors that files about registries name, or
+    /// else those of Docker Hub in the settings, and the registry itself.
+    fn sources(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Result<Vec<Repository>> {
         let client = self.registries();
         let settings = self.settings();
-        let mirrors = settings.registry_mirrors.iter();
-        let mirrors = mirrors.filter(|_| reference.domain() == DEFAULT_DOMAIN);
-        let mut sources: Vec<Repository> = mirrors
-            .map(|mirror| client.mirrored(reference, mirror))
-            .collect();
+        let mut sources = client.mirrors(reference).map_err(|e| registry_error(&e))?;
+        if sources.is_empty() && reference.domain() == DEFAULT_DOMAIN {
+            let mirrors = settings.registry_mirrors.iter();
+            sources.extend(mirrors.map(|mirror| client.mirrored(reference, mirror)));
+        }
         sources.push(client.repository(reference, auth.map(credentials)));
-        sources
+        Ok(sources)
+    }
+
+    /// A source as it may be asked: one that is not trusted with tags is asked for the digest that
+    /// another one gives.
+    async fn askable(
+        reference: &Reference,
+        source: &Repository,
+        sources: &[Repository],
+    ) -> Result<Repository> {
+        if source.resolves() || reference.digest().is_some() {
+            return Ok(source.clone());
+        }
+        let mut failure = Error::internal("no registry may be asked for the tag");
+        for other in sources.iter().filter(|other| other.resolves()) {
+            match other.head_manifest().await {
+                Ok(Some(found)) => return Ok(source.at(&found.digest)),
+                Ok(None) => failure = Error::internal("the registry does not tell its digests"),
+                Err(error) => failure = registry_error(&error),
+            }
+        }
+        Err(failure)
     }
 
     /// Pulls from the first of the sources that has the image.
@@ -141,9 +173,12 @@ impl Engine {
         for source in sources {
             left -= 1;
             let pulling = async {
+                let source = &Self::askable(reference, source, sources).await?;
                 let resolved = source.resolve(platform).await;
                 let resolved = resolved.map_err(|e| registry_error(&e))?;
                 tell(progress, from.clone()).await?;
+                self.verify_signature(reference, source, &resolved, progress)
+                    .await?;
                 let registered = self.fetch(reference, source, &resolved, progress).await?;
                 Ok((registered, resolved.digest().clone()))
             };
@@ -200,11 +235,15 @@ impl Engine {
         if result.is_err() {
             drop(_lease);
             self.collect().await;
+            self.trim_partials().await;
         }
-        let layers = result?;
+        let (layers, ways) = result?;
         let (store, resolved_documents) =
             (Arc::clone(&self.store), documents(resolved, &config_bytes));
         self.blocking(move || {
+            for blob in ways.iter().filter_map(Way::blob) {
+                blob.place()?;
+            }
             for document in resolved_documents {
                 store
                     .content()
@@ -229,13 +268,13 @@ impl Engine {
         self.register_image(record, tag, Some(&by_digest)).await
     }
 
-    /// Fetches all layers at once; each goes onto its parent when that is there.
+    /// Gets all layers at once; each goes onto its parent when that is there.
     async fn fetch_layers(
         self: &Arc<Self>,
         repository: &Repository,
         plan: &[Planned],
         progress: &ProgressSender,
-    ) -> Result<Vec<Layer>> {
+    ) -> Result<(Vec<Layer>, Vec<Way>)> {
         for layer in plan {
             tell(
                 progress,
@@ -246,24 +285,14 @@ impl Engine {
         let fetches = plan
             .iter()
             .map(|layer| self.fetch_layer(repository, layer, progress));
-        let mut staged = std::pin::pin!(futures_util::stream::FuturesOrdered::from_iter(fetches));
+        let mut fetches = std::pin::pin!(futures_util::stream::FuturesOrdered::from_iter(fetches));
         let mut layers = Vec::with_capacity(plan.len());
+        let mut ways = Vec::with_capacity(plan.len());
         for layer in plan {
-            let staged = futures_util::StreamExt::next(&mut staged)
+            let way = futures_util::StreamExt::next(&mut fetches)
                 .await
                 .ok_or_else(|| Error::internal("a layer's fetch has vanished"))??;
-            let id = layer.descriptor.digest.short();
-            if let Some(staged) = staged {
-                let parent = layer.parent.clone();
-                self.blocking(move || {
-                    staged
-                        .commit(parent.as_ref())
-                        .map(drop)
-                        .step(|| "add a layer to the store")
-                })
-                .await?;
-                tell(progress, Progress::of(id, "Pull complete")).await?;
-            }
+            self.commit_layer(layer, &way, progress).await?;
             layers.push(Layer {
                 blob: layer.descriptor.digest.clone(),
                 blob_size: layer.descriptor.size,
@@ -275,133 +304,56 @@ impl Engine {
                     .size(&layer.chain)
                     .step(|| "measure a layer")?,
             });
+            ways.push(way);
         }
-        Ok(layers)
+        Ok((layers, ways))
     }
 
-    /// Fetches one layer, or nothing if it is there.
+    /// Gets one layer, alone or with other pulls, and tells how far it is.
     async fn fetch_layer(
         self: &Arc<Self>,
         repository: &Repository,
         layer: &Planned,
         progress: &ProgressSender,
-    ) -> Result<Option<StagedLayer>> {
-        let id = layer.descriptor.digest.short();
-        if self.store.layers().exists(&layer.chain)
-            && self.store.content().has(&layer.descriptor.digest)
-        {
-            tell(progress, Progress::of(id, "Already exists")).await?;
-            return Ok(None);
-        }
-        let mut blob = repository
-            .fetch_blob(&layer.descriptor)
-            .await
-            .map_err(|e| registry_error(&e))?;
-        let (chunks, source) = mpsc::channel(CHUNKS);
-        let (store, wanted) = (Arc::clone(&self.store), layer.clone());
-        let unpack = self.blocking(move || unpack(&store, &wanted, ChunkReader::new(source)));
-        let download = async {
-            let (size, mut told) = (layer.descriptor.size, Instant::now());
-            let mut received = 0_u64;
-            loop {
-                let chunk = match blob.chunk().await {
-                    Ok(Some(chunk)) => chunk,
-                    Ok(None) => break,
-                    Err(error) => {
-                        let error = registry_error(&error);
-                        // the unpacker must not take the end of the chunks for the end of the blob
-                        drop(
-                            chunks
-                                .send(Err(io::Error::other(error.message().to_owned())))
-                                .await,
-                        );
-                        return Err(error);
-                    }
-                };
-                received += chunk.len() as u64;
-                if chunks.send(Ok(chunk)).await.is_err() {
-                    // the unpacker has failed and says why
-                    return Ok(());
-                }
-                if told.elapsed() >= TELL {
-                    told = Instant::now();
-                    tell(progress, downloading(id, received, size)).await?;
-                }
+    ) -> Result<Way> {
+        let mut teller = Teller::new(layer, progress);
+        loop {
+            let (way, own) = self.get_layer(repository, layer);
+            if matches!(way, Way::There) {
+                let id = layer.descriptor.digest.short();
+                tell(progress, Progress::of(id, "Already exists")).await?;
+                return Ok(way);
             }
-            drop(chunks);
-            tell(progress, Progress::of(id, "Download complete")).await?;
-            tell(progress, Progress::of(id, "Extracting")).await
-        };
-        // the download's own error is the cause; the unpacker's would only repeat it
-        let (downloaded, unpacked) = tokio::join!(download, unpack);
-        downloaded?;
-        unpacked.map(Some).map_err(|e| {
-            e.context(format!(
-                "failed to register layer {}",
-                layer.descriptor.digest
-            ))
-        })
-    }
-}
-
-/// A layer to fetch.
-#[derive(Clone, Debug)]
-struct Planned {
-    descriptor: Descriptor,
-    diff_id: Digest,
-    chain: Digest,
-    parent: Option<Digest>,
-}
-
-/// Joins the manifest's layers with the configuration's diff ids.
-fn plan(layers: &[Descriptor], config: &ImageConfig) -> Result<Vec<Planned>> {
-    let diff_ids = &config.rootfs.diff_ids;
-    if layers.len() != diff_ids.len() {
-        return Err(Error::invalid(format!(
-            "invalid image: the manifest has {} layers and the configuration {}",
-            layers.len(),
-            diff_ids.len()
-        )));
-    }
-    let mut parent: Option<Digest> = None;
-    let mut plan = Vec::with_capacity(layers.len());
-    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
-        if storage::Compression::from_media_type(&descriptor.media_type).is_none() {
-            return Err(Error::invalid(format!(
-                "layer {} has the unsupported media type {:?}",
-                descriptor.digest, descriptor.media_type
-            )));
+            match teller.follow(&way).await {
+                // another pull has failed: its registry or its credentials need not be ours
+                Err(_) if !own && !progress.is_closed() => {}
+                other => return other.map(|()| way),
+            }
         }
-        let chain = chain_id(parent.as_ref(), diff_id);
-        plan.push(Planned {
-            descriptor: descriptor.clone(),
-            diff_id: diff_id.clone(),
-            chain: chain.clone(),
-            parent,
-        });
-        parent = Some(chain);
     }
-    Ok(plan)
-}
 
-/// Stores and unpacks a layer from its chunks.
-fn unpack(store: &storage::Store, layer: &Planned, source: ChunkReader) -> Result<StagedLayer> {
-    let expected = (layer.descriptor.digest.clone(), layer.descriptor.size);
-    let writer = store
-        .content()
-        .writer(Some(expected))
-        .step(|| "store a layer")?;
-    let mut tee = Tee::new(source, writer);
-    let options = ApplyOptions {
-        expected_diff_id: Some(layer.diff_id.clone()),
-        ..ApplyOptions::default()
-    };
-    let staged = store
-        .layers()
-        .apply(&mut tee, &options)
-        .step(|| "unpack a layer")?;
-    tee.into_writer().commit().step(|| "store a layer")?;
-    Ok(staged)
+    /// Puts a layer that has come onto its parent.
+    async fn commit_layer(
+        self: &Arc<Self>,
+        layer: &Planned,
+        way: &Way,
+        progress: &ProgressSender,
+    ) -> Result<()> {
+        if matches!(way, Way::There) {
+            return Ok(());
+        }
+        if let Way::Layer(flight) = way {
+            let (store, fetched, layer) = (
+                Arc::clone(&self.store),
+                Arc::clone(&flight.cargo),
+                layer.clone(),
+            );
+            self.blocking(move || fetched.commit(&store, &layer))
+                .await?;
+        }
+        let id = layer.descriptor.digest.short();
+        tell(progress, Progress::of(id, "Pull complete")).await
+    }
 }
 
 /// The chunks of a download as a reader, for the thread that unpacks them.
@@ -437,19 +389,6 @@ fn documents(resolved: &Resolved, config: &Bytes) -> Vec<Bytes> {
     let mut documents = vec![config.clone(), resolved.manifest_bytes.clone()];
     documents.extend(resolved.index.as_ref().map(|(_, bytes)| bytes.clone()));
     documents
-}
-
-fn downloading(id: &str, current: u64, total: u64) -> Progress {
-    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let detail = ProgressDetail {
-        current: signed(current),
-        total: signed(total),
-        ..ProgressDetail::default()
-    };
-    Progress {
-        progress_detail: Some(detail),
-        ..Progress::of(id, "Downloading")
-    }
 }
 
 pub(super) async fn tell(progress: &ProgressSender, message: Progress) -> Result<()> {

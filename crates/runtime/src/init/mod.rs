@@ -151,7 +151,8 @@ fn set_up(
         return Ok(None);
     }
     let hierarchies = list_hierarchies(spec, own_view)?;
-    let root = rootfs::enter(&order.rootfs).map_err(|error| StageError::Enter(Box::new(error)))?;
+    let root = rootfs::enter(&order.rootfs, order.own_devices)
+        .map_err(|error| StageError::Enter(Box::new(error)))?;
     // by the image's own files, before a mount covers them
     process::resolve_user(root.as_fd(), &mut order.spec.process.user)?;
     let spec = &order.spec;

@@ -53,8 +53,36 @@ pub(crate) struct Hierarchy {
     name: String,
     /// Whether it has a name in place of controllers.
     named: bool,
+    /// The path of the container's cgroup in it.
+    path: String,
+    view: View,
     /// The container's directory of the host; without it the hierarchy is mounted anew.
-    directory: Option<OwnedFd>,
+    directory: Option<Directory>,
+}
+
+/// A directory of the host's cgroup mounts.
+#[derive(Debug)]
+struct Directory {
+    host: OwnedFd,
+    /// Its mount, copied.
+    copy: OwnedFd,
+}
+
+impl Directory {
+    fn open(path: &str) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let host = rustix::fs::open(path, flags, Mode::empty())?;
+        let copy = super::copy_tree(host.as_fd(), Depth::One)?;
+        Ok(Self { host, copy })
+    }
+
+    /// Copies the mount again, after its directory was looked up by its name.
+    fn again(&self, path: &str) -> io::Result<OwnedFd> {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let host = rustix::fs::openat(&self.host, format!("../{name}"), flags, Mode::empty())?;
+        super::copy_tree(host.as_fd(), Depth::One)
+    }
 }
 
 /// Whose cgroups a container sees.
@@ -98,7 +126,7 @@ fn hierarchy(line: &str, view: View, absolute: bool) -> Option<Hierarchy> {
         return None;
     }
     let directory = if absolute {
-        copy_directory(&format!("{HOST}/{name}{path}")).ok()
+        Directory::open(&format!("{HOST}/{name}{path}")).ok()
     } else {
         None
     };
@@ -109,14 +137,10 @@ fn hierarchy(line: &str, view: View, absolute: bool) -> Option<Hierarchy> {
     Some(Hierarchy {
         name: name.to_owned(),
         named,
+        path: path.to_owned(),
+        view,
         directory,
     })
-}
-
-fn copy_directory(path: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    super::copy_tree(directory.as_fd(), Depth::One)
 }
 
 /// Mounts the view onto `place`.
@@ -182,21 +206,42 @@ fn mount_v1(
     attributes: MountAttrFlags,
 ) -> Result<(), CgroupfsError> {
     let name = &hierarchy.name;
-    let opened;
-    let mount = if let Some(directory) = &hierarchy.directory {
-        let change = MountChange {
-            set: attributes,
-            propagation: Some(MountPropagationFlags::PRIVATE),
-            ..MountChange::NONE
-        };
-        let directory = directory.as_fd();
-        sys::mount::set_attributes(directory, &change, Depth::One).map_err(place_of(name))?;
-        directory
-    } else {
-        opened = open_v1(hierarchy, attributes).map_err(filesystem_of(name))?;
-        opened.as_fd()
+    let place = make_place(tmpfs, name).map_err(place_of(name))?;
+    let anew = || {
+        let opened = open_v1(hierarchy, attributes).map_err(filesystem_of(name))?;
+        super::attach(opened.as_fd(), place.as_fd()).map_err(place_of(name))
     };
-    put(tmpfs, name, mount).map_err(place_of(name))
+    let Some(directory) = &hierarchy.directory else {
+        return anew();
+    };
+    let change = MountChange {
+        set: attributes,
+        propagation: Some(MountPropagationFlags::PRIVATE),
+        ..MountChange::NONE
+    };
+    let bind = |copy: BorrowedFd<'_>| {
+        sys::mount::set_attributes(copy, &change, Depth::One)?;
+        super::attach(copy, place.as_fd())
+    };
+    match bind(directory.copy.as_fd()) {
+        // A directory that has no name cannot be attached (get_mountpoint in fs/namespace.c). It is gone, where the
+        // process was moved from there to a cgroup with another parent after the list was made: the
+        // namespace, which was made after that, knows where it is now.
+        Err(error) if is_missing(&error) && hierarchy.view == View::Namespace => anew(),
+        // Or it was renamed, and who looked up the old name at that moment made kernfs drop the entry from the cache
+        // (kernfs_dop_revalidate). A lookup by the new name puts it back.
+        Err(error) if is_missing(&error) => {
+            let again = directory.again(&hierarchy.path);
+            again
+                .and_then(|copy| bind(copy.as_fd()))
+                .map_err(place_of(name))
+        }
+        bound => bound.map_err(place_of(name)),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn open_v1(hierarchy: &Hierarchy, attributes: MountAttrFlags) -> Result<OwnedFd, FilesystemError> {
@@ -212,17 +257,15 @@ fn open_v1(hierarchy: &Hierarchy, attributes: MountAttrFlags) -> Result<OwnedFd,
     fs.mount(attributes)
 }
 
-/// Makes the directory of a hierarchy, mounts onto it, and links each controller's name to it.
-fn put(tmpfs: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> io::Result<()> {
+/// Makes the directory of a hierarchy, and links each controller's name to it.
+fn make_place(tmpfs: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     mkdirat(tmpfs, name, Mode::from(0o755))?;
-    let place = sys::tree::open_beneath(tmpfs, Path::new(name), OFlags::PATH | OFlags::DIRECTORY)?;
-    super::attach(mount, place.as_fd())?;
     if name.contains(',') {
         for controller in name.split(',') {
             symlinkat(name, tmpfs, controller)?;
         }
     }
-    Ok(())
+    sys::tree::open_beneath(tmpfs, Path::new(name), OFlags::PATH | OFlags::DIRECTORY)
 }
 
 #[cfg(test)]

@@ -40,9 +40,9 @@ pub(crate) enum EnterError {
 /// Mounts the root, makes it `/`, and takes the host's mounts away; gives the new root.
 ///
 /// Only the calling process is to be in this mount namespace.
-pub(crate) fn enter(rootfs: &Rootfs) -> Result<OwnedFd, EnterError> {
+pub(crate) fn enter(rootfs: &Rootfs, own_devices: bool) -> Result<OwnedFd, EnterError> {
     let fail = |step| move |source: io::Error| EnterError::Enter { step, source };
-    let (root, place) = mount_root(rootfs)?;
+    let (root, place) = mount_root(rootfs, own_devices)?;
     // any directory would do as its place for a moment, and `/` is the one that surely exists
     if place == Place::Detached {
         let over = open_directory(c"/").map_err(fail("find a place for"))?;
@@ -57,14 +57,24 @@ pub(crate) fn enter(rootfs: &Rootfs) -> Result<OwnedFd, EnterError> {
     open_directory(c"/").map_err(fail("open"))
 }
 
-fn mount_root(rootfs: &Rootfs) -> Result<(OwnedFd, Place), EnterError> {
+fn mount_root(rootfs: &Rootfs, own_devices: bool) -> Result<(OwnedFd, Place), EnterError> {
     match rootfs {
         Rootfs::Overlay { lower, upper, work } => {
-            let layers = overlay::Layers { lower, upper, work };
+            let layers = overlay::Layers {
+                lower,
+                upper,
+                work,
+                own_devices,
+            };
             overlay::mount(&layers, Sync::AtEnd).map_err(EnterError::Overlay)
         }
         Rootfs::VolatileOverlay { lower, upper, work } => {
-            let layers = overlay::Layers { lower, upper, work };
+            let layers = overlay::Layers {
+                lower,
+                upper,
+                work,
+                own_devices,
+            };
             overlay::mount(&layers, Sync::Never).map_err(EnterError::Overlay)
         }
         Rootfs::Path(path) => {

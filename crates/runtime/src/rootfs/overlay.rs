@@ -57,6 +57,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) upper: &'a Path,
     /// The kernel's own.
     pub(crate) work: &'a Path,
+    /// Whether layers lie on file systems of their own.
+    pub(crate) own_devices: bool,
 }
 
 /// Whether what was written is brought to the disk.
@@ -87,7 +89,7 @@ pub(crate) fn mount(layers: &Layers<'_>, sync: Sync) -> Result<(OwnedFd, Place),
         let _none = rustix::fs::unlinkat(CWD, mark, AtFlags::REMOVEDIR);
     }
     let names = Names::choose(layers)?;
-    match mount_by_parts(&names, sync) {
+    match mount_by_parts(&names, sync, layers.own_devices) {
         Ok(Some(fd)) => Ok((fd, Place::Detached)),
         Ok(None) => mount_legacy(layers, sync),
         Err(source) => {
@@ -145,7 +147,11 @@ fn open_directory(path: &Path) -> Result<OwnedFd, OverlayError> {
 
 /// Mounts layer by layer; `None` when the kernel says at once that it is older than 6.7, which
 /// brought `lowerdir+`.
-fn mount_by_parts(names: &Names, sync: Sync) -> Result<Option<OwnedFd>, FilesystemError> {
+fn mount_by_parts(
+    names: &Names,
+    sync: Sync,
+    own_devices: bool,
+) -> Result<Option<OwnedFd>, FilesystemError> {
     let overlay = Filesystem::open("overlay")?;
     for (at, lower) in names.lower.iter().enumerate() {
         match overlay.try_set("lowerdir+", Some(lower)) {
@@ -161,6 +167,11 @@ fn mount_by_parts(names: &Names, sync: Sync) -> Result<Option<OwnedFd>, Filesyst
     // what a container changes is read from its upper directory alone (`diff`, `commit`)
     overlay.set("redirect_dir", Some("off"))?;
     overlay.set("metacopy", Some("off"))?;
+    if own_devices {
+        // else files have other devices than their directories (overlayfs.rst, "Inode properties"),
+        // and what stays on one file system, as `tar --one-file-system` does, leaves them out
+        overlay.set("xino", Some("on"))?;
+    }
     if sync == Sync::Never {
         overlay.set("volatile", None)?;
     }
@@ -247,6 +258,7 @@ mod tests {
                 lower: &names,
                 upper: &upper,
                 work: &work,
+                own_devices: false,
             };
             for sync in [Sync::AtEnd, Sync::Never] {
                 let (root, place) = mount_legacy(&layers, sync).unwrap();

@@ -76,6 +76,7 @@ impl Bed {
 
     pub(crate) fn order(&self, spec: Spec) -> Order {
         Order {
+            own_devices: false,
             id: "a".repeat(64).parse().unwrap(),
             spec,
             rootfs: Rootfs::Overlay {

@@ -187,6 +187,7 @@ fn with_reaper(bed: &Bed, command: &str, terminal: bool) -> super::bed::Containe
     let mut spec = spec(&["/bin/sh", "-c", command]);
     spec.process.terminal = terminal;
     let order = runtime::Order {
+        own_devices: false,
         init: true,
         ..bed.order(spec.clone())
     };

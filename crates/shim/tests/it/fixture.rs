@@ -361,6 +361,7 @@ fn order(folder: &Path, args: &[&str]) -> RunOrder {
     fs::create_dir(folder.join("log")).unwrap();
     RunOrder {
         order: Order {
+            own_devices: false,
             id: id.parse().unwrap(),
             rootfs: Rootfs::Path(spec.root.path.clone()),
             spec,

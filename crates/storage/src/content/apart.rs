@@ -18,11 +18,12 @@ impl BlobStore {
     /// A folder cannot be made.
     pub fn open_folder(content: &Path, temporary: &Path) -> Result<Self, OpenError> {
         let blobs = content.join("blobs/sha256");
-        for folder in [content, &content.join("blobs"), &blobs, temporary] {
+        let ingest = content.join("ingest");
+        for folder in [content, &content.join("blobs"), &blobs, &ingest, temporary] {
             ensure_dir(folder, 0o700).map_err(OpenError::io("make folder", folder))?;
         }
         write_layout(content)?;
-        Ok(Self::new(blobs, temporary.to_owned()))
+        Ok(Self::new(blobs, ingest, temporary.to_owned()))
     }
 
     /// Takes a file over as a blob. Its bytes must have been verified and be on the disk.

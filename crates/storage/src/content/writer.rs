@@ -1,7 +1,7 @@
 //! A blob on its way into the store.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +10,30 @@ use oci::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{ContentError, Folders};
+use crate::failpoint::{self, Point};
 use crate::fsutil;
 
 /// The digest of bytes in memory.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_sha256(&Sha256::digest(bytes).into())
+}
+
+/// The digest of all that a reader gives.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest_of_reader(mut source: impl Read) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(Digest::from_sha256(&hash.finalize().into())),
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Takes a blob's bytes, hashing them as they come; dropped without a commit, it leaves nothing.
@@ -45,6 +63,7 @@ impl BlobWriter {
             .mode(0o644)
             .open(&path)
             .map_err(ContentError::io(create, &folders.temporary))?;
+        failpoint::reach(Point::BlobBegun);
         Ok(Self {
             folders,
             file,
@@ -87,9 +106,11 @@ impl BlobWriter {
         self.file
             .sync_data()
             .map_err(ContentError::io("sync blob", &self.path))?;
+        failpoint::reach(Point::BlobWritten);
         std::fs::rename(&self.path, &target)
             .map_err(ContentError::io("rename blob to", &target))?;
         self.renamed = true;
+        failpoint::reach(Point::BlobPlaced);
         fsutil::sync_dir(&self.folders.blobs)
             .map_err(ContentError::io("sync folder", &self.folders.blobs))?;
         Ok((actual, self.written))
@@ -116,7 +137,7 @@ impl BlobWriter {
     }
 
     /// Refuses a stream that is longer than its descriptor says, before it fills the disk.
-    fn check_room(&self, more: usize) -> io::Result<()> {
+    fn check_length(&self, more: usize) -> io::Result<()> {
         match &self.expected {
             Some((digest, size)) if self.written + more as u64 > *size => {
                 let text = format!("blob {digest} is longer than the {size} bytes expected");
@@ -129,8 +150,13 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check_room(bytes.len())?;
-        let taken = self.file.write(bytes)?;
+        self.check_length(bytes.len())?;
+        let wanted = bytes.len() as u64;
+        self.folders.room.take(wanted)?;
+        let written = self.file.write(bytes);
+        let taken = *written.as_ref().unwrap_or(&0);
+        self.folders.room.give(wanted - taken as u64);
+        let taken = written?;
         self.hash.update(&bytes[..taken]);
         self.written += taken as u64;
         Ok(taken)
@@ -143,9 +169,11 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if !self.renamed
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
+        if self.renamed {
+            return;
+        }
+        self.folders.room.give(self.written);
+        if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "temporary blob stays until the next start");
         }
     }

@@ -16,31 +16,41 @@ pub(crate) fn copy_fd(
     to: BorrowedFd<'_>,
     wanted: impl Fn(&[u8]) -> bool,
 ) -> io::Result<()> {
+    for (name, value) in read_fd(from, wanted)? {
+        match rustix::fs::fsetxattr(to, &CString::new(name)?, &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the attributes whose names are wanted.
+pub(crate) fn read_fd(
+    from: BorrowedFd<'_>,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // Most files have none, and then no buffer is needed.
     match rustix::fs::flistxattr_query(from) {
-        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(_) => {}
         Err(error) => return Err(error.into()),
     }
     let mut names = vec![0; LONGEST];
     let length = rustix::fs::flistxattr(from, &mut names[..])?;
     let mut value = vec![0; LONGEST];
+    let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0) {
         if name.is_empty() || !wanted(name) {
             continue;
         }
-        let name = CString::new(name)?;
-        let length = match rustix::fs::fgetxattr(from, &name, &mut value[..]) {
-            Ok(length) => length,
-            Err(Errno::NODATA) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match rustix::fs::fsetxattr(to, &name, &value[..length], XattrFlags::empty()) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+        match rustix::fs::fgetxattr(from, &CString::new(name)?, &mut value[..]) {
+            Ok(length) => found.push((name.to_vec(), value[..length].to_vec())),
+            Err(Errno::NODATA) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// What of a file goes with its copy: all but the host's labels and overlayfs' own marks.

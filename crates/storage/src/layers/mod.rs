@@ -1,4 +1,5 @@
-//! Unpacked layers: `snapshots/<chain id>/fs`, one folder a layer, lower directories of overlayfs.
+//! Unpacked layers: `snapshots/<chain id>/`, each a folder `fs` with its files or one image
+//! `layer.erofs`; both are lower directories of overlayfs, the image once it is mounted.
 //!
 //! A layer is unpacked in private, without its parents, and becomes visible by one rename. That
 //! rename does not wait for the disk: every reader of this boot sees the page cache, so killing
@@ -6,24 +7,33 @@
 //! as durable; a layer without the mark that was unpacked before the last boot may have lost
 //! data in a power failure, and is dropped when the store is opened ([`LayerStore::lost`]).
 
+mod check;
 mod flush;
 mod record;
+mod remove;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use oci::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::erofs::mount::Mounts;
+use crate::erofs::probe::{self, Unusable};
+use crate::erofs::{self, Erofs};
+use crate::failpoint::{self, Point};
 use crate::fsutil::{self, temp::TempDir};
-use crate::unpack::{self, Applied, ApplyOptions, UnpackError};
+use crate::snapshotter::{Folder, Format, Snapshotter, SnapshotterChoice};
+use crate::unpack::{self, Applied, ApplyOptions, Finish, UnpackError};
+pub use check::Damage;
 use record::Record;
+pub use remove::DetachedLayer;
 
 /// The folder with a layer's files, in the layer's own folder.
-const FILES: &str = "fs";
+pub(crate) const FILES: &str = "fs";
 
 /// A failed step on a layer.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +63,9 @@ pub enum LayerError {
         /// Chain id of the layer on top of it.
         child: Digest,
     },
+    /// Images were asked for, and the kernel does not take them.
+    #[error(transparent)]
+    Unusable(#[from] ErofsUnusable),
     /// A system call failed.
     #[error("{step} {}", path.display())]
     Io {
@@ -101,7 +114,14 @@ pub struct LayerInfo {
     pub size: u64,
     /// Number of entries in its tar.
     pub entries: u64,
+    /// How it lies on the disk.
+    pub format: Format,
 }
+
+/// Why the kernel does not take EROFS images as layers.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ErofsUnusable(#[from] Unusable);
 
 /// The layers of a store.
 #[derive(Clone, Debug)]
@@ -117,6 +137,10 @@ struct Shared {
     known: RwLock<HashMap<Digest, Record>>,
     lost: Vec<Digest>,
     unflushed: flush::Unflushed,
+    choice: SnapshotterChoice,
+    mounts: Mounts,
+    /// Whether images can be used; looked for when it is first asked.
+    usable: OnceLock<Result<(), Unusable>>,
 }
 
 impl Shared {
@@ -131,14 +155,68 @@ impl Shared {
     fn folder(&self, chain: &Digest) -> PathBuf {
         self.root.join(chain.hex())
     }
+
+    /// The folder that has a layer's files, which may not be mounted yet.
+    fn files(&self, chain: &Digest, format: Format) -> PathBuf {
+        match format {
+            Format::Folder => self.folder(chain).join(FILES),
+            Format::Erofs => self.mounts.place(chain),
+        }
+    }
+
+    /// The same, mounted.
+    fn ready_files(&self, chain: &Digest, format: Format) -> Result<PathBuf, LayerError> {
+        match format {
+            Format::Folder => Ok(self.files(chain, format)),
+            Format::Erofs => {
+                let image = self.folder(chain).join(erofs::IMAGE);
+                let failed = LayerError::io("mount layer", &image);
+                self.mounts.ensure(chain, &image).map_err(failed)
+            }
+        }
+    }
+
+    fn usable(&self) -> Result<(), Unusable> {
+        let probe = || {
+            let found = probe::probe(&self.temporary, &self.mounts);
+            if let (Err(error), SnapshotterChoice::Auto) = (&found, self.choice) {
+                tracing::info!(%error, "layers are unpacked into folders");
+            }
+            found
+        };
+        self.usable.get_or_init(probe).clone()
+    }
 }
 
 impl LayerStore {
-    pub(crate) fn open(root: PathBuf, temporary: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(
+        root: PathBuf,
+        temporary: PathBuf,
+        mounts: PathBuf,
+        choice: SnapshotterChoice,
+    ) -> io::Result<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let boot = boot.trim().to_owned();
         let found = record::load_all(&root, &temporary, &boot)?;
+        let images = found
+            .layers
+            .iter()
+            .filter(|(_, r)| r.format == Format::Erofs);
+        let image = |chain: &Digest| root.join(chain.hex()).join(erofs::IMAGE);
+        let images = images
+            .map(|(chain, _)| (chain.clone(), image(chain)))
+            .collect();
+        let mounts = Mounts::open(mounts, &images)?;
+        if choice != SnapshotterChoice::Overlayfs || !images.is_empty() {
+            // without the right to mount there are no containers, and layers are still folders
+            if let Err(error) = mounts.prepare() {
+                tracing::debug!(%error, "the folder for mounted layers is not ready");
+            }
+        }
         let shared = Arc::new(Shared {
+            choice,
+            mounts,
+            usable: OnceLock::new(),
             root,
             temporary,
             boot,
@@ -176,21 +254,65 @@ impl LayerStore {
         let temporary = &self.shared.temporary;
         let failed = || LayerError::io("make the folder of a layer in", temporary);
         let folder = TempDir::new(temporary, "layer").map_err(failed())?;
-        let files = folder.path().join(FILES);
-        fsutil::ensure_dir(&files, 0o755).map_err(failed())?;
-        let root = fsutil::open_dir(&files).map_err(failed())?;
-        let applied = unpack::apply(root, source, options)?;
+        let snapshotter = self.snapshotter()?;
+        let (applied, layer) = unpack::apply(snapshotter, folder.path(), source, options)?;
         Ok(StagedLayer {
             store: self.clone(),
+            format: snapshotter.format(),
             folder,
             applied,
+            layer,
         })
     }
 
-    /// The folder with a layer's files, or where it would be.
+    fn snapshotter(&self) -> Result<&'static dyn Snapshotter, LayerError> {
+        match self.shared.choice {
+            SnapshotterChoice::Overlayfs => Ok(&Folder),
+            SnapshotterChoice::Auto if self.shared.usable().is_err() => Ok(&Folder),
+            SnapshotterChoice::Auto => Ok(&Erofs),
+            SnapshotterChoice::Erofs => {
+                self.shared.usable().map_err(ErofsUnusable)?;
+                Ok(&Erofs)
+            }
+        }
+    }
+
+    /// What new layers are made of, which is tried out when it is first asked.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Unusable`] when images were asked for.
+    pub fn format(&self) -> Result<Format, LayerError> {
+        Ok(self.snapshotter()?.format())
+    }
+
+    /// The folder with a layer's files, or where it would be; there is nothing in it while the layer
+    /// is an image that is not mounted. [`Self::mounted`] is for those who look into it.
     #[must_use]
     pub fn path(&self, chain: &Digest) -> PathBuf {
-        self.shared.folder(chain).join(FILES)
+        let format = self.shared.read().get(chain).map(|record| record.format);
+        self.shared.files(chain, format.unwrap_or_default())
+    }
+
+    /// The folder with a layer's files, mounted if it needs to be.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Missing`], or an image that the kernel does not mount.
+    pub fn mounted(&self, chain: &Digest) -> Result<PathBuf, LayerError> {
+        let format = self.shared.read().get(chain).map(|record| record.format);
+        let format = format.ok_or_else(|| missing(chain))?;
+        self.shared.ready_files(chain, format)
+    }
+
+    /// Unmounts all layers. What stands on one keeps it, and whoever asks next has it mounted again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn unmount(&self) -> Result<(), LayerError> {
+        let failed = LayerError::io("unmount the layers of", &self.shared.root);
+        self.shared.mounts.close().map_err(failed)
     }
 
     /// Whether the layer is there.
@@ -233,45 +355,20 @@ impl LayerStore {
     ///
     /// # Errors
     ///
-    /// [`LayerError::Missing`] when one of them is gone.
+    /// [`LayerError::Missing`] when one of them is gone, or an image that the kernel does not mount.
     pub fn lowers(&self, top: &Digest) -> Result<Vec<PathBuf>, LayerError> {
         let known = self.shared.read();
-        let mut folders = Vec::new();
+        let mut layers = Vec::new();
         let mut next = Some(top);
         while let Some(chain) = next {
             let record = known.get(chain).ok_or_else(|| missing(chain))?;
-            folders.push(self.path(chain));
+            layers.push((chain.clone(), record.format));
             // An opaque root hides all below; overlayfs itself does not look for that mark there.
             next = record.parent.as_ref().filter(|_| !record.opaque_root);
         }
-        Ok(folders)
-    }
-
-    /// Removes a layer that no other layer lies on; nothing there is no error.
-    ///
-    /// # Errors
-    ///
-    /// [`LayerError::HasChild`], or a disk that fails.
-    pub fn remove(&self, chain: &Digest) -> Result<(), LayerError> {
-        let folder = self.shared.folder(chain);
-        let failed = || LayerError::io("remove layer", &folder);
-        let away = fsutil::temp::unique_name("removed").map_err(failed())?;
-        let away = self.shared.temporary.join(away);
-        {
-            let mut known = self.shared.write();
-            let child = known
-                .iter()
-                .find(|(_, record)| record.parent.as_ref() == Some(chain));
-            if let Some((child, _)) = child {
-                let (chain, child) = (chain.clone(), child.clone());
-                return Err(LayerError::HasChild { chain, child });
-            }
-            match std::fs::rename(&folder, &away) {
-                Err(error) if !fsutil::is_missing(&error) => return Err(failed()(error)),
-                _ => known.remove(chain),
-            };
-        }
-        fsutil::remove::remove_path(&away).map_err(failed())
+        drop(known);
+        let ready = |(chain, format): &(Digest, Format)| self.shared.ready_files(chain, *format);
+        layers.iter().map(ready).collect()
     }
 }
 
@@ -287,6 +384,8 @@ pub struct StagedLayer {
     store: LayerStore,
     folder: TempDir,
     applied: Applied,
+    format: Format,
+    layer: Box<dyn Finish>,
 }
 
 impl StagedLayer {
@@ -309,11 +408,22 @@ impl StagedLayer {
         if self.store.exists(&chain) {
             return Ok(chain);
         }
-        if let Some(parent) = parent {
-            self.complete(parent)?;
-        }
-        let record = Record::new(&self.applied, parent, &shared.boot);
-        let staged = self.folder.path().to_owned();
+        let lowers = match parent {
+            Some(parent) => self.lowers(parent)?,
+            None => Vec::new(),
+        };
+        let Self {
+            store: _,
+            folder,
+            applied,
+            format,
+            layer,
+        } = self;
+        let staged = folder.path().to_owned();
+        layer
+            .finish(&lowers)
+            .map_err(LayerError::io("complete layer", &staged))?;
+        let record = Record::new(&applied, parent, &shared.boot, format);
         record
             .write(&staged)
             .map_err(LayerError::io("write the record of layer", &staged))?;
@@ -325,40 +435,43 @@ impl StagedLayer {
             }
             // Its parent may have been removed while this layer was unpacked.
             if let Some(parent) = parent.filter(|parent| !known.contains_key(*parent)) {
-                return Err(self.missing_parent(parent));
+                return Err(missing_parent(parent, &applied.diff_id));
             }
-            self.folder
+            failpoint::reach(Point::LayerStaged);
+            folder
                 .persist(&target)
                 .map_err(LayerError::io("rename layer to", &target))?;
             known.insert(chain.clone(), record);
         }
+        failpoint::reach(Point::LayerPlaced);
         flush::later(&shared, chain.clone());
         Ok(chain)
     }
 
-    /// Gives directories that the layer does not describe the attributes that lie below.
-    fn complete(&self, parent: &Digest) -> Result<(), LayerError> {
+    /// Opens what lies below, as far as the layer shows any of it.
+    fn lowers(&self, parent: &Digest) -> Result<Vec<OwnedFd>, LayerError> {
+        if !self.store.exists(parent) {
+            return Err(missing_parent(parent, &self.applied.diff_id));
+        }
+        if !self.applied.wants_lower || self.applied.opaque_root {
+            return Ok(Vec::new());
+        }
         let lowers = match self.store.lowers(parent) {
-            Err(LayerError::Missing { .. }) => return Err(self.missing_parent(parent)),
+            Err(LayerError::Missing { .. }) => {
+                return Err(missing_parent(parent, &self.applied.diff_id));
+            }
             other => other?,
         };
-        if self.applied.implicit.is_empty() || self.applied.opaque_root {
-            return Ok(());
-        }
         let open =
             |path: &PathBuf| fsutil::open_dir(path).map_err(LayerError::io("open layer", path));
-        let opened: Result<Vec<OwnedFd>, LayerError> = lowers.iter().map(open).collect();
-        let files = self.folder.path().join(FILES);
-        let layer = open(&files)?;
-        unpack::complete_implicit(&layer, &self.applied.implicit, &opened?)
-            .map_err(LayerError::io("complete the directories of layer", &files))
+        lowers.iter().map(open).collect()
     }
+}
 
-    fn missing_parent(&self, parent: &Digest) -> LayerError {
-        LayerError::MissingParent {
-            parent: parent.clone(),
-            diff_id: self.applied.diff_id.clone(),
-        }
+fn missing_parent(parent: &Digest, diff_id: &Digest) -> LayerError {
+    LayerError::MissingParent {
+        parent: parent.clone(),
+        diff_id: diff_id.clone(),
     }
 }
 

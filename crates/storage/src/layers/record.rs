@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::LayerInfo;
 use crate::container::discard;
 use crate::content::digest_from_hex;
+use crate::snapshotter::Format;
 use crate::unpack::Applied;
 
 const FILE: &str = "layer.json";
@@ -24,18 +25,27 @@ pub(super) struct Record {
     size: u64,
     entries: u64,
     pub(super) opaque_root: bool,
+    /// Former versions made nothing but folders.
+    #[serde(default)]
+    pub(super) format: Format,
     /// The kernel's boot id when it was unpacked.
     boot: String,
 }
 
 impl Record {
-    pub(super) fn new(applied: &Applied, parent: Option<&Digest>, boot: &str) -> Self {
+    pub(super) fn new(
+        applied: &Applied,
+        parent: Option<&Digest>,
+        boot: &str,
+        format: Format,
+    ) -> Self {
         Self {
             parent: parent.cloned(),
             diff_id: applied.diff_id.clone(),
             size: applied.size,
             entries: applied.entries,
             opaque_root: applied.opaque_root,
+            format,
             boot: boot.to_owned(),
         }
     }
@@ -47,6 +57,7 @@ impl Record {
             diff_id: self.diff_id.clone(),
             size: self.size,
             entries: self.entries,
+            format: self.format,
         }
     }
 
@@ -54,7 +65,7 @@ impl Record {
         std::fs::write(folder.join(FILE), serde_json::to_vec(self)?)
     }
 
-    fn read(folder: &Path) -> io::Result<Self> {
+    pub(super) fn read(folder: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
     }
 }

@@ -1,10 +1,12 @@
-//! The uncompressed bytes of a layer, decompressed on a thread of its own.
+//! The uncompressed bytes of a layer: decompressed, hashed and read on three threads.
 //!
-//! Decompression is what takes the time of a pull; on a thread of its own it overlaps with
-//! hashing and with the file system's work, which the reader of this feed does.
+//! Decompression is what takes the time of a pull; on a thread of its own it overlaps with the
+//! file system's work, which the reader of this feed does, and with hashing.
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use sha2::{Digest as _, Sha256};
 
@@ -15,50 +17,106 @@ const PIECE: usize = 256 * 1024;
 /// Pieces on their way at once.
 const QUEUE: usize = 8;
 
+/// How much a feed gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// At most so many bytes.
+    pub(crate) bytes: u64,
+    /// At most so many times the bytes of the source,
+    pub(crate) ratio: u64,
+    /// beyond so many bytes.
+    pub(crate) free: u64,
+}
+
 /// A piece, of which the first `length` bytes are filled.
 struct Piece {
     bytes: Vec<u8>,
     length: usize,
 }
 
-/// The reading end; counts and hashes everything that passes.
+/// The reading end; counts everything that passes.
 pub(crate) struct Feed {
-    pieces: Receiver<io::Result<Piece>>,
+    pieces: Receiver<io::Result<Arc<Piece>>>,
     spent: Sender<Vec<u8>>,
-    current: Piece,
+    current: Arc<Piece>,
     at: usize,
-    hash: Sha256,
     total: u64,
-    limit: u64,
+    limits: Limits,
+    packed: Arc<AtomicU64>,
+    sum: Receiver<[u8; 32]>,
 }
 
 /// The writing end, for the thread that decompresses.
 pub(crate) struct Pump {
-    pieces: SyncSender<io::Result<Piece>>,
+    pieces: SyncSender<io::Result<Arc<Piece>>>,
+    hashed: SyncSender<Arc<Piece>>,
     spent: Receiver<Vec<u8>>,
+    packed: Arc<AtomicU64>,
 }
 
-/// Makes both ends; the feed refuses to give more than `limit` bytes.
-pub(crate) fn channel(limit: u64) -> (Pump, Feed) {
-    let (pieces, received) = std::sync::mpsc::sync_channel(QUEUE);
-    let (spent, reusable) = std::sync::mpsc::channel();
+/// For the thread that hashes.
+pub(crate) struct Hasher {
+    pieces: Receiver<Arc<Piece>>,
+    spent: Sender<Vec<u8>>,
+    sum: SyncSender<[u8; 32]>,
+}
+
+/// Makes the ends; the feed refuses to give more than the limits say.
+pub(crate) fn channel(limits: Limits) -> (Pump, Hasher, Feed) {
+    let (pieces, received) = mpsc::sync_channel(QUEUE);
+    let (hashed, to_hash) = mpsc::sync_channel(QUEUE);
+    let (spent, reusable) = mpsc::channel();
+    let (sum, result) = mpsc::sync_channel(1);
+    let packed = Arc::new(AtomicU64::new(0));
     let pump = Pump {
         pieces,
+        hashed,
         spent: reusable,
+        packed: Arc::clone(&packed),
+    };
+    let hasher = Hasher {
+        pieces: to_hash,
+        spent: spent.clone(),
+        sum,
     };
     let feed = Feed {
         pieces: received,
         spent,
-        current: Piece {
+        current: Arc::new(Piece {
             bytes: Vec::new(),
             length: 0,
-        },
+        }),
         at: 0,
-        hash: Sha256::new(),
         total: 0,
-        limit,
+        limits,
+        packed,
+        sum: result,
     };
-    (pump, feed)
+    (pump, hasher, feed)
+}
+
+/// Gives a piece's buffer back, if nobody else reads it any more.
+fn give_back(piece: Arc<Piece>, spent: &Sender<Vec<u8>>) {
+    if let Some(piece) = Arc::into_inner(piece)
+        && !piece.bytes.is_empty()
+    {
+        // The pump may have ended; then the buffer is just freed.
+        drop(spent.send(piece.bytes));
+    }
+}
+
+/// A source whose bytes are counted.
+struct Counted<R> {
+    source: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
 }
 
 impl Pump {
@@ -66,6 +124,10 @@ impl Pump {
     ///
     /// An error goes to the feed. What is returned is the compression that was found.
     pub(crate) fn run<R: Read>(self, source: R) -> Option<Compression> {
+        let source = Counted {
+            source,
+            count: Arc::clone(&self.packed),
+        };
         match Decoder::new(source) {
             Ok(mut decoder) => {
                 self.pump(&mut decoder);
@@ -83,9 +145,14 @@ impl Pump {
         loop {
             let mut bytes = self.spent.try_recv().unwrap_or_else(|_| vec![0; PIECE]);
             let (sent, last) = match fill(decoder, &mut bytes) {
-                Ok(length) => (Ok(Piece { bytes, length }), length < PIECE),
+                Ok(length) => (Ok(Arc::new(Piece { bytes, length })), length < PIECE),
                 Err(error) => (Err(error), true),
             };
+            if let Ok(piece) = &sent
+                && self.hashed.send(Arc::clone(piece)).is_err()
+            {
+                return;
+            }
             if self.pieces.send(sent).is_err() || last {
                 return;
             }
@@ -107,13 +174,27 @@ fn fill<R: Read>(source: &mut R, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+impl Hasher {
+    /// Hashes all pieces.
+    pub(crate) fn run(self) {
+        let mut hash = Sha256::new();
+        for piece in &self.pieces {
+            hash.update(&piece.bytes[..piece.length]);
+            give_back(piece, &self.spent);
+        }
+        // The reader left already.
+        let _gone = self.sum.send(hash.finalize().into());
+    }
+}
+
 impl Feed {
     /// Reads what is left, and returns the SHA-256 sum and the length of the whole stream.
     pub(crate) fn finish(mut self) -> io::Result<([u8; 32], u64)> {
         while !self.fill_buf()?.is_empty() {
             self.at = self.current.length;
         }
-        Ok((self.hash.finalize().into(), self.total))
+        let broken = |_| io::Error::other("the hashing thread broke off");
+        Ok((self.sum.recv().map_err(broken)?, self.total))
     }
 
     fn take_piece(&mut self) -> io::Result<()> {
@@ -122,17 +203,27 @@ impl Feed {
             return Ok(());
         };
         let piece = piece?;
-        self.hash.update(&piece.bytes[..piece.length]);
         self.total += piece.length as u64;
-        if self.total > self.limit {
-            let text = format!("the uncompressed layer is larger than {} bytes", self.limit);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
-        }
+        self.check()?;
         let spent = std::mem::replace(&mut self.current, piece);
         self.at = 0;
-        if !spent.bytes.is_empty() {
-            // The pump may have ended; then the buffer is just freed.
-            drop(self.spent.send(spent.bytes));
+        give_back(spent, &self.spent);
+        Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let too_large = |text| Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        let Limits { bytes, ratio, free } = self.limits;
+        if self.total > bytes {
+            return too_large(format!(
+                "the uncompressed layer is larger than {bytes} bytes"
+            ));
+        }
+        let packed = self.packed.load(Ordering::Relaxed);
+        if self.total > free.saturating_add(packed.saturating_mul(ratio)) {
+            return too_large(format!(
+                "the uncompressed layer is more than {ratio} times as large as the packed one"
+            ));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tar::Header;
 
 pub(crate) use entry::{Entry, Kind};
 use pax::Records;
+pub(crate) use sparse::Segment;
 
 /// The unit of a tar stream.
 const BLOCK: u64 = 512;

@@ -116,14 +116,18 @@ pub(super) fn set_xattrs_at(
     })
 }
 
+/// The attributes of an entry that are the image's to set.
+pub(crate) fn wanted(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let set = |(name, _): &&(Vec<u8>, Vec<u8>)| matches!(policy(name), Policy::Set);
+    let all = entry.xattrs.iter().filter(set);
+    all.map(|(name, value)| (name.as_slice(), value.as_slice()))
+}
+
 fn each_xattr(
     entry: &Entry,
     set: impl Fn(&std::ffi::CStr, &[u8]) -> Result<(), Errno>,
 ) -> Result<(), UnpackError> {
-    for (name, value) in &entry.xattrs {
-        if !matches!(policy(name), Policy::Set) {
-            continue;
-        }
+    for (name, value) in wanted(entry) {
         let c_name: CString = super::path::c_name(name);
         match set(&c_name, value) {
             Ok(()) => {}

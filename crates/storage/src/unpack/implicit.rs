@@ -16,20 +16,25 @@ use crate::copy_up::{apply_to_fd, xattrs};
 /// Gives the implicit directories of a layer the attributes that `lowers`, topmost first, show.
 pub(crate) fn complete(layer: &OwnedFd, paths: &[Vec<u8>], lowers: &[OwnedFd]) -> io::Result<()> {
     for path in paths {
-        for lower in lowers {
-            match look(lower, path)? {
-                Look::Dir(from) => {
-                    if let Some(to) = open(layer, path)? {
-                        copy(&from, &to)?;
-                    }
-                    break;
-                }
-                Look::Hidden => break,
-                Look::Below => {}
-            }
+        if let Some(from) = lower_dir(path, lowers)?
+            && let Some(to) = open(layer, path)?
+        {
+            copy(&from, &to)?;
         }
     }
     Ok(())
+}
+
+/// The directory that layers, the topmost first, show at a path.
+pub(crate) fn lower_dir(path: &[u8], lowers: &[OwnedFd]) -> io::Result<Option<OwnedFd>> {
+    for lower in lowers {
+        match look(lower, path)? {
+            Look::Dir(from) => return Ok(Some(from)),
+            Look::Hidden => break,
+            Look::Below => {}
+        }
+    }
+    Ok(None)
 }
 
 /// What a layer has at a path.

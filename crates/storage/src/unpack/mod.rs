@@ -12,14 +12,19 @@ mod nodes;
 pub(crate) mod path;
 mod tree;
 
-use std::io::{self, BufRead, Read};
+use std::fmt;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use oci::Digest;
 
 use crate::compression::Compression;
-use crate::tar_stream::{Archive, ArchiveError, Entry, Kind, feed, shown};
-pub(crate) use implicit::complete as complete_implicit;
+use crate::snapshotter::Snapshotter;
+use crate::tar_stream::feed::{self, Feed};
+use crate::tar_stream::{Archive, ArchiveError, Entry, Kind, shown};
+use attributes::Owner;
+pub(crate) use implicit::{complete as complete_implicit, lower_dir};
 use tree::Tree;
 
 /// What happens with device nodes in a layer.
@@ -31,6 +36,11 @@ pub enum Devices {
     Refuse,
 }
 
+/// So many bytes of a layer may come out of however few.
+///
+/// gzip makes at most 1032 bytes of one, and files of zeros do; zstd makes a million.
+pub const RATIO_FREE: u64 = 1 << 30;
+
 /// How a layer is unpacked.
 #[derive(Clone, Debug)]
 pub struct ApplyOptions {
@@ -38,8 +48,14 @@ pub struct ApplyOptions {
     pub expected_diff_id: Option<Digest>,
     /// Longest uncompressed tar that is accepted, against decompression bombs.
     pub max_bytes: u64,
+    /// How many times as long as the packed layer the tar may be, beyond the first
+    /// [`RATIO_FREE`] bytes.
+    pub max_ratio: u64,
     /// Most entries that are accepted.
     pub max_entries: u64,
+    /// Most bytes of names and of directories' attributes, which an image keeps in memory until its
+    /// end.
+    pub max_memory: u64,
     /// What happens with device nodes.
     pub devices: Devices,
 }
@@ -49,7 +65,9 @@ impl Default for ApplyOptions {
         Self {
             expected_diff_id: None,
             max_bytes: 256 << 30,
-            max_entries: 16 << 20,
+            max_ratio: 2048,
+            max_entries: 4 << 20,
+            max_memory: 256 << 20,
             devices: Devices::Allow,
         }
     }
@@ -68,11 +86,53 @@ pub struct Applied {
     pub entries: u64,
     /// How the blob was packed.
     pub compression: Compression,
-    /// Directories that the layer has only as the parents of its entries, by their path, the
-    /// root as the empty path; their owner and mode belong to the layers below.
-    pub(crate) implicit: Vec<Vec<u8>>,
+    /// Some of its directories are as the layers below show them.
+    pub(crate) wants_lower: bool,
     /// The layer hides everything below it.
     pub(crate) opaque_root: bool,
+}
+
+/// What takes the entries of a layer, in the order of the stream. Their names are cleaned and their
+/// owners and attributes allowed.
+pub(crate) trait Target {
+    /// The layer's own root directory.
+    fn root(&mut self, entry: &Entry, owner: Owner) -> Result<(), UnpackError>;
+
+    /// Anything else, at its path below the root.
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        owner: Owner,
+        archive: &mut Archive<Feed>,
+    ) -> Result<(), UnpackError>;
+
+    /// Hides what the layers below have under a name of a directory.
+    fn whiteout(&mut self, entry: &Entry, dir: &[u8], hidden: &[u8]) -> Result<(), UnpackError>;
+
+    /// Hides all that the layers below have in a directory.
+    fn opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<(), UnpackError>;
+
+    /// Hides all that the layers below have.
+    fn opaque_root(&mut self);
+
+    /// Ends it, behind the last entry.
+    fn unpacked(self) -> Result<Unpacked, UnpackError>;
+}
+
+/// What became of the entries.
+pub(crate) struct Unpacked {
+    pub(crate) size: u64,
+    pub(crate) opaque_root: bool,
+    pub(crate) wants_lower: bool,
+    pub(crate) layer: Box<dyn Finish>,
+}
+
+/// A layer whose place in a stack is not known yet.
+pub(crate) trait Finish: fmt::Debug + Send {
+    /// Gives directories that the layer does not describe the attributes that `lowers` show, the
+    /// topmost first, and completes the layer.
+    fn finish(self: Box<Self>, lowers: &[OwnedFd]) -> io::Result<()>;
 }
 
 /// A layer that cannot be unpacked.
@@ -172,6 +232,12 @@ pub enum Refusal {
         /// The attribute.
         name: String,
     },
+    /// Names and attributes would fill the memory.
+    #[error("the names of the layer take more than {max} bytes")]
+    Names {
+        /// The limit.
+        max: u64,
+    },
     /// The archive has too many entries.
     #[error("the layer has more than {max} entries")]
     TooMany {
@@ -180,31 +246,45 @@ pub enum Refusal {
     },
 }
 
-/// Unpacks a layer, packed in any known way, into an empty directory.
+/// Unpacks a layer, packed in any known way, in an empty private folder.
 pub(crate) fn apply<R: Read + Send>(
-    root: OwnedFd,
+    snapshotter: &dyn Snapshotter,
+    folder: &Path,
     source: R,
     options: &ApplyOptions,
-) -> Result<Applied, UnpackError> {
-    let (pump, feed) = feed::channel(options.max_bytes);
+) -> Result<(Applied, Box<dyn Finish>), UnpackError> {
+    let (pump, hasher, feed) = feed::channel(feed::Limits {
+        bytes: options.max_bytes,
+        ratio: options.max_ratio,
+        free: RATIO_FREE,
+    });
     std::thread::scope(|scope| {
         let decoder = scope.spawn(move || pump.run(source));
-        let unpacked = unpack(root, feed, options);
+        scope.spawn(move || hasher.run());
+        let unpacked = snapshotter.unpack(folder, feed, options);
         let compression = decoder.join().map_err(|_| UnpackError::Broken)?;
-        let mut applied = unpacked?;
+        let (mut applied, layer) = unpacked?;
         applied.compression = compression.ok_or(UnpackError::Broken)?;
-        Ok(applied)
+        Ok((applied, layer))
     })
 }
 
-fn unpack(root: OwnedFd, feed: feed::Feed, options: &ApplyOptions) -> Result<Applied, UnpackError> {
-    let mut archive = Archive::new(feed);
-    let mut unpacker = Unpacker {
+/// A folder that takes the entries of a layer.
+pub(crate) fn folder(root: OwnedFd) -> impl Target {
+    Unpacker {
         tree: Tree::new(root),
-        devices: options.devices,
         umask: attributes::current_umask(),
         size: 0,
-    };
+    }
+}
+
+/// Gives a target all entries of a layer.
+pub(crate) fn unpack(
+    mut target: impl Target,
+    feed: Feed,
+    options: &ApplyOptions,
+) -> Result<(Applied, Box<dyn Finish>), UnpackError> {
+    let mut archive = Archive::new(feed);
     let mut entries = 0_u64;
     while let Some(entry) = archive.next()? {
         entries += 1;
@@ -212,7 +292,7 @@ fn unpack(root: OwnedFd, feed: feed::Feed, options: &ApplyOptions) -> Result<App
             let max = options.max_entries;
             return Err(refuse(&entry.name, Refusal::TooMany { max }));
         }
-        unpacker.entry(&entry, &mut archive)?;
+        give(&mut target, &entry, &mut archive, options)?;
     }
     let (sum, tar_size) = archive.into_inner().finish().map_err(UnpackError::Tail)?;
     let actual = Digest::from_sha256(&sum);
@@ -221,45 +301,92 @@ fn unpack(root: OwnedFd, feed: feed::Feed, options: &ApplyOptions) -> Result<App
     {
         return Err(UnpackError::DiffId { expected, actual });
     }
-    unpacker.tree.set_dir_times()?;
-    let (implicit, opaque_root) = unpacker.tree.into_report();
-    Ok(Applied {
+    let unpacked = target.unpacked()?;
+    let applied = Applied {
         diff_id: actual,
-        size: unpacker.size,
+        size: unpacked.size,
         tar_size,
         entries,
         compression: Compression::None,
-        implicit,
-        opaque_root,
-    })
+        wants_lower: unpacked.wants_lower,
+        opaque_root: unpacked.opaque_root,
+    };
+    Ok((applied, unpacked.layer))
 }
 
-/// The state of one layer's unpacking.
+/// Gives one entry on, if an image may have it.
+fn give(
+    target: &mut impl Target,
+    entry: &Entry,
+    archive: &mut Archive<Feed>,
+    options: &ApplyOptions,
+) -> Result<(), UnpackError> {
+    let path = path::normalise(&entry.name).map_err(|why| refuse(&entry.name, why))?;
+    let parts = path::split(&path);
+    if let Some((dir, name)) = parts
+        && let Some(hidden) = name.strip_prefix(b".wh.")
+    {
+        return hide(target, entry, dir, hidden);
+    }
+    if parts.is_none() && entry.kind != Kind::Dir {
+        return Err(refuse(&entry.name, Refusal::RootNotDir));
+    }
+    let owner = attributes::Owner::of(entry).map_err(|why| refuse(&entry.name, why))?;
+    attributes::check_xattrs(&entry.xattrs).map_err(|why| refuse(&entry.name, why))?;
+    let is_device = matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice);
+    if is_device && options.devices == Devices::Refuse {
+        return Err(refuse(&entry.name, Refusal::Device));
+    }
+    if parts.is_none() {
+        return target.root(entry, owner);
+    }
+    target.entry(entry, &path, owner, archive)
+}
+
+/// `.wh.name` hides what lower layers have under the name; `.wh..wh..opq` hides all they have
+/// in the directory (OCI image specification, layer.md, "Whiteouts").
+fn hide(
+    target: &mut impl Target,
+    entry: &Entry,
+    dir: &[u8],
+    hidden: &[u8],
+) -> Result<(), UnpackError> {
+    match hidden {
+        b"" | b"." | b".." => Err(refuse(&entry.name, Refusal::Whiteout)),
+        b".wh..opq" if dir.is_empty() => {
+            target.opaque_root();
+            Ok(())
+        }
+        b".wh..opq" => target.opaque(entry, dir),
+        // AUFS kept its own files under such names; they mean nothing here, as in Docker.
+        _ if hidden.starts_with(b".wh.") => Ok(()),
+        _ => target.whiteout(entry, dir, hidden),
+    }
+}
+
+/// The state of one layer's unpacking into a folder.
 struct Unpacker {
     tree: Tree,
-    devices: Devices,
     /// Mode bits that the process takes from new files.
     umask: u32,
     size: u64,
 }
 
-impl Unpacker {
-    fn entry<R: BufRead>(
+impl Target for Unpacker {
+    fn root(&mut self, entry: &Entry, owner: Owner) -> Result<(), UnpackError> {
+        self.describe_root(entry, owner)
+    }
+
+    fn entry(
         &mut self,
         entry: &Entry,
-        archive: &mut Archive<R>,
+        path: &[u8],
+        owner: Owner,
+        archive: &mut Archive<Feed>,
     ) -> Result<(), UnpackError> {
-        let target = path::normalise(&entry.name).map_err(|why| refuse(&entry.name, why))?;
-        let Some((dir, name)) = path::split(&target) else {
-            return self.root(entry);
-        };
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
-            return self.whiteout(entry, dir, hidden);
-        }
-        let owner = attributes::Owner::of(entry).map_err(|why| refuse(&entry.name, why))?;
-        attributes::check_xattrs(&entry.xattrs).map_err(|why| refuse(&entry.name, why))?;
+        let (dir, name) = path::split(path).unwrap_or_default();
         let at = nodes::Place {
-            path: &target,
+            path,
             parent: self.tree.parent(dir, &entry.name)?,
             name: path::c_name(name),
         };
@@ -271,15 +398,41 @@ impl Unpacker {
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => self.node(entry, &at, owner),
         }
     }
+
+    fn whiteout(&mut self, entry: &Entry, dir: &[u8], hidden: &[u8]) -> Result<(), UnpackError> {
+        self.make_whiteout(entry, dir, hidden)
+    }
+
+    fn opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<(), UnpackError> {
+        self.make_opaque(entry, dir)
+    }
+
+    fn opaque_root(&mut self) {
+        self.tree.set_opaque_root();
+    }
+
+    fn unpacked(mut self) -> Result<Unpacked, UnpackError> {
+        self.tree.set_dir_times()?;
+        let (root, implicit, opaque_root) = self.tree.into_report();
+        Ok(Unpacked {
+            size: self.size,
+            opaque_root,
+            wants_lower: !implicit.is_empty(),
+            layer: Box::new(crate::snapshotter::FolderUnfinished { root, implicit }),
+        })
+    }
 }
 
-fn refuse(name: &[u8], reason: Refusal) -> UnpackError {
+pub(crate) fn refuse(name: &[u8], reason: Refusal) -> UnpackError {
     let entry = shown(name);
     UnpackError::Refused { entry, reason }
 }
 
 /// Names the step and the entry of a failed system call.
-fn step<E: Into<io::Error>>(step: &'static str, name: &[u8]) -> impl FnOnce(E) -> UnpackError {
+pub(crate) fn step<E: Into<io::Error>>(
+    step: &'static str,
+    name: &[u8],
+) -> impl FnOnce(E) -> UnpackError {
     move |source| UnpackError::Step {
         step,
         entry: shown(name),

@@ -4,13 +4,13 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{BufRead, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Owner};
-use super::{Devices, Refusal, UnpackError, Unpacker, path, refuse, step};
+use super::{Refusal, UnpackError, Unpacker, path, refuse, step};
 use crate::tar_stream::{Archive, Entry, Kind, shown};
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
@@ -20,18 +20,13 @@ const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 pub(super) struct Place<'a> {
     /// The whole path, normalised.
     pub(super) path: &'a [u8],
-    pub(super) parent: Rc<OwnedFd>,
+    pub(super) parent: Arc<OwnedFd>,
     pub(super) name: CString,
 }
 
 impl Unpacker {
     /// The layer's own root directory.
-    pub(super) fn root(&mut self, entry: &Entry) -> Result<(), UnpackError> {
-        if entry.kind != Kind::Dir {
-            return Err(refuse(&entry.name, Refusal::RootNotDir));
-        }
-        let owner = Owner::of(entry).map_err(|why| refuse(&entry.name, why))?;
-        attributes::check_xattrs(&entry.xattrs).map_err(|why| refuse(&entry.name, why))?;
+    pub(super) fn describe_root(&mut self, entry: &Entry, owner: Owner) -> Result<(), UnpackError> {
         let (uid, gid) = owner.ids();
         let root = self.tree.root();
         rustix::fs::fchown(root, uid, gid).map_err(step("set the owner of", &entry.name))?;
@@ -204,9 +199,6 @@ impl Unpacker {
             Kind::BlockDevice => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        if kind != FileType::Fifo && self.devices == Devices::Refuse {
-            return Err(refuse(&entry.name, Refusal::Device));
-        }
         let device = rustix::fs::makedev(entry.device.0, entry.device.1);
         let mode = Mode::from(entry.mode & 0o777);
         let make = || rustix::fs::mknodat(&at.parent, &at.name, kind, mode, device);
@@ -221,28 +213,17 @@ impl Unpacker {
         touch(entry, at)
     }
 
-    /// `.wh.name` hides what lower layers have under the name; `.wh..wh..opq` hides all they have
-    /// in the directory (OCI image specification, layer.md, "Whiteouts").
-    pub(super) fn whiteout(
+    pub(super) fn make_opaque(&mut self, entry: &Entry, dir: &[u8]) -> Result<(), UnpackError> {
+        let parent = self.tree.parent(dir, &entry.name)?;
+        opaque(&parent, c".", entry)
+    }
+
+    pub(super) fn make_whiteout(
         &mut self,
         entry: &Entry,
         dir: &[u8],
         hidden: &[u8],
     ) -> Result<(), UnpackError> {
-        match hidden {
-            b"" | b"." | b".." => return Err(refuse(&entry.name, Refusal::Whiteout)),
-            b".wh..opq" if dir.is_empty() => {
-                self.tree.set_opaque_root();
-                return Ok(());
-            }
-            b".wh..opq" => {
-                let parent = self.tree.parent(dir, &entry.name)?;
-                return opaque(&parent, c".", entry);
-            }
-            // AUFS kept its own files under such names; they mean nothing here, as in Docker.
-            _ if hidden.starts_with(b".wh.") => return Ok(()),
-            _ => {}
-        }
         let parent = self.tree.parent(dir, &entry.name)?;
         let at = Place {
             path: dir,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -19,8 +19,8 @@ const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 /// A layer's folder.
 pub(super) struct Tree {
-    root: Rc<OwnedFd>,
-    open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    root: Arc<OwnedFd>,
+    open: HashMap<Vec<u8>, Arc<OwnedFd>>,
     /// Modification times, set at the end because every new entry changes its directory's.
     times: Vec<(Vec<u8>, (i64, u32))>,
     implicit: Vec<Vec<u8>>,
@@ -31,7 +31,7 @@ pub(super) struct Tree {
 impl Tree {
     pub(super) fn new(root: OwnedFd) -> Self {
         Self {
-            root: Rc::new(root),
+            root: Arc::new(root),
             open: HashMap::new(),
             times: Vec::new(),
             implicit: Vec::new(),
@@ -45,7 +45,7 @@ impl Tree {
     }
 
     /// Opens the directory of an entry; one that the archive did not list is made.
-    pub(super) fn parent(&mut self, dir: &[u8], entry: &[u8]) -> Result<Rc<OwnedFd>, UnpackError> {
+    pub(super) fn parent(&mut self, dir: &[u8], entry: &[u8]) -> Result<Arc<OwnedFd>, UnpackError> {
         if let Some(fd) = self.cached(dir) {
             return Ok(fd);
         }
@@ -62,7 +62,7 @@ impl Tree {
     }
 
     /// Opens a directory that must be there already.
-    pub(super) fn existing(&mut self, dir: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+    pub(super) fn existing(&mut self, dir: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
         if let Some(fd) = self.cached(dir) {
             return Ok(fd);
         }
@@ -70,19 +70,19 @@ impl Tree {
         Ok(self.keep(dir, fd))
     }
 
-    fn cached(&self, dir: &[u8]) -> Option<Rc<OwnedFd>> {
+    fn cached(&self, dir: &[u8]) -> Option<Arc<OwnedFd>> {
         if dir.is_empty() {
-            return Some(Rc::clone(&self.root));
+            return Some(Arc::clone(&self.root));
         }
         self.open.get(dir).cloned()
     }
 
-    fn keep(&mut self, dir: &[u8], fd: OwnedFd) -> Rc<OwnedFd> {
+    fn keep(&mut self, dir: &[u8], fd: OwnedFd) -> Arc<OwnedFd> {
         if self.open.len() >= OPEN_AT_MOST {
             self.open.clear();
         }
-        let fd = Rc::new(fd);
-        self.open.insert(dir.to_vec(), Rc::clone(&fd));
+        let fd = Arc::new(fd);
+        self.open.insert(dir.to_vec(), Arc::clone(&fd));
         fd
     }
 
@@ -174,13 +174,13 @@ impl Tree {
         Ok(())
     }
 
-    /// The directories that only lower layers describe, and whether the root is opaque.
-    pub(super) fn into_report(self) -> (Vec<Vec<u8>>, bool) {
+    /// The folder, the directories that only lower layers describe, and whether the root is opaque.
+    pub(super) fn into_report(self) -> (Arc<OwnedFd>, Vec<Vec<u8>>, bool) {
         let mut implicit = self.implicit;
         if !self.root_seen {
             implicit.insert(0, Vec::new());
         }
-        (implicit, self.opaque_root)
+        (self.root, implicit, self.opaque_root)
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use storage::Cancel;
 use storage::account::account;
-use storage::{Cancel, Store};
 
 /// What `du` counts, bytes.
 fn du(path: &Path) -> u64 {
@@ -28,7 +28,7 @@ fn write(path: &Path, length: usize) {
 fn the_parts_are_the_whole() {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let root = folder.path().join("root");
-    let _store = Store::open(&root).unwrap();
+    let _store = crate::support::open(&root, storage::SnapshotterChoice::Auto);
     write(&root.join("gorae.db"), 100_000);
     write(&root.join("content/blobs/sha256/aa"), 70_000);
     write(&root.join("snapshots/bb/fs/bin/sh"), 50_000);
@@ -108,8 +108,8 @@ fn what_is_mounted_is_not_counted() {
         let bound = volumes.join("bound/_data");
         mount_bind(&big, &bound).unwrap();
         let found = account(&root, &Cancel::default()).unwrap();
-        unmount(&bound, UnmountFlags::empty()).unwrap();
-        unmount(&inside, UnmountFlags::empty()).unwrap();
+        unmount(&bound, UnmountFlags::DETACH).unwrap();
+        unmount(&inside, UnmountFlags::DETACH).unwrap();
         found
     });
     let found = worker.join().unwrap();

@@ -76,7 +76,11 @@ fn the_folder_is_an_oci_image_layout_of_one_engine() {
     let fixture = Fixture::new();
     let layout = std::fs::read_to_string(fixture.root().join("content/oci-layout")).unwrap();
     assert_eq!(layout, r#"{"imageLayoutVersion":"1.0.0"}"#);
-    let busy = Store::open(&fixture.root()).unwrap_err();
+    let busy = Store::open(
+        &fixture.root(),
+        crate::support::options(&fixture.root(), storage::SnapshotterChoice::Auto),
+    )
+    .unwrap_err();
     assert!(
         busy.to_string().contains("in use by another engine"),
         "{busy}"
@@ -94,7 +98,7 @@ fn opening_removes_what_a_crash_left() {
     std::fs::write(root.join("tmp/blob-x"), b"half").unwrap();
     let Fixture { store, dir } = fixture;
     drop((store, writer));
-    let store = Store::open(&root).unwrap();
+    let store = crate::support::open(&root, storage::SnapshotterChoice::Auto);
     assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
     drop((store, dir));
 }

@@ -8,17 +8,19 @@ mod containers;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
-mod copy_up;
-#[cfg(test)]
-mod diff;
-#[cfg(test)]
-mod fidelity;
+#[path = "snapshotter/mod.rs"]
+mod erofs;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
-mod hostile;
+mod ingest;
 #[cfg(test)]
-mod layers;
+#[expect(
+    clippy::duplicate_mod,
+    reason = "the same must hold for both kinds of layers"
+)]
+#[path = "snapshotter/mod.rs"]
+mod overlayfs;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -192,7 +192,8 @@ fn a_full_disk_is_told_and_leaves_nothing() {
                 c"size=2m",
             )
             .unwrap();
-            let store = storage::Store::open(&dir.path().join("root")).unwrap();
+            let store =
+                crate::support::open(&dir.path().join("root"), storage::SnapshotterChoice::Auto);
             let big = Tar::new().file("big", &vec![7; 4 << 20]).finish();
             let options = ApplyOptions::default();
             let error = store.layers().apply(&big[..], &options).unwrap_err();

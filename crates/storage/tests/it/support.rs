@@ -3,7 +3,20 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use storage::{ApplyOptions, LayerError, StagedLayer, Store};
+use storage::{ApplyOptions, LayerError, SnapshotterChoice, StagedLayer, Store, StoreOptions};
+
+/// Opens a store.
+pub(crate) fn open(root: &Path, snapshotter: SnapshotterChoice) -> Store {
+    Store::open(root, options(root, snapshotter)).unwrap()
+}
+
+/// Options of a store that has its mounts beside it.
+pub(crate) fn options(root: &Path, snapshotter: SnapshotterChoice) -> StoreOptions {
+    StoreOptions {
+        snapshotter,
+        mounts: root.with_extension("mounts"),
+    }
+}
 
 /// A store that is removed with its folder.
 pub(crate) struct Fixture {
@@ -13,8 +26,13 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
+        Self::of(SnapshotterChoice::Auto)
+    }
+
+    /// A store whose layers are of one kind.
+    pub(crate) fn of(snapshotter: SnapshotterChoice) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let store = Store::open(&dir.path().join("root")).unwrap();
+        let store = open(&dir.path().join("root"), snapshotter);
         Self { store, dir }
     }
 
@@ -39,7 +57,23 @@ impl Fixture {
     /// Unpacks one layer and returns its folder.
     pub(crate) fn unpack(&self, tar: Tar) -> PathBuf {
         let chain = self.image(&[tar]);
-        self.store.layers().path(&chain)
+        self.files(&chain)
+    }
+
+    /// The folder with a layer's files, to be looked into.
+    pub(crate) fn files(&self, chain: &oci::Digest) -> PathBuf {
+        self.store.layers().mounted(chain).unwrap()
+    }
+
+    /// Bytes that a layer takes on the disk.
+    pub(crate) fn taken(&self, chain: &oci::Digest) -> u64 {
+        let folder = self.root().join("snapshots").join(chain.hex());
+        let output = std::process::Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(folder)
+            .output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// The names that writers left in the temporary folder.

@@ -179,7 +179,7 @@ pub(super) const SYSTEM: &[Case] = &[
     ),
     shows("system info --format json", &["\"ServerVersion\":"]),
     shows(
-        "system events --since 10m --until 0s --format '{{.Type}} {{.Action}}'",
+        "system events --since 10m --until -1s --format '{{.Type}} {{.Action}}'",
         &[
             "container create",
             "container die",
@@ -188,7 +188,7 @@ pub(super) const SYSTEM: &[Case] = &[
         ],
     ),
     shows(
-        "system events --since 10m --until 0s --filter type=container --filter event=die --filter container=done --filter label=of=the-sweep --filter image=busybox",
+        "system events --since 10m --until -1s --filter type=container --filter event=die --filter container=done --filter label=of=the-sweep --filter image=busybox",
         &["container die", "exitCode=0", "name=done"],
     ),
     until(
@@ -196,7 +196,7 @@ pub(super) const SYSTEM: &[Case] = &[
         "container start",
     ),
     shows(
-        "system events --since 10m --until 0s --format json -f network=left",
+        "system events --since 10m --until -1s --format json -f network=left",
         &["\"Type\":\"network\""],
     ),
     piped(

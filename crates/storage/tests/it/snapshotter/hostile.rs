@@ -2,7 +2,7 @@
 
 use storage::{ApplyOptions, Devices};
 
-use crate::support::{Fixture, Head, Tar, chain_text};
+use crate::support::{Head, Tar, chain_text};
 
 /// Applies an archive that must be refused with a text of these words.
 fn refused(tar: Tar, words: &[&str]) {
@@ -10,7 +10,7 @@ fn refused(tar: Tar, words: &[&str]) {
 }
 
 fn refused_with(bytes: &[u8], options: &ApplyOptions, words: &[&str]) {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let error = fixture.store.layers().apply(bytes, options);
     let text = chain_text(&error.expect_err("the archive is refused"));
     for word in words {
@@ -80,7 +80,7 @@ fn symbolic_links_as_parents_stay_inside() {
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 
     // `/` in a layer is the layer's root, as in Docker's chroot.
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let layer = fixture.unpack(Tar::new().symlink("up", "/").file("up/inside", b"x"));
     assert_eq!(std::fs::read(layer.join("inside")).unwrap(), b"x");
     let magic = Tar::new()
@@ -113,7 +113,7 @@ fn hard_links_to_the_outside() {
     refused(Tar::new().hard_link("root", "/"), &["\"root\""]);
 
     // A hard link to a symbolic link is that link, and never what it names.
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let layer = fixture.unpack(Tar::new().symlink("s", "/etc/passwd").hard_link("h", "s"));
     let found = std::fs::read_link(layer.join("h")).unwrap();
     assert_eq!(found.to_str(), Some("/etc/passwd"));
@@ -129,7 +129,7 @@ fn devices_by_policy() {
         ..ApplyOptions::default()
     };
     refused_with(&tar.clone().finish(), &refuse, &["dev/sda", "not allowed"]);
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let layer = fixture.unpack(tar);
     let found = std::fs::symlink_metadata(layer.join("dev/sda")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::rdev(&found), 0x800);
@@ -232,7 +232,7 @@ fn the_pax_size_rules_not_the_header() {
     let tar = Tar::new()
         .pax(&[("size", size.as_bytes())])
         .raw(b"outer", &head, &hidden);
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let layer = fixture.unpack(tar.file("after", b"x"));
     assert!(!layer.join("hidden").exists());
     assert_eq!(std::fs::read(layer.join("outer")).unwrap(), hidden);
@@ -243,7 +243,7 @@ fn the_pax_size_rules_not_the_header() {
 /// nothing appears outside the layer.
 #[test]
 fn random_damage_is_survived() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let outside = fixture.dir.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     let mut device = Head::new(b'3', 0o600);

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use storage::overlay::mount_view;
-use storage::{LayerError, Store, chain_id};
+use storage::{LayerError, chain_id};
 
 use crate::support::{Fixture, Head, Tar, sha256};
 
@@ -28,7 +28,7 @@ fn names(view: impl std::os::fd::AsFd, path: &str) -> Vec<String> {
 
 #[test]
 fn whiteouts_hide_what_lies_below() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let top = fixture.image(&[
         Tar::new()
             .file("gone", b"1")
@@ -73,19 +73,19 @@ fn whiteouts_hide_what_lies_below() {
 
 #[test]
 fn an_opaque_root_hides_every_layer_below() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let top = fixture.image(&[
         Tar::new().file("old", b"1"),
         Tar::new().file(".wh..wh..opq", b"").file("new", b"2"),
     ]);
     let lowers = fixture.store.layers().lowers(&top).unwrap();
-    assert_eq!(lowers, [fixture.store.layers().path(&top)]);
+    assert_eq!(lowers, [fixture.files(&top)]);
     assert_eq!(names(mount_view(&lowers).unwrap(), "/"), ["new"]);
 }
 
 #[test]
 fn directories_that_only_lower_layers_describe_keep_their_attributes() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let mut private = Head::new(b'5', 0o700);
     private.owner = (33, 44);
     let base = Tar::new()
@@ -102,7 +102,7 @@ fn directories_that_only_lower_layers_describe_keep_their_attributes() {
             .file("srv/deep/x", b"2")
             .file("gone/x", b"2"),
     ]);
-    let layer = fixture.store.layers().path(&top);
+    let layer = fixture.files(&top);
     let attributes = |path: &str| {
         let found = std::fs::symlink_metadata(layer.join(path)).unwrap();
         (found.mode() & 0o7777, found.uid(), found.gid())
@@ -116,7 +116,7 @@ fn directories_that_only_lower_layers_describe_keep_their_attributes() {
 
 #[test]
 fn layers_unpack_in_parallel_and_the_same_one_twice() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let tar = Tar::new().file("a", b"x").finish();
     let staged: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4)
@@ -136,7 +136,7 @@ fn layers_unpack_in_parallel_and_the_same_one_twice() {
 
 #[test]
 fn identity_and_removal_follow_the_chain() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let layers = fixture.store.layers();
     let (one, two) = (Tar::new().file("a", b"1"), Tar::new().file("a", b"2"));
     let bottom = fixture.image(std::slice::from_ref(&one));
@@ -159,7 +159,7 @@ fn identity_and_removal_follow_the_chain() {
 
 #[test]
 fn a_reopened_store_knows_its_layers_and_drops_those_a_power_failure_may_have_damaged() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let (a, b, c) = (
         Tar::new().file("a", b"1"),
         Tar::new().file("b", b"1"),
@@ -171,7 +171,7 @@ fn a_reopened_store_knows_its_layers_and_drops_those_a_power_failure_may_have_da
     let root = fixture.root();
     let Fixture { store, dir } = fixture;
     drop(store);
-    let store = Store::open(&root).unwrap();
+    let store = super::open(&root);
     assert_eq!(
         store.layers().list().len(),
         3,
@@ -188,7 +188,7 @@ fn a_reopened_store_knows_its_layers_and_drops_those_a_power_failure_may_have_da
         text.replace(boot.trim(), "another-boot"),
     )
     .unwrap();
-    let store = Store::open(&root).unwrap();
+    let store = super::open(&root);
     let mut gone = store.layers().lost().to_vec();
     gone.sort();
     let mut expected = vec![lost, orphan];
@@ -200,7 +200,7 @@ fn a_reopened_store_knows_its_layers_and_drops_those_a_power_failure_may_have_da
 
 #[test]
 fn layers_become_durable_by_themselves() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let chain = fixture.image(&[Tar::new().file("a", b"1")]);
     let mark = fixture
         .root()

@@ -8,11 +8,11 @@ use storage::copy_up::{CopyUp, copy_up};
 use storage::overlay::mount_view;
 use storage::volume::VolumeError;
 
-use crate::support::{Fixture, Head, Tar, read};
+use crate::support::{Head, Tar, read};
 
 #[test]
 fn names_follow_docker_s_rule() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let volumes = fixture.store.volumes();
     let error = volumes.create("x y").unwrap_err();
     assert_eq!(
@@ -33,7 +33,7 @@ fn names_follow_docker_s_rule() {
 
 #[test]
 fn a_volume_s_life() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let volumes = fixture.store.volumes();
     let (volume, fresh) = volumes.create("data_1.x").unwrap();
     assert!(fresh);
@@ -85,7 +85,7 @@ fn image() -> [Tar; 2] {
 
 #[test]
 fn the_image_s_content_is_copied_once() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let top = fixture.image(&image());
     let view = mount_view(&fixture.store.layers().lowers(&top).unwrap()).unwrap();
     let (volume, _) = fixture.store.volumes().create("first").unwrap();
@@ -120,7 +120,7 @@ fn the_image_s_content_is_copied_once() {
 
 #[test]
 fn a_copy_that_broke_off_is_begun_anew() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let top = fixture.image(&image());
     let view = mount_view(&fixture.store.layers().lowers(&top).unwrap()).unwrap();
     let (volume, _) = fixture.store.volumes().create("second").unwrap();
@@ -137,7 +137,7 @@ fn a_copy_that_broke_off_is_begun_anew() {
 
 #[test]
 fn a_path_of_the_image_never_reaches_the_host() {
-    let fixture = Fixture::new();
+    let fixture = super::fixture();
     let top = fixture.image(&image());
     let view = mount_view(&fixture.store.layers().lowers(&top).unwrap()).unwrap();
     let (volume, _) = fixture.store.volumes().create("third").unwrap();

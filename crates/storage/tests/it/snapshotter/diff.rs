@@ -43,7 +43,7 @@ struct Container {
 
 impl Container {
     fn new(layers: &[Tar]) -> Self {
-        let fixture = Fixture::new();
+        let fixture = super::fixture();
         let top = fixture.image(layers);
         let lowers = fixture.store.layers().lowers(&top).unwrap();
         let id: ContainerId = "a".repeat(64).parse().unwrap();
@@ -258,5 +258,11 @@ fn views_show_mounts_and_refuse_what_is_read_only() {
     assert!(container.folder.upper().join("new").exists());
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let name = container.fixture.dir.path().to_str().unwrap().to_owned();
-    assert!(!table.contains(&name), "nothing is mounted at a path");
+    let mounts = container.fixture.root().with_extension("mounts");
+    let mounts = mounts.to_str().unwrap().to_owned();
+    let mut ours = table.lines().filter(|line| line.contains(&name));
+    assert!(
+        ours.all(|line| line.contains(&mounts)),
+        "nothing but layers is mounted at a path"
+    );
 }
