@@ -98,6 +98,8 @@ mod save_load;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod snapshotters;
+#[cfg(test)]
 mod stats;
 #[cfg(test)]
 mod streams;
