@@ -20,6 +20,7 @@ mod inspect;
 mod output;
 mod pull;
 mod registry;
+mod remote;
 mod run;
 mod stream;
 mod tabwriter;

@@ -6,10 +6,10 @@ use api::Filters;
 use api::event::Message;
 use api::query::{Events, Timestamp};
 
-/// What happened so long before the request is told to a client that names no time.
+/// Starts so long before the request are told to a client that names no time and filters for starts.
 ///
-/// Clients start one `docker events` and one `docker run` at the same moment and wait for the first to tell of the
-/// second (the Dev Containers command line does). With dockerd, which takes a quarter of a second for a
+/// The Dev Containers command line begins `docker events --filter event=start` and `docker run` at the same moment, and
+/// waits for the first to tell of the second. With dockerd, which takes a quarter of a second for a
 /// start, the listener is there in time; here the container may have started before it has connected.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -17,17 +17,23 @@ const GRACE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Choice {
     query: Events,
-    /// The first moment that is told of, Unix nanoseconds.
-    since: Option<i64>,
+    /// The first moment of the past that is told of, Unix nanoseconds; none of it is.
+    past: Option<i64>,
 }
 
 impl Choice {
     pub(crate) fn new(query: Events) -> Self {
-        let since = match (query.since, query.until) {
-            (None, None) => Some(moments_ago()),
-            (since, _) => since.map(Timestamp::unix_nanoseconds),
+        let past = match (query.since, query.until) {
+            (None, None) if waits_for_starts(&query.filters) => Some(moments_ago()),
+            (None, None) => None,
+            (since, _) => Some(since.map_or(i64::MIN, Timestamp::unix_nanoseconds)),
         };
-        Self { query, since }
+        Self { query, past }
+    }
+
+    /// Tells whether an event of the past is wanted.
+    pub(crate) fn includes_past(&self, event: &Message) -> bool {
+        self.past.is_some_and(|past| event.time_nano >= past) && self.includes(event)
     }
 
     /// The end of the stream in Unix nanoseconds.
@@ -37,10 +43,17 @@ impl Choice {
 
     /// Tells whether an event is wanted.
     pub(crate) fn includes(&self, event: &Message) -> bool {
-        self.since.is_none_or(|since| event.time_nano >= since)
+        let since = self.query.since.map(Timestamp::unix_nanoseconds);
+        since.is_none_or(|since| event.time_nano >= since)
             && self.until().is_none_or(|until| event.time_nano <= until)
             && matches(&self.query.filters, event)
     }
+}
+
+/// Whether a client asks for the starts of containers and nothing else.
+fn waits_for_starts(filters: &Filters) -> bool {
+    let mut actions = filters.get("event").peekable();
+    actions.peek().is_some() && actions.all(|action| action == "start")
 }
 
 fn moments_ago() -> i64 {
@@ -236,8 +249,14 @@ mod tests {
             time_nano: moments_ago() + 100_000_000,
             ..Message::default()
         };
-        assert!(!choice("").includes(&event) && choice("").includes(&recent));
-        assert!(choice("since=1").includes(&event));
+        assert!(!choice("").includes_past(&event) && !choice("").includes_past(&recent));
+        assert!(choice("").includes(&event) && choice("since=1").includes_past(&event));
+        let starts = choice(r#"filters={"event":["start"]}"#);
+        let start = Message {
+            action: "start".into(),
+            ..recent
+        };
+        assert!(starts.includes_past(&start) && !starts.includes_past(&event));
         assert!(choice("since=5&until=5").includes(&event));
         assert!(!choice("since=5.1").includes(&event));
         assert!(!choice("until=4.9").includes(&event));

@@ -13,7 +13,7 @@ use crate::config::Timeouts;
 use crate::error::RegistryError;
 use crate::location::shown;
 use crate::net::{TransportError, unwrap_transport};
-use crate::retry::retry_after;
+use crate::retry::{allowance, retry_after};
 
 /// Error bodies beyond this are not read.
 const COMPLAINT_MAX: u64 = 64 * 1024;
@@ -166,10 +166,10 @@ impl Answer {
     /// The error that an unwelcome status means where no operation knows better.
     pub(crate) async fn into_error(self) -> RegistryError {
         let (method, url, status) = (self.method, shown(&self.uri), self.status);
-        let retry_after = retry_after(&self.headers);
+        let headers = self.headers.clone();
         let complaint = self.complaint().await;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => too_many(&complaint, retry_after),
+            StatusCode::TOO_MANY_REQUESTS => too_many(&complaint, &headers),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => RegistryError::Unauthorized {
                 method,
                 url,
@@ -201,10 +201,14 @@ impl Answer {
 }
 
 /// The error for a request that came too early or too often.
-pub(crate) fn too_many(complaint: &Complaint, retry_after: Option<Duration>) -> RegistryError {
+pub(crate) fn too_many(complaint: &Complaint, headers: &HeaderMap) -> RegistryError {
+    let mut detail = complaint.without_code("the registry asks for fewer requests");
+    if let Some(allowance) = allowance(headers) {
+        detail = format!("{detail} ({allowance})");
+    }
     RegistryError::TooManyRequests {
-        detail: complaint.without_code("the registry asks for fewer requests"),
-        retry_after,
+        detail,
+        retry_after: retry_after(headers),
     }
 }
 

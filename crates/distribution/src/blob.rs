@@ -69,7 +69,9 @@ impl Repository {
         stream.received = part.start.min(blob.size);
         stream.end = part.end.clamp(stream.received, blob.size);
         stream.hash = None;
-        stream.open().await?;
+        if stream.received < stream.end {
+            stream.open().await?;
+        }
         Ok(stream)
     }
 

@@ -43,13 +43,32 @@ impl Repository {
         .await
     }
 
-    /// Sends a request.
+    /// Sends a request; a failure tells which file has decided where to.
     pub(crate) async fn request(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
+        let result = self.send_request(request).await;
+        let Err(error) = result else {
+            return result;
+        };
+        let own = matches!(error, RegistryError::Hosts(_));
+        match self.client.decided_by(self.domain()).filter(|_| !own) {
+            Some(file) => Err(RegistryError::Configured {
+                file,
+                source: Box::new(error),
+            }),
+            None => Err(error),
+        }
+    }
+
+    async fn send_request(&self, request: Request<'_>) -> Result<Answer, RegistryError> {
         let ping = self.client.ping(self.domain()).await?;
-        let whole = format!("/v2/{}/{}", self.reference.path(), request.path);
+        let mut whole = format!("/{}/{}", self.reference.path(), request.path);
+        if let Some(registry) = self.stands_for() {
+            let separator = if whole.contains('?') { '&' } else { '?' };
+            whole.push_str(&format!("{separator}ns={registry}"));
+        }
         let uri = ping
             .base
-            .at(&whole)
+            .api(&whole)
             .ok_or_else(|| RegistryError::RegistryName {
                 name: self.reference.name(),
             })?;

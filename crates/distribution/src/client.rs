@@ -1,11 +1,12 @@
 //! The client and its view of one repository.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use oci::{Platform, Reference};
+use oci::{Digest, Platform, Reference};
 use tokio::sync::Semaphore;
 
 use crate::answer::Answer;
@@ -17,6 +18,7 @@ use crate::credentials::Credentials;
 use crate::endpoint::{Base, InsecureHosts};
 use crate::error::RegistryError;
 use crate::exchange::{Exchange, Message};
+use crate::hosts::Hosts;
 use crate::resolve::Resolved;
 
 /// How long it is believed what a registry said about itself.
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) exchange: Exchange,
     pub(crate) tokens: Tokens,
     insecure: Arc<InsecureHosts>,
+    hosts: Arc<Hosts>,
     registries: Mutex<HashMap<String, Registry>>,
 }
 
@@ -60,6 +63,10 @@ pub struct Repository {
     pub(crate) credentials: Option<Arc<Credentials>>,
     /// The mirror that is asked in the registry's place.
     mirror: Option<Arc<str>>,
+    /// Whether tags are looked up there.
+    resolves: bool,
+    /// Whether the mirror is told which registry it stands for.
+    told: bool,
 }
 
 impl Repository {
@@ -70,6 +77,27 @@ impl Repository {
             None => self.reference.domain(),
         }
     }
+
+    /// The registry that a mirror stands for, where the mirror is to be told.
+    pub(crate) fn stands_for(&self) -> Option<&str> {
+        self.told.then(|| self.reference.domain())
+    }
+
+    /// Whether it may be asked what a tag means; a mirror may be trusted with content alone, which
+    /// is checked by its digest.
+    #[must_use]
+    pub fn resolves(&self) -> bool {
+        self.resolves
+    }
+
+    /// The same place, asked for a digest.
+    #[must_use]
+    pub fn at(&self, digest: &Digest) -> Self {
+        Self {
+            reference: self.reference.with_digest(digest.clone()),
+            ..self.clone()
+        }
+    }
 }
 
 impl Client {
@@ -77,8 +105,10 @@ impl Client {
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
         let insecure = Arc::new(InsecureHosts::new(&config.insecure_registries));
+        let hosts = Arc::new(Hosts::new(config.hosts.clone()));
         let shared = Shared {
-            exchange: Exchange::new(&config, insecure.clone()),
+            exchange: Exchange::new(&config, insecure.clone(), hosts.clone()),
+            hosts,
             config,
             tokens: Tokens::default(),
             insecure,
@@ -101,6 +131,8 @@ impl Client {
             reference: reference.clone(),
             credentials: credentials.filter(|c| !c.is_empty()).map(Arc::new),
             mirror: None,
+            resolves: true,
+            told: false,
         }
     }
 
@@ -114,6 +146,21 @@ impl Client {
             mirror: Some(mirror.into()),
             ..self.repository(reference, None)
         }
+    }
+
+    /// The mirrors that files name for a reference's registry, in the order in which they are asked.
+    ///
+    /// # Errors
+    /// When a file about registries cannot be used.
+    pub fn mirrors(&self, reference: &Reference) -> Result<Vec<Repository>, RegistryError> {
+        let rules = self.shared.hosts.rules(reference.domain())?;
+        let mirrors = rules.mirrors.iter().filter(|site| site.pull);
+        let mirrors = mirrors.map(|site| Repository {
+            resolves: site.resolve,
+            told: true,
+            ..self.mirrored(reference, &site.key())
+        });
+        Ok(mirrors.collect())
     }
 
     /// Finds the manifest that a reference means on a platform.
@@ -166,7 +213,36 @@ impl Client {
 
     /// The addresses at which a registry may be.
     pub(crate) fn bases(&self, domain: &str) -> Result<Vec<Base>, RegistryError> {
-        self.shared.insecure.bases(domain)
+        if let Some(site) = self.shared.hosts.site(domain) {
+            let address = site.address.as_deref().unwrap_or_default();
+            let base = Base::configured(address, &site.api);
+            let name = domain.to_owned();
+            return base
+                .map(|base| vec![base])
+                .ok_or(RegistryError::RegistryName { name });
+        }
+        if is_mirror(domain) {
+            return self.shared.insecure.bases(domain);
+        }
+        let usual = self.shared.insecure.bases(domain)?;
+        let rules = self.shared.hosts.rules(domain)?;
+        let Some(own) = &rules.own else {
+            return Ok(usual);
+        };
+        let bases = match &own.address {
+            Some(address) => Base::configured(address, &own.api).into_iter().collect(),
+            None if own.plain_http => usual.iter().filter_map(Base::plain).take(1).collect(),
+            None => usual,
+        };
+        for base in &bases {
+            self.shared.hosts.bind(&base.origin, own);
+        }
+        Ok(bases)
+    }
+
+    /// The file that decides how a registry or a mirror is reached.
+    pub(crate) fn decided_by(&self, domain: &str) -> Option<PathBuf> {
+        self.shared.hosts.file(domain)
     }
 
     /// Forgets what a registry said, because it does not hold any more.
@@ -193,7 +269,7 @@ impl Client {
 
     /// Tries a registry's addresses until one speaks its protocol.
     async fn knock(&self, domain: &str) -> Result<Ping, RegistryError> {
-        let bases = self.shared.insecure.bases(domain)?;
+        let bases = self.bases(domain)?;
         let mut first_failure = None;
         let mut left = bases.len();
         for base in bases {
@@ -224,7 +300,7 @@ impl Client {
     }
 
     async fn knock_at(&self, domain: &str, base: &Base) -> Result<Answer, RegistryError> {
-        let uri = base.at("/v2/").unwrap_or_else(|| base.uri.clone());
+        let uri = base.api("/").unwrap_or_else(|| base.uri.clone());
         let mut message = Message::new(Method::GET, uri);
         message.downgrade = base.insecure;
         // Where another scheme, or the registry behind a mirror, is tried next, a broken connection

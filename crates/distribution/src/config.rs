@@ -23,6 +23,29 @@ pub struct ClientConfig {
     pub proxy: ProxyConfig,
     /// Where host names are looked up.
     pub names: NameSources,
+    /// Where it is said how registries are reached.
+    pub hosts: HostFiles,
+}
+
+/// Folders with files about registries.
+#[derive(Clone, Debug)]
+pub struct HostFiles {
+    /// Gorae's own, with `*.toml`.
+    pub own: Vec<PathBuf>,
+    /// Containerd's, with a folder a registry and a `hosts.toml` in it.
+    pub containerd: Vec<PathBuf>,
+}
+
+impl Default for HostFiles {
+    fn default() -> Self {
+        Self {
+            own: vec!["/etc/gorae/registries.d".into()],
+            containerd: vec![
+                "/etc/containerd/certs.d".into(),
+                "/etc/docker/certs.d".into(),
+            ],
+        }
+    }
 }
 
 /// Sources of trusted certificates.
@@ -102,6 +125,7 @@ impl Default for ClientConfig {
             max_connections_per_host: 8,
             proxy: ProxyConfig::default(),
             names: NameSources::default(),
+            hosts: HostFiles::default(),
         }
     }
 }
@@ -125,7 +149,10 @@ impl Default for Trust {
             bundle: None,
             directories: Vec::new(),
             extra: Vec::new(),
-            per_host: vec!["/etc/docker/certs.d".into()],
+            per_host: vec![
+                "/etc/docker/certs.d".into(),
+                "/etc/containerd/certs.d".into(),
+            ],
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::location::{Origin, bare, is_loopback};
 use crate::net::Verify;
 
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+/// Where the protocol of registries begins, as a rule.
+const API: &str = "/v2";
 
 /// The registries that a person declared insecure.
 ///
@@ -120,6 +122,8 @@ pub(crate) struct Base {
     pub(crate) origin: Origin,
     /// Whether plain http is acceptable on the way.
     pub(crate) insecure: bool,
+    /// Where the registry's protocol begins.
+    api: String,
 }
 
 impl Base {
@@ -131,7 +135,33 @@ impl Base {
             uri,
             origin,
             insecure: false,
+            api: API.to_owned(),
         })
+    }
+
+    /// The address that a file gives to a registry or a mirror.
+    pub(crate) fn configured(address: &str, api: &str) -> Option<Self> {
+        let (scheme, authority) = address.split_once("://")?;
+        let base = Self::new(scheme, authority)?;
+        Some(Self {
+            insecure: !base.origin.https,
+            api: api.to_owned(),
+            ..base
+        })
+    }
+
+    /// The same host without TLS.
+    pub(crate) fn plain(&self) -> Option<Self> {
+        let base = Self::new("http", self.uri.authority()?.as_str())?;
+        Some(Self {
+            insecure: true,
+            ..base
+        })
+    }
+
+    /// The address of a path of the registry's protocol, which begins with a slash.
+    pub(crate) fn api(&self, path: &str) -> Option<Uri> {
+        self.at(&format!("{}{path}", self.api))
     }
 
     /// The address of a path below this one.

@@ -3,11 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
 use oci::{Digest, Platform};
 
+use crate::hosts::HostsError;
 use crate::manifest::DocumentError;
 use crate::net::TransportError;
 
@@ -210,6 +212,17 @@ pub enum RegistryError {
         /// The limit.
         limit: u64,
     },
+    /// A file about registries cannot be used.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    /// The failure of a host that is reached as a file says.
+    #[error("{} (reached as {} says)", chain(source.as_ref()), file.display())]
+    Configured {
+        /// The file.
+        file: PathBuf,
+        /// What failed; its text is in this one's.
+        source: Box<RegistryError>,
+    },
     /// A registry's name makes no address.
     #[error("invalid registry name {name:?}")]
     RegistryName {
@@ -256,6 +269,8 @@ impl RegistryError {
             Self::Exchange { source, .. } if source.is_timeout() => ErrorKind::Timeout,
             Self::Exchange { .. } => ErrorKind::Unavailable,
             Self::RegistryName { .. } => ErrorKind::InvalidInput,
+            Self::Hosts(_) => ErrorKind::Unavailable,
+            Self::Configured { source, .. } => source.kind(),
             Self::Protocol { .. }
             | Self::Stored { .. }
             | Self::TooLarge { .. }
@@ -270,6 +285,9 @@ impl RegistryError {
     /// The failure and its causes in one line, as Docker's clients show it.
     #[must_use]
     pub fn message(&self) -> String {
+        if let Self::Configured { .. } = self {
+            return self.to_string();
+        }
         chain(self)
     }
 }

@@ -19,10 +19,11 @@ use crate::answer::{Answer, host_of, method_name, printable};
 use crate::config::{ClientConfig, RetryPolicy, Timeouts};
 use crate::endpoint::InsecureHosts;
 use crate::error::RegistryError;
+use crate::hosts::Hosts;
 use crate::location::{Origin, is_https, join, shown};
 use crate::net::{Connector, Proxies, TransportError, unwrap_transport};
 use crate::push::body::Gauge;
-use crate::retry::{Backoff, is_passing, retry_after};
+use crate::retry::{Backoff, is_passing, is_used_up, retry_after};
 
 /// As Go's client.
 const REDIRECTS_MAX: usize = 10;
@@ -71,15 +72,20 @@ impl Message {
 pub(crate) struct Exchange {
     http: HttpClient<Connector, Payload>,
     proxies: Arc<Proxies>,
+    hosts: Arc<Hosts>,
     user_agent: HeaderValue,
     timeouts: Timeouts,
     retry: RetryPolicy,
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &ClientConfig, insecure: Arc<InsecureHosts>) -> Self {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        insecure: Arc<InsecureHosts>,
+        hosts: Arc<Hosts>,
+    ) -> Self {
         let proxies = Arc::new(Proxies::new(&config.proxy));
-        let connector = Connector::new(config, proxies.clone(), insecure);
+        let connector = Connector::new(config, proxies.clone(), insecure, hosts.clone());
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(config.max_connections_per_host.max(1))
@@ -89,6 +95,7 @@ impl Exchange {
         Self {
             http,
             proxies,
+            hosts,
             user_agent: HeaderValue::try_from(&config.user_agent)
                 .unwrap_or_else(|_| HeaderValue::from_static("gorae")),
             timeouts: config.timeouts,
@@ -102,6 +109,7 @@ impl Exchange {
         loop {
             let result = self.follow(message).await;
             let asked = match &result {
+                Ok(answer) if is_used_up(&answer.headers) => return result,
                 Ok(answer) if is_passing(answer.status) => retry_after(&answer.headers),
                 Err(RegistryError::Exchange { source, .. }) if source.is_passing() => None,
                 _ => return result,
@@ -191,6 +199,10 @@ impl Exchange {
         *request.method_mut() = message.method.clone();
         *request.uri_mut() = uri.clone();
         let mut headers = message.headers.clone();
+        // by origin, so that they go nowhere else, whatever redirects say
+        if let Some(site) = Origin::of(uri).and_then(|origin| self.hosts.at(&origin)) {
+            headers.extend(site.headers.clone());
+        }
         headers.insert(USER_AGENT, self.user_agent.clone());
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, value.clone());

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod artifact;
 mod auth;
 mod blob;
 mod call;
@@ -26,28 +27,34 @@ mod endpoint;
 mod error;
 mod exchange;
 mod helper;
+mod hosts;
 mod inspect;
 mod location;
 mod login;
 mod manifest;
 mod net;
 mod push;
+mod referrers;
 mod refusal;
 mod resolve;
 mod retry;
 mod search;
+pub mod signature;
 mod tags;
 
+pub use artifact::{Attachment, RemoteDocument, digest_of, digest_of_reader, empty_config};
 pub use blob::BlobStream;
 pub use client::{Client, Repository};
 pub use config::ClientConfig;
 pub use credentials::{Credentials, DecodeCredentialsError, auth_key};
 pub use download::Download;
 pub use error::{ErrorKind, RegistryError, chain};
+pub use hosts::HostsError;
 pub use inspect::Inspected;
 pub use login::Login;
 pub use manifest::DocumentError;
 pub use net::{HostNames, TransportError};
 pub use push::{BlobSource, Sent};
+pub use referrers::Referrer;
 pub use resolve::Resolved;
 pub use search::{Found, Search};

@@ -38,10 +38,7 @@ impl Client {
             insecure: ping.base.insecure,
             offline: true,
         };
-        let uri = ping
-            .base
-            .at("/v2/")
-            .unwrap_or_else(|| ping.base.uri.clone());
+        let uri = ping.base.api("/").unwrap_or_else(|| ping.base.uri.clone());
         let url = shown(&uri);
         let identity_token = self.refresh_token(&ping, claim, &url).await?;
         let answer = self.authorized(&ping, Message::new(Method::GET, uri), claim);

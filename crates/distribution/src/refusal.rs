@@ -7,7 +7,6 @@ use crate::challenge::lacks_scope;
 use crate::client::Repository;
 use crate::error::RegistryError;
 use crate::location::shown;
-use crate::retry::retry_after;
 
 impl Repository {
     /// The error of an unwelcome answer. `missing` makes it where the thing is not there.
@@ -21,11 +20,11 @@ impl Repository {
             return answer.into_error().await;
         }
         let (status, method, url) = (answer.status, answer.method, shown(&answer.uri));
-        let wait = retry_after(&answer.headers);
+        let headers = answer.headers.clone();
         let lacks_scope = lacks_scope(&answer.headers);
         match status {
             StatusCode::NOT_FOUND => missing(self, answer.complaint().await),
-            StatusCode::TOO_MANY_REQUESTS => too_many(&answer.complaint().await, wait),
+            StatusCode::TOO_MANY_REQUESTS => too_many(&answer.complaint().await, &headers),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let complaint = answer.complaint().await;
                 if lacks_scope || complaint.code == "DENIED" || status == StatusCode::FORBIDDEN {

@@ -59,6 +59,32 @@ pub(crate) fn is_passing(status: StatusCode) -> bool {
     )
 }
 
+/// Whether a registry says that nothing is left of what it allows: Docker Hub counts pulls over
+/// hours, so that pauses of seconds help nobody.
+pub(crate) fn is_used_up(headers: &HeaderMap) -> bool {
+    let left = headers.get("ratelimit-remaining");
+    let left = left.and_then(|value| value.to_str().ok());
+    left.is_some_and(|text| {
+        text.split(';')
+            .next()
+            .is_some_and(|left| left.trim() == "0")
+    })
+}
+
+/// What a registry says that it allows: `ratelimit-limit: 100;w=21600`.
+pub(crate) fn allowance(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("ratelimit-limit")?.to_str().ok()?;
+    let (count, window) = text.split_once(";w=")?;
+    let (count, window): (u32, u64) = (count.trim().parse().ok()?, window.trim().parse().ok()?);
+    let span = match window {
+        0 => return None,
+        hours if hours % 3600 == 0 => format!("{} hours", hours / 3600),
+        minutes if minutes % 60 == 0 => format!("{} minutes", minutes / 60),
+        seconds => format!("{seconds} seconds"),
+    };
+    Some(format!("the registry allows {count} pulls in {span}"))
+}
+
 /// The wait that an answer asks for: seconds or a date (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -93,6 +119,32 @@ mod tests {
         assert_eq!(Backoff::new(policy).next_pause(Some(asked)), Some(asked));
         let hours = Duration::from_secs(7200);
         assert_eq!(Backoff::new(policy).next_pause(Some(hours)), None);
+    }
+
+    #[test]
+    fn reads_rate_limits() {
+        let headers = |name: &'static str, text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, text.parse().unwrap());
+            headers
+        };
+        for (text, expected) in [
+            (
+                "100;w=21600",
+                Some("the registry allows 100 pulls in 6 hours"),
+            ),
+            ("5;w=90", Some("the registry allows 5 pulls in 90 seconds")),
+            ("5;w=120", Some("the registry allows 5 pulls in 2 minutes")),
+            ("5;w=0", None),
+            ("many", None),
+        ] {
+            let found = allowance(&headers("ratelimit-limit", text));
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        for (text, expected) in [("0;w=21600", true), ("0", true), ("1;w=1", false)] {
+            let headers = headers("ratelimit-remaining", text);
+            assert_eq!(is_used_up(&headers), expected, "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,74 @@
 //! What an engine is told at its start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use api::host_config::Ulimit;
 use network::{AddressPool, PublishPolicy, Subnet};
+use oci::Digest;
+
+/// Somebody beside the engine who keeps blobs in its content store, such as a registry.
+#[derive(Clone)]
+pub struct Keeper(Arc<KeptBlobs>);
+
+type KeptBlobs = dyn Fn() -> io::Result<HashSet<Digest>> + Send + Sync;
+
+impl Keeper {
+    /// Asks a function at each collection, on a thread that may block. It has to name a blob from before
+    /// the blob is put in its place until it may go.
+    pub fn new(kept: impl Fn() -> io::Result<HashSet<Digest>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(kept))
+    }
+
+    pub(crate) fn kept(&self) -> io::Result<HashSet<Digest>> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
+/// What the collector of images goes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// What blobs and layers may take, bytes. No pull goes beyond; near it, unused images go.
+    pub max_size: Option<u64>,
+    /// What is to be free on the file system, bytes; with less, unused images go.
+    pub min_free: Option<u64>,
+    /// Images that were not used for so long go; absent for never.
+    pub unused_for: Option<Duration>,
+    /// Whether images with tags may go, too.
+    pub tagged: bool,
+    /// How long parts of interrupted downloads are kept.
+    pub partial_for: Duration,
+    /// What these parts may take together, bytes.
+    pub partial_max: u64,
+    /// How often the collector looks.
+    pub interval: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            min_free: None,
+            unused_for: None,
+            tagged: false,
+            partial_for: Duration::from_secs(24 * 3600),
+            partial_max: 4 << 30,
+            interval: Duration::from_secs(60),
+        }
+    }
+}
+
+use crate::image::SignaturePolicy;
 
 /// Settings of one engine. Two engines never share `root` or `run`.
 #[derive(Clone, Debug)]
@@ -40,6 +103,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub that are asked first, such as `https://mirror.example/`.
     pub registry_mirrors: Vec<String>,
+    /// Folder of files that say how registries are reached.
+    pub registries: PathBuf,
     /// How many layers are downloaded from one registry at the same time.
     pub max_concurrent_downloads: usize,
     /// How often a request to a registry is sent without progress.
@@ -79,6 +144,12 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// Which images must be signed, and by whom.
+    pub signature_policy: SignaturePolicy,
+    /// What the collector of images goes by.
+    pub store: StoreLimits,
+    /// Who else keeps blobs in the content store.
+    pub keepers: Vec<Keeper>,
     /// How many network namespaces and shims are kept ready.
     pub warm: usize,
     /// Where systemd's journal listens.
@@ -105,6 +176,7 @@ impl Default for Config {
             cgroup_parent: "/gorae".into(),
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
+            registries: "/etc/gorae/registries.d".into(),
             max_concurrent_downloads: 8,
             max_download_attempts: 5,
             http_proxy: None,
@@ -124,6 +196,9 @@ impl Default for Config {
             init: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            signature_policy: SignaturePolicy::default(),
+            store: StoreLimits::default(),
+            keepers: Vec::new(),
             warm: 6,
             journal_socket: "/run/systemd/journal/socket".into(),
             builtin_image: None,
@@ -134,12 +209,12 @@ impl Default for Config {
 /// Makes the lists of settings by the names that people give them: which of two configurations
 /// differ, and how the live ones are taken over.
 macro_rules! settings {
-    (live: $($live:literal => $live_field:ident,)+ fixed: $($fixed:literal => $fixed_field:ident,)+) => {
+    (live: $($live:literal => $($live_field:ident).+,)+ fixed: $($fixed:literal => $fixed_field:ident,)+) => {
         impl Config {
             /// Names the settings that differ and can change while the engine runs.
             #[must_use]
             pub fn live_changes(&self, other: &Self) -> Vec<&'static str> {
-                let all = [$(($live, self.$live_field != other.$live_field)),+];
+                let all = [$(($live, self.$($live_field).+ != other.$($live_field).+)),+];
                 differing(&all)
             }
 
@@ -152,7 +227,7 @@ macro_rules! settings {
 
             /// Takes the settings of another that can change while the engine runs.
             pub fn take_live(&mut self, other: &Self) {
-                $(self.$live_field.clone_from(&other.$live_field);)+
+                $(self.$($live_field).+.clone_from(&other.$($live_field).+);)+
             }
         }
     };
@@ -181,6 +256,14 @@ settings! {
     "no-proxy" => no_proxy,
     "registry-mirror" => registry_mirrors,
     "seccomp-profile" => seccomp_profile,
+    "signature-policy" => signature_policy,
+    "store-collect-tagged" => store.tagged,
+    "store-interval" => store.interval,
+    "store-max-partial" => store.partial_max,
+    "store-max-size" => store.max_size,
+    "store-min-free" => store.min_free,
+    "store-partial-hours" => store.partial_for,
+    "store-unused-hours" => store.unused_for,
     fixed:
     "bip" => bip,
     "bridge" => bridge,

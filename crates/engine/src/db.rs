@@ -25,16 +25,19 @@ pub(crate) enum Table {
     Networks,
     /// Volume name to volume record.
     Volumes,
+    /// Image id to when the image was last used.
+    Uses,
     /// Settings that the engine chose once, as its own id.
     Meta,
 }
 
 impl Table {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Containers,
         Self::Images,
         Self::Networks,
         Self::Volumes,
+        Self::Uses,
         Self::Meta,
     ];
 
@@ -44,15 +47,43 @@ impl Table {
             Self::Images => "images",
             Self::Networks => "networks",
             Self::Volumes => "volumes",
+            Self::Uses => "uses",
             Self::Meta => "meta",
         })
     }
 }
 
-struct Write {
+/// A value that is to be stored, or removed.
+#[derive(Debug)]
+pub(crate) struct Change {
     table: Table,
     key: String,
     value: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// Stores a value.
+    pub(crate) fn put<T: Serialize>(table: Table, key: &str, value: &T) -> Result<Self> {
+        Ok(Self {
+            table,
+            key: key.to_owned(),
+            value: Some(encode(key, value)?),
+        })
+    }
+
+    /// Removes a value.
+    pub(crate) fn remove(table: Table, key: &str) -> Self {
+        Self {
+            table,
+            key: key.to_owned(),
+            value: None,
+        }
+    }
+}
+
+/// Changes of which a crash leaves all or none.
+struct Write {
+    changes: Vec<Change>,
     done: Option<oneshot::Sender<std::result::Result<(), String>>>,
 }
 
@@ -178,24 +209,22 @@ impl Db {
 
     /// Stores a value and returns when it is on the disk.
     pub(crate) async fn put<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<()> {
-        let value = encode(key, value)?;
-        self.write(table, key, Some(value)).await
+        self.begin_put(table, key, value).await?.wait().await
     }
 
     /// Removes a value and returns when that is on the disk.
     pub(crate) async fn remove(&self, table: Table, key: &str) -> Result<()> {
-        self.write(table, key, None).await
+        let change = Change::remove(table, key);
+        self.begin(vec![change]).await?.wait().await
     }
 
     /// Stores a value without waiting for the disk, for what could be found out again.
     pub(crate) async fn put_later<T: Serialize>(&self, table: Table, key: &str, value: &T) {
-        let Ok(value) = encode(key, value) else {
+        let Ok(change) = Change::put(table, key, value) else {
             return;
         };
         let write = Write {
-            table,
-            key: key.to_owned(),
-            value: Some(value),
+            changes: vec![change],
             done: None,
         };
         if self.queue.send(write).await.is_err() {
@@ -210,27 +239,22 @@ impl Db {
         key: &str,
         value: &T,
     ) -> Result<Saved> {
-        let value = encode(key, value)?;
-        self.begin(table, key, Some(value)).await
+        self.begin(vec![Change::put(table, key, value)?]).await
     }
 
-    async fn write(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<()> {
-        self.begin(table, key, value).await?.wait().await
-    }
-
-    async fn begin(&self, table: Table, key: &str, value: Option<Vec<u8>>) -> Result<Saved> {
+    /// Makes several changes in one step, of which a crash leaves all or none; the answer tells when they
+    /// are on the disk.
+    pub(crate) async fn begin(&self, changes: Vec<Change>) -> Result<Saved> {
+        let what = changes.first().map_or_else(String::new, |change| {
+            format!("{} to table {:?}", change.key, change.table)
+        });
         let (done, result) = oneshot::channel();
         let write = Write {
-            table,
-            key: key.to_owned(),
-            value,
+            changes,
             done: Some(done),
         };
         self.queue.send(write).await.map_err(|_| gone())?;
-        Ok(Saved {
-            result,
-            what: format!("{key} to table {table:?}"),
-        })
+        Ok(Saved { result, what })
     }
 }
 
@@ -275,11 +299,11 @@ fn write_loop(file: &DbFile, mut queue: mpsc::Receiver<Write>) {
 
 fn commit(database: &Database, batch: &[Write]) -> std::result::Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    for write in batch {
-        let mut table = transaction.open_table(write.table.definition())?;
-        match &write.value {
-            Some(value) => table.insert(write.key.as_str(), value.as_slice())?,
-            None => table.remove(write.key.as_str())?,
+    for change in batch.iter().flat_map(|write| &write.changes) {
+        let mut table = transaction.open_table(change.table.definition())?;
+        match &change.value {
+            Some(value) => table.insert(change.key.as_str(), value.as_slice())?,
+            None => table.remove(change.key.as_str())?,
         };
     }
     transaction.commit()?;

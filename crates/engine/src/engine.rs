@@ -98,6 +98,7 @@ impl Engine {
         engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();
+        engine.start_collector();
         engine.warmer.start();
         Ok(engine)
     }

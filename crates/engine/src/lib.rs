@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod calm;
+mod check;
 mod config;
 mod container;
 mod db;
@@ -31,12 +32,14 @@ mod system;
 mod volume;
 mod warm;
 
-pub use config::Config;
+pub use check::CheckRequest;
+pub use config::{Config, Keeper, StoreLimits};
 pub use container::{Attachment, Following, LogReader, Outgoing, Run, Sampler, Settled, Waiter};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+    Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender, PushRequest,
+    SignaturePolicy, SignatureRule,
 };
 pub use storage::SnapshotterChoice;

@@ -285,22 +285,27 @@ impl Engine {
         let mut parent = None;
         for layer in &image.record.layers {
             if !self.store.layers().exists(&layer.chain) {
-                let step = || format!("unpack layer {} again", layer.blob);
-                let blob = self.store.content().open(&layer.blob).step(step)?;
-                let options = storage::ApplyOptions {
-                    expected_diff_id: Some(layer.diff_id.clone()),
-                    ..storage::ApplyOptions::default()
-                };
-                self.store
-                    .layers()
-                    .apply(blob, &options)
-                    .step(step)?
-                    .commit(parent)
-                    .step(step)?;
+                self.restore_layer(layer, parent)?;
             }
             parent = Some(&layer.chain);
         }
         Ok(())
+    }
+
+    /// Unpacks a layer again from its blob.
+    pub(crate) fn restore_layer(
+        &self,
+        layer: &crate::image::Layer,
+        parent: Option<&oci::Digest>,
+    ) -> Result<()> {
+        let step = || format!("unpack layer {} again", layer.blob);
+        let blob = self.store.content().open(&layer.blob).step(step)?;
+        let options = storage::ApplyOptions {
+            expected_diff_id: Some(layer.diff_id.clone()),
+            ..storage::ApplyOptions::default()
+        };
+        let staged = self.store.layers().apply(blob, &options).step(step)?;
+        staged.commit(parent).map(drop).step(step)
     }
 
     /// Removes folders of containers and anonymous leftovers that no record accounts for.

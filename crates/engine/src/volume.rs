@@ -198,6 +198,32 @@ impl Engine {
         .await
     }
 
+    /// The volumes that have no folder, and the folders that are no volume's.
+    pub(crate) fn volume_differences(&self) -> Result<(Vec<String>, Vec<String>)> {
+        let found = self.store.volumes().list().step(|| "list volumes")?;
+        let found: Vec<String> = found.iter().map(|one| one.name().to_owned()).collect();
+        let records = self.volumes.read();
+        let lacking = records.keys().filter(|name| !found.contains(name));
+        let strange = found.iter().filter(|name| !records.contains_key(*name));
+        Ok((lacking.cloned().collect(), strange.cloned().collect()))
+    }
+
+    /// Makes a volume known that has a folder only. One with a name that is drawn counts as anonymous, so
+    /// that it can be pruned.
+    pub(crate) async fn adopt_volume(&self, name: &str) -> Result<()> {
+        let drawn = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let labels = drawn.then(|| (ANONYMOUS.to_owned(), String::new()));
+        let record = Record {
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            labels: labels.into_iter().collect(),
+            options: BTreeMap::new(),
+        };
+        self.db.put(Table::Volumes, name, &record).await?;
+        self.volumes.write().insert(name.to_owned(), record);
+        Ok(())
+    }
+
     /// Lists volumes by name.
     ///
     /// # Errors

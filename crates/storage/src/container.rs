@@ -120,6 +120,35 @@ impl ContainerStore {
         Ok(dir)
     }
 
+    /// Makes again what is missing of a container's folder, empty.
+    ///
+    /// # Errors
+    ///
+    /// The disk fails.
+    pub fn restore(
+        &self,
+        id: &ContainerId,
+        image_root: Option<&Path>,
+    ) -> Result<(), ContainerDirError> {
+        let dir = self.get(id);
+        let failed = || ContainerDirError::new("make container folder", &dir.path);
+        ensure_dir(&dir.path, 0o700).map_err(failed())?;
+        let upper = dir.upper();
+        // the work folder of another upper directory is refused by overlayfs
+        discard(&dir.work(), &self.folders.1).map_err(failed())?;
+        ensure_dir(&dir.work(), 0o700).map_err(failed())?;
+        if upper.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            return Ok(());
+        }
+        discard(&upper, &self.folders.1).map_err(failed())?;
+        ensure_dir(&upper, 0o755).map_err(failed())?;
+        if let Some(root) = image_root {
+            copy_attributes(root, &upper)
+                .map_err(ContainerDirError::new("copy the attributes of", root))?;
+        }
+        Ok(())
+    }
+
     /// Removes a container's folder with everything in it; nothing there is no error.
     ///
     /// It vanishes at once by a rename; a crash while it is emptied leaves the rest to

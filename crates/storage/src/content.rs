@@ -1,7 +1,10 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
+mod check;
+mod detached;
 mod extents;
 mod ingest;
+mod room;
 mod writer;
 
 use std::fs::File;
@@ -12,6 +15,7 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::fsutil;
+pub use detached::DetachedBlob;
 pub use ingest::{Ingest, Ingested, Partial};
 pub use writer::{BlobWriter, digest_of, digest_of_reader};
 
@@ -85,6 +89,7 @@ pub struct BlobStore {
 pub(crate) struct Folders {
     blobs: PathBuf,
     temporary: PathBuf,
+    room: room::Room,
     ingest: PathBuf,
 }
 
@@ -94,6 +99,7 @@ impl BlobStore {
             folders: Arc::new(Folders {
                 blobs,
                 temporary,
+                room: room::Room::default(),
                 ingest,
             }),
         }
@@ -189,18 +195,14 @@ impl BlobStore {
         Ok(writer.commit()?.0)
     }
 
-    /// Removes a blob; returns whether it was there.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be removed.
-    pub fn remove(&self, digest: &Digest) -> Result<bool, ContentError> {
-        let path = self.path(digest);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if fsutil::is_missing(&error) => Ok(false),
-            Err(error) => Err(ContentError::io("remove blob", &path)(error)),
-        }
+    /// Caps what the store may take, of which so much is taken. Writers that would pass the cap fail.
+    pub fn set_room(&self, cap: Option<u64>, taken: u64) {
+        self.folders.room.set(cap, taken);
+    }
+
+    /// Names who is told, by whichever writer it is, when little of the cap is left.
+    pub fn when_crowded(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.folders.room.tell(Box::new(tell));
     }
 
     /// All blobs with their lengths, in no order.

@@ -25,6 +25,7 @@ pub mod content;
 pub mod copy_up;
 pub mod diff;
 mod erofs;
+pub mod failpoint;
 pub mod files;
 mod fsutil;
 pub mod gzip;
@@ -40,9 +41,11 @@ pub mod view;
 pub mod volume;
 
 pub use compression::Compression;
-pub use content::{BlobStore, BlobWriter, ContentError, digest_of, digest_of_reader};
+pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader};
 pub use fsutil::usage::{Cancel, Usage};
-pub use layers::{ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id};
+pub use layers::{
+    Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id,
+};
 pub use snapshotter::{Format, SnapshotterChoice};
 pub use store::{OpenError, Store, StoreOptions};
 pub use tar_stream::ArchiveError;

@@ -146,6 +146,11 @@ pub(crate) fn large(folder: &Path, packing: Packing) -> Result<Large> {
     Ok(found(text))
 }
 
+/// So many bytes that pack as the large image's do.
+pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
+    Filler::new(seed).bytes(count)
+}
+
 /// Makes a tarball with one file of so many bytes, which pack as the large image's do.
 pub(crate) fn tarball(path: &Path, seed: u64, bytes: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("create {}", path.display()))?;

@@ -74,8 +74,8 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "toml",
-        &["daemon"],
-        "the configuration file is read in one place",
+        &["daemon", "distribution"],
+        "the configuration file is read in one place, and what it says of registries in another",
     ),
     (
         "hickory-resolver",

@@ -12,15 +12,20 @@ pub(crate) static VERB: Verb = Verb {
     usage: "[OPTIONS]",
     operands: Operands::NONE,
     flags: &[&[
+        Flag::switch(
+            "deep",
+            "Read all content of images again, and compare it with its digests",
+        ),
         FORMAT,
         Flag::switch("repair", "Mend what differs, where that is possible"),
     ]],
     examples: &[
         (
             "system check",
-            "Look for rules, bridges and endpoints that are missing or left over; exit status 1 if any are",
+            "Look for rules, links, blobs, layers, folders and mounts that are missing, damaged or left over; exit status 1 if any are",
         ),
         ("system check --repair", "Mend them"),
+        ("system check --deep", "Find damaged content, too"),
         (
             "system check --format '{{.Kind}} {{.Object}}: {{.Problem}}'",
             "Show them in a form of your own",
@@ -49,6 +54,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .client
         .post("/gorae/system/check")
         .query_flag("repair", repair)
+        .query_flag("deep", call.on("deep"))
         .fetch()
         .await?;
     if report.findings.is_empty() && format.is_table() {

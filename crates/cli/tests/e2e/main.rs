@@ -30,6 +30,8 @@ mod copy;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod crash_store;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod docker_cli;
@@ -76,6 +78,8 @@ mod logs_forward;
 #[cfg(test)]
 mod macvlan;
 #[cfg(test)]
+mod manifest;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod network;
@@ -92,15 +96,25 @@ mod publish;
 #[cfg(test)]
 mod pull;
 #[cfg(test)]
+mod pull_again;
+#[cfg(test)]
+mod pull_registries;
+#[cfg(test)]
 mod push;
+#[cfg(test)]
+mod referrers;
 #[cfg(test)]
 mod save_load;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod signatures;
+#[cfg(test)]
 mod snapshotters;
 #[cfg(test)]
 mod stats;
+#[cfg(test)]
+mod store_check;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

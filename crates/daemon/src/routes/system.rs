@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use engine::Subscription;
+use engine::{CheckRequest, Subscription};
 use futures_util::{Stream, StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use http::{Method, StatusCode};
@@ -113,8 +113,11 @@ async fn auth(State(shared): State<Shared>, Json(credentials): Json<AuthConfig>)
 
 /// Compares what the engine remembers with what is there; with `repair` it mends what differs.
 async fn check(State(shared): State<Shared>, Params(query): Params) -> Reply {
-    let repair = query.bool("repair");
-    let report = to_the_end(async move { shared.engine.system_check(repair).await }).await?;
+    let request = CheckRequest {
+        repair: query.bool("repair"),
+        deep: query.bool("deep"),
+    };
+    let report = to_the_end(async move { shared.engine.system_check(request).await }).await?;
     Ok(json(StatusCode::OK, &report))
 }
 
@@ -124,7 +127,7 @@ async fn events(State(shared): State<Shared>, Params(query): Params) -> Result<R
     let Subscription { past, live } = shared.engine.events();
     let past: Vec<Message> = past
         .into_iter()
-        .filter(|event| choice.includes(event))
+        .filter(|event| choice.includes_past(event))
         .collect();
     let end = async move {
         match left {

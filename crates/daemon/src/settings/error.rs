@@ -77,6 +77,9 @@ pub enum SettingsError {
         /// What is wrong with it.
         why: String,
     },
+    /// The file that says which images must be signed cannot be used.
+    #[error("signature policy")]
+    Policy(#[from] super::policy::PolicyError),
     /// Two settings do not go together.
     #[error("{0}")]
     Together(String),

@@ -71,7 +71,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, SettingsError> {
     Ok(layer)
 }
 
-fn line_of(text: &str, at: usize) -> usize {
+pub(super) fn line_of(text: &str, at: usize) -> usize {
     let before = text.as_bytes().get(..at).unwrap_or_default();
     before.iter().filter(|&&byte| byte == b'\n').count() + 1
 }

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod import;
 mod layer;
+mod policy;
 mod read;
 mod values;
 
@@ -21,6 +22,7 @@ use crate::config::Config;
 pub use error::SettingsError;
 pub use import::{Imported, import};
 pub use layer::{Given, Layer, Origin};
+pub use policy::PolicyError;
 
 /// Where our own configuration is looked for.
 pub const CONFIG_FILE: &str = "/etc/gorae/config.toml";
@@ -79,6 +81,11 @@ impl Sources {
         let (all, mut notices) = self.flags.over(&below);
         notices.extend(dockerd::warning(&unmet));
         let mut config = read::config(&all, &self.base)?;
+        if self.dialect == Dialect::Gorae
+            && let Some(folder) = self.file.parent()
+        {
+            config.engine.registries = folder.join("registries.d");
+        }
         if self.dialect == Dialect::Docker {
             let apart = own_root(&config.engine.root);
             if apart != config.engine.root {

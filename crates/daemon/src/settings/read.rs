@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::SettingsError;
 use super::layer::{Given, Layer};
+use super::policy;
 use super::values;
 use crate::config::Config;
 use crate::tls::TlsFiles;
@@ -20,6 +21,7 @@ pub(super) fn config(layer: &Layer, base: &Config) -> Result<Config, SettingsErr
     network(&reader, &mut config.engine)?;
     containers(&reader, &mut config.engine)?;
     registries(&reader, &mut config.engine)?;
+    store(&reader, &mut config.engine.store)?;
     config.tls = tls(&reader)?;
     Ok(config)
 }
@@ -203,6 +205,39 @@ fn network(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Setti
     Ok(())
 }
 
+/// What the collector of images goes by.
+fn store(reader: &Reader<'_>, store: &mut engine::StoreLimits) -> Result<(), SettingsError> {
+    let bytes = |text: &str| {
+        let bytes = values::size(text)?;
+        u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
+    };
+    put(&mut store.tagged, reader.switch("store-collect-tagged")?);
+    put(
+        &mut store.partial_max,
+        reader.one("store-max-partial", bytes)?,
+    );
+    for (key, place) in [
+        ("store-max-size", &mut store.max_size),
+        ("store-min-free", &mut store.min_free),
+    ] {
+        if reader.word(key).is_some() {
+            *place = reader.one(key, bytes)?;
+        }
+    }
+    let seconds = reader.number::<u64>("store-interval", 1, 86400)?;
+    put(&mut store.interval, seconds.map(Duration::from_secs));
+    let hours = |key| -> Result<Option<Duration>, SettingsError> {
+        let hours = reader.number::<u64>(key, 0, 1_000_000)?;
+        Ok(hours.map(|hours| Duration::from_secs(hours * 3600)))
+    };
+    put(&mut store.partial_for, hours("store-partial-hours")?);
+    if let Some(unused) = hours("store-unused-hours")? {
+        // none and 0 are the same: nothing goes for its age
+        store.unused_for = Some(unused).filter(|unused| !unused.is_zero());
+    }
+    Ok(())
+}
+
 /// What containers get that do not say.
 fn containers(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), SettingsError> {
     let lists = [
@@ -267,6 +302,7 @@ fn registries(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Se
     if reader.given("label").is_some() {
         engine.labels = reader.each("label", values::label)?;
     }
+    engine.signature_policy = policy::read(reader.path("signature-policy"))?;
     put(
         &mut engine.max_concurrent_downloads,
         reader.number("max-concurrent-downloads", 1, 1000)?,

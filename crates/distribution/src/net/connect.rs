@@ -23,6 +23,7 @@ use super::tls::{TlsSettings, Verify};
 use super::{ConnectFailure, TransportError};
 use crate::config::{ClientConfig, Timeouts};
 use crate::endpoint::InsecureHosts;
+use crate::hosts::{Hosts, Site};
 use crate::location::Origin;
 
 /// Makes connections for the HTTP client.
@@ -37,6 +38,7 @@ struct Shared {
     tls: TlsSettings,
     proxies: Arc<Proxies>,
     insecure: Arc<InsecureHosts>,
+    hosts: Arc<Hosts>,
     timeouts: Timeouts,
 }
 
@@ -49,12 +51,14 @@ impl Connector {
         config: &ClientConfig,
         proxies: Arc<Proxies>,
         insecure: Arc<InsecureHosts>,
+        hosts: Arc<Hosts>,
     ) -> Self {
         let shared = Shared {
             names: Names::new(config.names.clone()),
             tls: TlsSettings::new(config.trust.clone()),
             proxies,
             insecure,
+            hosts,
             timeouts: config.timeouts,
         };
         Self {
@@ -76,8 +80,14 @@ impl Shared {
         if !origin.https {
             return Ok(Stream::plain(stream, proxy.is_some()));
         }
-        let verify = self.insecure.verify(&origin);
-        let stream = self.handshake(stream, &origin, verify).await?;
+        let site = self.hosts.at(&origin);
+        let verify = match &site {
+            Some(site) if site.skip_verify => Verify::Nothing,
+            _ => self.insecure.verify(&origin),
+        };
+        let stream = self
+            .handshake(stream, &origin, verify, site.as_deref())
+            .await?;
         Ok(Stream::tls(stream))
     }
 
@@ -94,7 +104,7 @@ impl Shared {
     async fn through(&self, proxy: &Proxy, target: &Origin) -> Result<AnyStream, TransportError> {
         let mut stream: AnyStream = Box::new(self.dial(&proxy.origin).await?);
         if proxy.origin.https {
-            let tls = self.handshake(stream, &proxy.origin, Verify::Certificate);
+            let tls = self.handshake(stream, &proxy.origin, Verify::Certificate, None);
             stream = Box::new(tls.await?);
         }
         if target.https {
@@ -108,8 +118,9 @@ impl Shared {
         stream: AnyStream,
         origin: &Origin,
         verify: Verify,
+        site: Option<&Site>,
     ) -> Result<TlsStream<AnyStream>, TransportError> {
-        let settings = self.tls.for_host(origin, verify)?;
+        let settings = self.tls.for_host(origin, verify, site)?;
         let name = ServerName::try_from(origin.bare_host().to_owned()).map_err(|_| {
             TransportError::Certificate {
                 problem: format!("{:?} is no name that a certificate can have", origin.host),

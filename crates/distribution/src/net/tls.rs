@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::TransportError;
 use crate::config::Trust;
+use crate::hosts::Site;
 use crate::location::Origin;
 
 /// Bundles of the distributions, in the order in which Go looks for them.
@@ -52,9 +53,15 @@ impl TlsSettings {
         &self,
         origin: &Origin,
         verify: Verify,
+        site: Option<&Site>,
     ) -> Result<Arc<ClientConfig>, TransportError> {
-        if let Some(folder) = self.folder_of(origin) {
-            return self.build(origin, Some(&folder), verify).map(Arc::new);
+        let folder = self.folder_of(origin);
+        let own = Own {
+            folder: folder.as_deref(),
+            site: site.filter(|site| !site.ca.is_empty() || site.identity.is_some()),
+        };
+        if own.folder.is_some() || own.site.is_some() {
+            return self.build(origin, own, verify).map(Arc::new);
         }
         let cache = match verify {
             Verify::Certificate => &self.usual,
@@ -63,14 +70,14 @@ impl TlsSettings {
         if let Some(settings) = cache.get() {
             return Ok(settings.clone());
         }
-        let settings = Arc::new(self.build(origin, None, verify)?);
+        let settings = Arc::new(self.build(origin, own, verify)?);
         Ok(cache.get_or_init(|| settings).clone())
     }
 
     fn build(
         &self,
         origin: &Origin,
-        folder: Option<&Path>,
+        own: Own<'_>,
         verify: Verify,
     ) -> Result<ClientConfig, TransportError> {
         let setup = |source| TransportError::TlsSetup {
@@ -82,7 +89,7 @@ impl TlsSettings {
             .map_err(setup)?;
         let builder = match verify {
             Verify::Certificate => {
-                let roots = Arc::new(self.roots(folder)?);
+                let roots = Arc::new(self.roots(own)?);
                 let verifier =
                     WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
                         .build()
@@ -93,7 +100,7 @@ impl TlsSettings {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(self.provider.clone()))),
         };
-        let mut settings = match client_identity(folder)? {
+        let mut settings = match own.identity()? {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(setup)?,
             None => builder.with_no_client_auth(),
         };
@@ -101,7 +108,7 @@ impl TlsSettings {
         Ok(settings)
     }
 
-    fn roots(&self, folder: Option<&Path>) -> Result<RootCertStore, TransportError> {
+    fn roots(&self, own: Own<'_>) -> Result<RootCertStore, TransportError> {
         let mut roots = RootCertStore::empty();
         self.add_system_roots(&mut roots)?;
         if roots.is_empty() {
@@ -110,7 +117,7 @@ impl TlsSettings {
         for path in &self.trust.extra {
             roots.add_parsable_certificates(certificates(path)?);
         }
-        for path in folder.map(|f| files(f, "crt")).unwrap_or_default() {
+        for path in own.authorities() {
             roots.add_parsable_certificates(certificates(&path)?);
         }
         Ok(roots)
@@ -162,21 +169,42 @@ pub(crate) enum Verify {
 /// Certificate chain and key of the client, from the first `*.cert` that has its `*.key`.
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn client_identity(folder: Option<&Path>) -> Result<Option<Identity>, TransportError> {
-    let mut all = folder.map(|f| files(f, "cert")).unwrap_or_default();
-    if all.is_empty() {
-        return Ok(None);
+/// What a host has of its own: a folder with certificates, and what a file says.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    folder: Option<&'a Path>,
+    site: Option<&'a Site>,
+}
+
+impl Own<'_> {
+    fn authorities(self) -> Vec<PathBuf> {
+        let mut all = self.folder.map(|f| files(f, "crt")).unwrap_or_default();
+        all.extend(self.site.iter().flat_map(|site| site.ca.iter().cloned()));
+        all
     }
-    let path = all.swap_remove(0);
-    let key_path = path.with_extension("key");
+
+    fn identity(self) -> Result<Option<Identity>, TransportError> {
+        if let Some((cert, key)) = self.site.and_then(|site| site.identity.as_ref()) {
+            return client_identity(cert, key).map(Some);
+        }
+        let mut all = self.folder.map(|f| files(f, "cert")).unwrap_or_default();
+        if all.is_empty() {
+            return Ok(None);
+        }
+        let path = all.swap_remove(0);
+        client_identity(&path, &path.with_extension("key")).map(Some)
+    }
+}
+
+fn client_identity(path: &Path, key_path: &Path) -> Result<Identity, TransportError> {
     let failed = |source| TransportError::Certificates {
-        path: key_path.clone(),
+        path: key_path.to_owned(),
         source,
     };
-    let pem = read_bounded(&key_path).map_err(failed)?;
+    let pem = read_bounded(key_path).map_err(failed)?;
     let key =
         PrivateKeyDer::from_pem_slice(&pem).map_err(|e| failed(io::Error::other(e.to_string())))?;
-    Ok(Some((certificates(&path)?, key)))
+    Ok((certificates(path)?, key))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {

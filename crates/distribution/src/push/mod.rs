@@ -14,11 +14,12 @@ use oci::Digest;
 use oci::image::Descriptor;
 
 use crate::answer::{Answer, printable};
-use crate::call::Request;
+use crate::call::{Request, accept};
 use crate::client::Repository;
 use crate::error::RegistryError;
 use crate::location::join;
-use crate::manifest::digest_of;
+use crate::manifest::{ACCEPTED, digest_of};
+use crate::referrers::has_subject;
 pub use body::BlobSource;
 
 /// How a blob got into the repository.
@@ -33,6 +34,15 @@ pub enum Sent {
     },
     /// It was uploaded.
     Uploaded,
+}
+
+/// Who keeps the list of what refers to the subject of a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// The registry itself.
+    ByRegistry,
+    /// Nobody, as far as the answer tells.
+    ByNobody,
 }
 
 /// How a registry answers the wish to upload.
@@ -69,7 +79,26 @@ impl Repository {
         Ok(Sent::Uploaded)
     }
 
-    /// Puts a manifest or an index under a tag, or under its digest alone.
+    /// Has a blob of another repository of the registry mounted, if it is not there. False where the
+    /// registry does not do so; then nothing is uploaded.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn mount_blob(&self, blob: &Descriptor, from: &str) -> Result<bool, RegistryError> {
+        if self.has_for_push(blob).await? {
+            return Ok(true);
+        }
+        match self.begin(blob, Some(from)).await? {
+            Begun::Mounted => Ok(true),
+            Begun::Session(session) => {
+                self.abandon(&session).await;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Puts a manifest or an index under a tag, or under its digest alone. One that is about another
+    /// manifest is also entered in the list of what refers to that, where the registry keeps none.
     ///
     /// # Errors
     /// When the registry cannot be reached, refuses, or says that it stored something else.
@@ -79,6 +108,21 @@ impl Repository {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<Digest, RegistryError> {
+        let refers = has_subject(&bytes);
+        let (digest, listed) = self.put_manifest(tag, media_type, bytes.clone()).await?;
+        if refers && listed == Listed::ByNobody {
+            self.keep_referrer(media_type, &digest, &bytes).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Puts a document, and tells whether the registry has seen what it is about.
+    pub(crate) async fn put_manifest(
+        &self,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<(Digest, Listed), RegistryError> {
         let digest = digest_of(&bytes);
         let path = match tag {
             Some(tag) => format!("manifests/{tag}"),
@@ -92,6 +136,10 @@ impl Repository {
         if !answer.status.is_success() {
             return Err(self.push_refusal(answer).await);
         }
+        let listed = match answer.header("oci-subject") {
+            Some(_) => Listed::ByRegistry,
+            None => Listed::ByNobody,
+        };
         match answer.header("docker-content-digest") {
             Some(told) if told.starts_with("sha256:") && told != digest.to_string() => {
                 Err(RegistryError::Stored {
@@ -99,7 +147,24 @@ impl Repository {
                     stored: printable(told),
                 })
             }
-            _ => Ok(digest),
+            _ => Ok((digest, listed)),
+        }
+    }
+
+    /// Whether the repository has a manifest or an index.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or wants other credentials.
+    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let path = format!("manifests/{digest}");
+        let headers = accept(&ACCEPTED);
+        let answer = self
+            .write(Method::HEAD, &path, headers, Bytes::new(), None)
+            .await?;
+        match answer.status {
+            StatusCode::OK => Ok(true),
+            StatusCode::UNAUTHORIZED => Err(self.push_refusal(answer).await),
+            _ => Ok(false),
         }
     }
 

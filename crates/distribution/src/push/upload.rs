@@ -199,6 +199,24 @@ impl Repository {
             .await
     }
 
+    /// Gives an upload up that nobody needs; a registry forgets it by itself, too.
+    pub(super) async fn abandon(&self, location: &Uri) {
+        let Ok(ping) = self.client.ping(self.reference.domain()).await else {
+            return;
+        };
+        let mut message = Message::new(Method::DELETE, location.clone());
+        if Origin::of(&message.uri).is_none_or(|origin| origin != ping.base.origin) {
+            return;
+        }
+        let scope = self.push_scope(None);
+        if let Ok(authorization) = self.credentials_for(&ping, &message, &scope, None).await {
+            message.authorization = authorization;
+            if let Err(error) = self.client.shared.exchange.follow(&message).await {
+                tracing::debug!(%error, "an upload that is not needed stays with the registry");
+            }
+        }
+    }
+
     /// Asks how far a broken upload got. Nothing where it is better begun anew.
     async fn position(&self, session: &Session, blob: &Descriptor) -> Option<Session> {
         let ping = self.client.ping(self.reference.domain()).await.ok()?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use distribution::config::{RetryPolicy, Timeouts, Trust};
+use distribution::config::{HostFiles, RetryPolicy, Timeouts, Trust};
 use distribution::{Client, ClientConfig, Repository};
 use oci::Digest;
 use oci::image::{Descriptor, media_type};
@@ -219,6 +219,10 @@ pub(crate) fn quick() -> ClientConfig {
         trust: Trust {
             per_host: Vec::new(),
             ..Trust::default()
+        },
+        hosts: HostFiles {
+            own: Vec::new(),
+            containerd: Vec::new(),
         },
         ..ClientConfig::default()
     }

@@ -7,13 +7,21 @@ mod fake;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod push;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
+mod referrers;
+#[cfg(test)]
 mod remote;
 #[cfg(test)]
 mod routes;
+#[cfg(test)]
+mod signatures;
 #[cfg(test)]
 mod tokens;
 #[cfg(test)]

@@ -143,12 +143,37 @@ async fn plain_http_needs_a_word_of_the_person() {
     pull(NAME, port, config).await.unwrap();
 }
 
-fn acceptor(folder: &Path) -> TlsAcceptor {
+/// A server that lets in who shows this certificate.
+pub(crate) fn acceptor_for_clients(folder: &Path, client: CertificateDer<'static>) -> TlsAcceptor {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(client).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        provider.clone(),
+    );
+    let (chain, key) = identity(folder);
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Makes the server's certificate and leaves its authority's in the folder.
+fn identity(folder: &Path) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let [ca, certificate, key] = make_certificate(&[NAME.to_owned()]).unwrap();
     std::fs::write(folder.join("ca.crt"), ca).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    (chain, key)
+}
+
+fn acceptor(folder: &Path) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (chain, key) = identity(folder);
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

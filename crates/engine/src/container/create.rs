@@ -64,6 +64,13 @@ impl Engine {
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n));
         check::network(&config, &host)?;
         let image = self.images.get(&config.image, platform)?;
+        // until the container is known, nothing else keeps the layers of an image that is removed now
+        let _lease = self.images.leases.take(image.chain_ids()).await;
+        let image = self
+            .images
+            .get(&image.id.to_string(), None)
+            .map_err(|_| Error::not_found(format!("No such image: {}", config.image)))?;
+        self.image_used(&image.id).await;
         let mut config = config;
         merge_image(&mut config, image.config.config.as_ref());
         let mut warnings = Vec::new();

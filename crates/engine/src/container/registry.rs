@@ -104,6 +104,12 @@ impl Containers {
             .insert(container.id.clone(), Arc::clone(container));
     }
 
+    /// Whether there is a container of this id, or one is about to be made.
+    pub(crate) fn knows(&self, id: &ContainerId) -> bool {
+        let tables = self.tables();
+        tables.by_id.contains_key(id) || tables.by_name.values().any(|owner| owner == id)
+    }
+
     /// All containers, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         let mut all: Vec<_> = self.tables().by_id.values().cloned().collect();

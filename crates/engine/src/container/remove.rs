@@ -80,6 +80,8 @@ impl Engine {
             // the shim may still hold its files
             let _gone = container.occupied.lock().await;
             engine.forwarders.drained(&container.id).await;
+            let image = container.record().image.clone();
+            engine.image_used(&image).await;
             engine.remove_folder(&container.id).await;
             if volumes {
                 engine.remove_anonymous_volumes(&container).await;

@@ -2,6 +2,8 @@
 
 mod builtin;
 mod change;
+mod collect;
+mod collector;
 mod commit;
 mod history;
 mod import;
@@ -16,8 +18,10 @@ mod remote;
 mod remove;
 mod save;
 mod search;
+mod signature;
 mod store;
 mod tag;
+mod uses;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
@@ -39,6 +43,7 @@ pub use pull::ProgressSender;
 pub(crate) use pull::{credentials, registry_error};
 pub use push::PushRequest;
 pub use save::ImageArchive;
+pub use signature::{Demand, SignaturePolicy, SignatureRule};
 pub(crate) use store::Leases;
 
 /// A layer of an image.
@@ -131,10 +136,14 @@ const ID_MAX: usize = "sha256:".len() + 64;
 pub(crate) struct Images {
     tables: RwLock<Tables>,
     pub(crate) leases: Leases,
+    /// Held over a change in memory and in the database, so that both see changes in one order.
+    order: tokio::sync::Mutex<()>,
+    uses: uses::Uses,
+    bell: collector::Bell,
     fetches: pull::Fetches,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tables {
     by_id: HashMap<Digest, Arc<Image>>,
     /// Normalised names with tag or digest.
@@ -166,6 +175,9 @@ impl Images {
         Ok(Self {
             tables: RwLock::new(tables),
             leases: Leases::default(),
+            order: tokio::sync::Mutex::default(),
+            uses: uses::Uses::load(db)?,
+            bell: collector::Bell::default(),
             fetches: pull::Fetches::default(),
         })
     }
@@ -180,6 +192,11 @@ impl Images {
         self.tables
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Keeps images from being changed as long as it is held.
+    pub(crate) async fn order(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.order.lock().await
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Image>> {
@@ -321,6 +338,7 @@ pub(crate) fn client(config: &Config) -> Result<distribution::Client> {
         ..distribution::ClientConfig::from_env()
     };
     settings.retry.attempts = config.max_download_attempts;
+    settings.hosts.own = vec![config.registries.clone()];
     let proxies = [
         (&mut settings.proxy.http, &config.http_proxy),
         (&mut settings.proxy.https, &config.https_proxy),

@@ -36,8 +36,8 @@ impl Engine {
             }
         }
         self.collect().await;
-        let partials = self.remove_partials(Duration::ZERO, 0).await?;
-        let freed = before.saturating_sub(self.content_size().await?) + partials;
+        self.remove_partials(Duration::ZERO, 0).await?;
+        let freed = before.saturating_sub(self.content_size().await?);
         self.prune_event("image", freed);
         Ok(PruneReport {
             images_deleted: Some(items).filter(|items| !items.is_empty()),
@@ -45,7 +45,7 @@ impl Engine {
         })
     }
 
-    /// Bytes of all layers and blobs.
+    /// Bytes of all layers and blobs, also of those that are not complete.
     pub(crate) async fn content_size(self: &Arc<Self>) -> Result<u64> {
         let engine = Arc::clone(self);
         self.blocking(move || {
@@ -61,7 +61,10 @@ impl Engine {
                 .content()
                 .list()
                 .map_err(|e| crate::Error::system("list blobs", &e))?;
-            Ok(layers + blobs.iter().map(|(_, size)| size).sum::<u64>())
+            let partials = engine.store.content().partials();
+            let partials = partials.map_err(|e| crate::Error::system("list partial blobs", &e))?;
+            let partials: u64 = partials.iter().map(|partial| partial.allocated).sum();
+            Ok(layers + partials + blobs.iter().map(|(_, size)| size).sum::<u64>())
         })
         .await
     }

@@ -101,7 +101,7 @@ impl Engine {
         auth: Option<&AuthConfig>,
         progress: &ProgressSender,
     ) -> Result<Registered> {
-        let sources = self.sources(reference, auth);
+        let sources = self.sources(reference, auth)?;
         let shown = reference.tag().map_or_else(
             || {
                 reference
@@ -124,17 +124,39 @@ impl Engine {
         Ok(registered)
     }
 
-    /// Who is asked for an image, in this order: the mirrors of Docker Hub, and the registry itself.
-    fn sources(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Vec<Repository> {
+    /// Who is asked for an image, in this order: the mirrors that files about registries name, or
+    /// else those of Docker Hub in the settings, and the registry itself.
+    fn sources(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Result<Vec<Repository>> {
         let client = self.registries();
         let settings = self.settings();
-        let mirrors = settings.registry_mirrors.iter();
-        let mirrors = mirrors.filter(|_| reference.domain() == DEFAULT_DOMAIN);
-        let mut sources: Vec<Repository> = mirrors
-            .map(|mirror| client.mirrored(reference, mirror))
-            .collect();
+        let mut sources = client.mirrors(reference).map_err(|e| registry_error(&e))?;
+        if sources.is_empty() && reference.domain() == DEFAULT_DOMAIN {
+            let mirrors = settings.registry_mirrors.iter();
+            sources.extend(mirrors.map(|mirror| client.mirrored(reference, mirror)));
+        }
         sources.push(client.repository(reference, auth.map(credentials)));
-        sources
+        Ok(sources)
+    }
+
+    /// A source as it may be asked: one that is not trusted with tags is asked for the digest that
+    /// another one gives.
+    async fn askable(
+        reference: &Reference,
+        source: &Repository,
+        sources: &[Repository],
+    ) -> Result<Repository> {
+        if source.resolves() || reference.digest().is_some() {
+            return Ok(source.clone());
+        }
+        let mut failure = Error::internal("no registry may be asked for the tag");
+        for other in sources.iter().filter(|other| other.resolves()) {
+            match other.head_manifest().await {
+                Ok(Some(found)) => return Ok(source.at(&found.digest)),
+                Ok(None) => failure = Error::internal("the registry does not tell its digests"),
+                Err(error) => failure = registry_error(&error),
+            }
+        }
+        Err(failure)
     }
 
     /// Pulls from the first of the sources that has the image.
@@ -151,9 +173,12 @@ impl Engine {
         for source in sources {
             left -= 1;
             let pulling = async {
+                let source = &Self::askable(reference, source, sources).await?;
                 let resolved = source.resolve(platform).await;
                 let resolved = resolved.map_err(|e| registry_error(&e))?;
                 tell(progress, from.clone()).await?;
+                self.verify_signature(reference, source, &resolved, progress)
+                    .await?;
                 let registered = self.fetch(reference, source, &resolved, progress).await?;
                 Ok((registered, resolved.digest().clone()))
             };

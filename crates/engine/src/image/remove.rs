@@ -6,12 +6,13 @@ use std::sync::Arc;
 use api::image::DeleteItem;
 use api::query::ImageRemove;
 use oci::{ContainerId, Digest, Platform, Reference};
+use storage::failpoint::{self, Point};
 
-use super::{Image, Record, familiar};
+use super::{Image, Record, Tables, familiar};
 use crate::container::Container;
-use crate::db::Table;
+use crate::db::{Change, Table};
 use crate::engine::Engine;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 
 impl Engine {
     /// Removes a name, and with the last name the image.
@@ -91,23 +92,13 @@ impl Engine {
         names: &[String],
         items: &mut Vec<DeleteItem>,
     ) -> Result<()> {
-        let record = {
-            let mut tables = self.images.write();
-            let Some(current) = tables.by_id.get(&image.id) else {
-                return Ok(());
-            };
-            let mut record = current.record.clone();
-            record.tags.retain(|tag| !names.contains(tag));
-            record.digests.retain(|digest| !names.contains(digest));
-            for name in names {
-                tables.by_name.remove(name);
-            }
-            tables.insert(Image::new(record.clone()));
-            record
-        };
-        self.db
-            .put(Table::Images, &record.id.to_string(), &record)
+        let was_there = self
+            .change_images(|tables| tables.untag(&image.id, names))
             .await?;
+        if !was_there {
+            return Ok(());
+        }
+        failpoint::reach(Point::ImageUntagged);
         let id = image.id.to_string();
         for name in familiar(names) {
             self.image_event("untag", &id, &id);
@@ -134,8 +125,14 @@ impl Engine {
             // while the labels of the image are still known
             self.image_event("untag", &id, &id);
         }
-        self.images.write().remove(&image.id);
-        self.db.remove(Table::Images, &id).await?;
+        let was_there = self
+            .change_images(|tables| Ok(tables.delete(&image.id)))
+            .await?;
+        self.images.uses.forget(&image.id);
+        failpoint::reach(Point::ImageForgotten);
+        if !was_there {
+            return Ok(());
+        }
         for name in familiar(&record.tags)
             .into_iter()
             .chain(familiar(&record.digests))
@@ -158,64 +155,37 @@ impl Engine {
         self.image_event("delete", &id, &id);
         Ok(())
     }
+}
 
-    /// Deletes the layers and blobs that no image, container or running pull needs.
-    pub(crate) async fn collect(self: &Arc<Self>) {
-        let _quiet = self.images.leases.collector.lock().await;
-        let mut chains: HashSet<Digest> = HashSet::new();
-        let mut blobs: HashSet<Digest> = HashSet::new();
-        for image in self.images.all() {
-            chains.extend(image.chain_ids());
-            blobs.extend(image.blobs().cloned());
-        }
-        for container in self.containers.all() {
-            chains.extend(container.record().layers.iter().cloned());
-        }
-        let engine = Arc::clone(self);
-        let work = move || {
-            engine.remove_layers(&chains);
-            for (digest, _) in engine.store.content().list().step(|| "list blobs")? {
-                if !blobs.contains(&digest) && !engine.images.leases.holds(&digest) {
-                    engine
-                        .store
-                        .content()
-                        .remove(&digest)
-                        .step(|| format!("remove blob {digest}"))?;
-                }
-            }
-            Ok(())
+impl Tables {
+    /// Takes names from an image; says whether it was there.
+    fn untag(&mut self, id: &Digest, names: &[String]) -> Result<(bool, Vec<Change>)> {
+        let Some(current) = self.by_id.get(id) else {
+            return Ok((false, Vec::new()));
         };
-        if let Err(error) = self.blocking(work).await {
-            tracing::error!(%error, "content that nobody needs could not be deleted");
+        let mut record = current.record.clone();
+        record.tags.retain(|tag| !names.contains(tag));
+        record.digests.retain(|digest| !names.contains(digest));
+        for name in names {
+            // meanwhile it may have become another image's
+            if self.by_name.get(name) == Some(id) {
+                self.by_name.remove(name);
+            }
         }
+        let change = Change::put(Table::Images, &id.to_string(), &record)?;
+        self.insert(Image::new(record));
+        Ok((true, vec![change]))
     }
 
-    /// Removes unused layers, children before their parents.
-    fn remove_layers(&self, needed: &HashSet<Digest>) {
-        loop {
-            let layers = self.store.layers().list();
-            let parents: HashSet<&Digest> =
-                layers.iter().filter_map(|l| l.parent.as_ref()).collect();
-            let unused: Vec<&Digest> = layers
-                .iter()
-                .map(|layer| &layer.chain)
-                .filter(|c| {
-                    !needed.contains(*c) && !parents.contains(*c) && !self.images.leases.holds(c)
-                })
-                .collect();
-            let removed = unused
-                .iter()
-                .filter(|chain| match self.store.layers().remove(chain) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        tracing::error!(%chain, %error, "a layer that nobody needs stays");
-                        false
-                    }
-                });
-            if removed.count() == 0 {
-                return;
-            }
+    /// Forgets an image with all its names; says whether it was there.
+    fn delete(&mut self, id: &Digest) -> (bool, Vec<Change>) {
+        if !self.by_id.contains_key(id) {
+            return (false, Vec::new());
         }
+        self.remove(id);
+        let key = id.to_string();
+        let changes = [Table::Images, Table::Uses].map(|table| Change::remove(table, &key));
+        (true, changes.into())
     }
 }
 

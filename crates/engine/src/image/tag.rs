@@ -13,8 +13,7 @@ impl Engine {
     pub async fn image_tag(&self, name: &str, repository: &str, tag: &str) -> Result<()> {
         let image = self.images.get(name, None)?;
         let target = target(repository, tag)?;
-        self.register_image(image.record.clone(), Some(&target), None)
-            .await?;
+        self.name_image(name, &image.id, &target).await?;
         self.image_event("tag", &image.id.to_string(), &target.familiar());
         Ok(())
     }

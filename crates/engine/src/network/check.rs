@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::check::{Finding, Report};
+use api::check::Finding;
 use network::{Found, Gateway, HostLink, Interface, Sandbox};
 
 use super::attach::{gateways, link, network_namespace, parse_mac};
@@ -12,6 +12,7 @@ use super::names::settings_of;
 use super::net::Net;
 use super::plan::{Driver, Wishes, check_endpoint};
 use super::repair::extra_links;
+use crate::check::finding;
 use crate::container::{Container, Record, lock};
 use crate::db::Table;
 use crate::engine::Engine;
@@ -29,11 +30,8 @@ enum Fault {
 }
 
 impl Engine {
-    /// Compares what the engine remembers with what is there, and mends it on demand.
-    ///
-    /// # Errors
-    /// When something cannot be read; what cannot be mended is a finding.
-    pub async fn system_check(self: &Arc<Self>, repair: bool) -> Result<Report> {
+    /// Compares what the engine remembers of networks with what is there, and mends it on demand.
+    pub(crate) async fn check_networks(self: &Arc<Self>, repair: bool) -> Result<Vec<Finding>> {
         let _turn = self.networks.shaping.lock().await;
         self.networks.leaving.settle().await;
         let engine = Arc::clone(self);
@@ -55,7 +53,7 @@ impl Engine {
                 self.db.put(Table::Containers, &id, &record).await?;
             }
         }
-        Ok(Report { findings })
+        Ok(findings)
     }
 
     /// Compares the rules, and the links that networks have on the host.
@@ -422,25 +420,4 @@ fn inside(endpoint: &Endpoint, link: &Found) -> Option<String> {
         .iter()
         .find(|own| !link.addresses.iter().any(|(ip, _)| ip == *own))?;
     Some(format!("{name} has lost its address {lost}"))
-}
-
-/// A difference, mended if there is something to mend it with.
-fn finding(
-    (kind, object): (&str, &str),
-    problem: &str,
-    action: &str,
-    mend: Option<impl FnOnce() -> Result<()>>,
-) -> Finding {
-    let mended = mend.map(|mend| mend());
-    let problem = match &mended {
-        Some(Err(error)) => format!("{problem}; mending failed: {error}"),
-        _ => problem.to_owned(),
-    };
-    Finding {
-        kind: kind.to_owned(),
-        object: object.to_owned(),
-        problem,
-        action: action.to_owned(),
-        repaired: matches!(mended, Some(Ok(()))),
-    }
 }

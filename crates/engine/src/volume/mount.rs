@@ -267,6 +267,12 @@ impl Engine {
         }
     }
 
+    /// The folders of volumes that are mounts and in use.
+    pub(crate) async fn mounted_volumes(&self) -> Vec<std::path::PathBuf> {
+        let users = self.volumes.users.lock().await;
+        users.keys().map(|name| self.volume_path(name)).collect()
+    }
+
     /// Learns at the engine's start who uses which volume, and unmounts what nobody does.
     pub(crate) async fn settle_volumes(&self) {
         let names = self.volumes.mounts();

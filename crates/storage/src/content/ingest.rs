@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::extents::Extents;
 use super::{BlobStore, ContentError, Folders, digest_from_hex};
+use crate::failpoint::{self, Point};
 use crate::fsutil;
 
 /// Bytes read at once to be hashed.
@@ -229,7 +230,12 @@ impl Ingest {
             // from here on the file's length says nothing any more
             self.note().map_err(failed())?;
         }
-        self.file.write_all_at(bytes, offset).map_err(failed())?;
+        let more = after.total().saturating_sub(self.extents.total());
+        self.folders.room.take(more).map_err(failed())?;
+        if let Err(error) = self.file.write_all_at(bytes, offset) {
+            self.folders.room.give(more);
+            return Err(failed()(error));
+        }
         self.extents = after;
         if offset == self.hashed && self.front() == end {
             self.hash.update(bytes);
@@ -373,10 +379,12 @@ impl Ingested {
     /// The disk fails.
     pub fn place(&self) -> Result<(), ContentError> {
         let target = self.folders.blobs.join(self.digest.hex());
+        failpoint::reach(Point::BlobWritten);
         match std::fs::rename(&self.path, &target) {
             Err(error) if fsutil::is_missing(&error) && target.exists() => return Ok(()),
             other => other.map_err(ContentError::io("rename blob to", &target))?,
         }
+        failpoint::reach(Point::BlobPlaced);
         fsutil::sync_dir(&self.folders.blobs)
             .map_err(ContentError::io("sync folder", &self.folders.blobs))
     }

@@ -10,6 +10,7 @@ use oci::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{ContentError, Folders};
+use crate::failpoint::{self, Point};
 use crate::fsutil;
 
 /// The digest of bytes in memory.
@@ -62,6 +63,7 @@ impl BlobWriter {
             .mode(0o644)
             .open(&path)
             .map_err(ContentError::io(create, &folders.temporary))?;
+        failpoint::reach(Point::BlobBegun);
         Ok(Self {
             folders,
             file,
@@ -104,9 +106,11 @@ impl BlobWriter {
         self.file
             .sync_data()
             .map_err(ContentError::io("sync blob", &self.path))?;
+        failpoint::reach(Point::BlobWritten);
         std::fs::rename(&self.path, &target)
             .map_err(ContentError::io("rename blob to", &target))?;
         self.renamed = true;
+        failpoint::reach(Point::BlobPlaced);
         fsutil::sync_dir(&self.folders.blobs)
             .map_err(ContentError::io("sync folder", &self.folders.blobs))?;
         Ok((actual, self.written))
@@ -133,7 +137,7 @@ impl BlobWriter {
     }
 
     /// Refuses a stream that is longer than its descriptor says, before it fills the disk.
-    fn check_room(&self, more: usize) -> io::Result<()> {
+    fn check_length(&self, more: usize) -> io::Result<()> {
         match &self.expected {
             Some((digest, size)) if self.written + more as u64 > *size => {
                 let text = format!("blob {digest} is longer than the {size} bytes expected");
@@ -146,8 +150,13 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check_room(bytes.len())?;
-        let taken = self.file.write(bytes)?;
+        self.check_length(bytes.len())?;
+        let wanted = bytes.len() as u64;
+        self.folders.room.take(wanted)?;
+        let written = self.file.write(bytes);
+        let taken = *written.as_ref().unwrap_or(&0);
+        self.folders.room.give(wanted - taken as u64);
+        let taken = written?;
         self.hash.update(&bytes[..taken]);
         self.written += taken as u64;
         Ok(taken)
@@ -160,9 +169,11 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        if !self.renamed
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
+        if self.renamed {
+            return;
+        }
+        self.folders.room.give(self.written);
+        if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "temporary blob stays until the next start");
         }
     }

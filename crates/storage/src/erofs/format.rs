@@ -134,6 +134,16 @@ pub(super) fn seal(block: &mut [u8; BLOCK_LEN], said: &Super) {
     put(out, 4, &sum.to_le_bytes());
 }
 
+/// Whether a first block is one that [`seal`] made, of an image that is no longer than this.
+pub(super) fn is_sealed(block: &[u8; BLOCK_LEN], length: u64) -> bool {
+    let mut sealed = *block;
+    let out = &mut sealed[SUPER..];
+    let word = |at: usize| u32::from_le_bytes([out[at], out[at + 1], out[at + 2], out[at + 3]]);
+    let (magic, sum, blocks) = (word(0), word(4), word(36));
+    put(out, 4, &[0; 4]);
+    magic == MAGIC && crc32c(out) == sum && u64::from(blocks) * BLOCK <= length
+}
+
 /// The sum over the superblock's block: Castagnoli's polynomial, not inverted at the end.
 fn crc32c(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82F6_3B78;

@@ -52,6 +52,25 @@ impl Snapshotter for Erofs {
     }
 }
 
+/// Whether a file is an image of ours that nobody has cut off. Its content is not looked at.
+pub(crate) fn is_whole(path: &Path) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else {
+        return false;
+    };
+    let file = File::from(file);
+    let mut block = [0; format::BLOCK_LEN];
+    let found = file.metadata();
+    let length = found
+        .ok()
+        .filter(std::fs::Metadata::is_file)
+        .map(|m| m.len());
+    length.is_some_and(|length| {
+        file.read_exact_at(&mut block, 0).is_ok() && format::is_sealed(&block, length)
+    })
+}
+
 fn create(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::from(0o600))?.into())

@@ -1,9 +1,11 @@
 //! Removal of whole trees by directory fds, without following a symbolic link.
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +23,67 @@ pub(crate) fn remove_path(path: &Path) -> io::Result<()> {
     };
     let name = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name))?;
     remove_at(parent.as_fd(), &name)
+}
+
+/// Threads that delete one tree; more wait for the file system's journal only.
+const THREADS_MAX: usize = 4;
+/// Trees with fewer folders than this are not worth a second thread.
+const WORTH: usize = 16;
+
+/// Removes a whole tree as [`remove_path`] does, with several threads where it is large.
+pub(crate) fn remove_quickly(path: &Path) -> io::Result<()> {
+    let mut parts = VecDeque::new();
+    // what is changed meanwhile is none of ours; the last pass names what cannot be removed
+    if let Ok(top) = super::open_dir(path) {
+        let top = Arc::new(top);
+        drop(split(&top, &mut parts, SPLIT));
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(THREADS_MAX);
+    if parts.len() >= WORTH && threads > 1 {
+        let parts = Mutex::new(parts);
+        let next = || {
+            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.pop_front()
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let work = || {
+                    while let Some((parent, name)) = next() {
+                        drop(remove_at(parent.as_fd(), &name));
+                    }
+                };
+                let thread = std::thread::Builder::new().name("remove".into());
+                // without this thread the others, or the last pass, do its part
+                drop(thread.spawn_scoped(scope, work));
+            }
+        });
+    }
+    remove_path(path)
+}
+
+/// How deep a tree is cut into parts that are removed apart from each other.
+const SPLIT: usize = 4;
+/// So many folders are enough to keep all threads at work.
+const PARTS_MAX: usize = 512;
+
+/// Lists the folders down to a depth, the deepest first; the folders above them stay open.
+fn split(
+    dir: &Arc<OwnedFd>,
+    parts: &mut VecDeque<(Arc<OwnedFd>, CString)>,
+    depth: usize,
+) -> io::Result<()> {
+    for (name, kind) in list(dir.as_fd())? {
+        if kind != FileType::Directory || parts.len() >= PARTS_MAX {
+            continue;
+        }
+        if depth > 1 {
+            let below = Arc::new(rustix::fs::openat(dir, &name, WALK, Mode::empty())?);
+            split(&below, parts, depth - 1)?;
+        }
+        parts.push_back((Arc::clone(dir), name));
+    }
+    Ok(())
 }
 
 /// Removes an entry of a directory, with everything below it; nothing there is no error.

@@ -7,8 +7,10 @@
 //! as durable; a layer without the mark that was unpacked before the last boot may have lost
 //! data in a power failure, and is dropped when the store is opened ([`LayerStore::lost`]).
 
+mod check;
 mod flush;
 mod record;
+mod remove;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,10 +24,13 @@ use sha2::{Digest as _, Sha256};
 use crate::erofs::mount::Mounts;
 use crate::erofs::probe::{self, Unusable};
 use crate::erofs::{self, Erofs};
+use crate::failpoint::{self, Point};
 use crate::fsutil::{self, temp::TempDir};
 use crate::snapshotter::{Folder, Format, Snapshotter, SnapshotterChoice};
 use crate::unpack::{self, Applied, ApplyOptions, Finish, UnpackError};
+pub use check::Damage;
 use record::Record;
+pub use remove::DetachedLayer;
 
 /// The folder with a layer's files, in the layer's own folder.
 pub(crate) const FILES: &str = "fs";
@@ -365,34 +370,6 @@ impl LayerStore {
         let ready = |(chain, format): &(Digest, Format)| self.shared.ready_files(chain, *format);
         layers.iter().map(ready).collect()
     }
-
-    /// Removes a layer that no other layer lies on; nothing there is no error.
-    ///
-    /// # Errors
-    ///
-    /// [`LayerError::HasChild`], or a disk that fails.
-    pub fn remove(&self, chain: &Digest) -> Result<(), LayerError> {
-        let folder = self.shared.folder(chain);
-        let failed = || LayerError::io("remove layer", &folder);
-        let away = fsutil::temp::unique_name("removed").map_err(failed())?;
-        let away = self.shared.temporary.join(away);
-        {
-            let mut known = self.shared.write();
-            let child = known
-                .iter()
-                .find(|(_, record)| record.parent.as_ref() == Some(chain));
-            if let Some((child, _)) = child {
-                let (chain, child) = (chain.clone(), child.clone());
-                return Err(LayerError::HasChild { chain, child });
-            }
-            self.shared.mounts.release(chain).map_err(failed())?;
-            match std::fs::rename(&folder, &away) {
-                Err(error) if !fsutil::is_missing(&error) => return Err(failed()(error)),
-                _ => known.remove(chain),
-            };
-        }
-        fsutil::remove::remove_path(&away).map_err(failed())
-    }
 }
 
 fn missing(chain: &Digest) -> LayerError {
@@ -460,11 +437,13 @@ impl StagedLayer {
             if let Some(parent) = parent.filter(|parent| !known.contains_key(*parent)) {
                 return Err(missing_parent(parent, &applied.diff_id));
             }
+            failpoint::reach(Point::LayerStaged);
             folder
                 .persist(&target)
                 .map_err(LayerError::io("rename layer to", &target))?;
             known.insert(chain.clone(), record);
         }
+        failpoint::reach(Point::LayerPlaced);
         flush::later(&shared, chain.clone());
         Ok(chain)
     }

@@ -65,7 +65,7 @@ impl Record {
         std::fs::write(folder.join(FILE), serde_json::to_vec(self)?)
     }
 
-    fn read(folder: &Path) -> io::Result<Self> {
+    pub(super) fn read(folder: &Path) -> io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
     }
 }

@@ -36,7 +36,7 @@ fn layers_are_mounted_when_needed_and_gone_with_the_store() {
     let place = fixture.store.layers().path(&chain);
     assert_eq!(
         mounted(&mounts),
-        [mounts.clone()],
+        std::slice::from_ref(&mounts),
         "nobody has looked into it"
     );
     assert_eq!(fixture.files(&chain), place);

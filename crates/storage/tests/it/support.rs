@@ -144,7 +144,7 @@ impl Tar {
     }
 
     /// The entries of another behind its own.
-    pub(crate) fn append(mut self, other: Self) -> Self {
+    pub(crate) fn append(mut self, other: &Self) -> Self {
         self.bytes.extend_from_slice(&other.bytes);
         self
     }

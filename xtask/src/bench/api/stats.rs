@@ -2,10 +2,11 @@
 
 use super::cpu::Meter;
 use super::party::{self, Party};
+use super::wire::Stream;
 use crate::bench::Bench;
 use crate::bench::report::{Row, Unit};
 use crate::bench::turns;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -60,12 +61,9 @@ pub(super) fn measure(bench: &Bench, parties: &[Party]) -> Result<Vec<Row>> {
     Ok(vec![all, engine, figures])
 }
 
-/// Reads the streams of all containers for a while.
-fn watch(party: &Party, names: &[String], time: Duration) -> Result<Found> {
-    let monitors = party.monitors(names)?;
-    let figures = AtomicU64::new(0);
-    let mut streams = Vec::new();
-    for name in names {
+/// Opens a stream for each container, all at once: docker takes a second or two until it answers.
+fn open(party: &Party, names: &[String]) -> Result<Vec<Stream>> {
+    let one = |name: &String| {
         let path = format!("/containers/{name}/stats?stream=1");
         let mut stream = party.connect()?.open("GET", &path, "", false)?;
         ensure!(stream.status == 200, "{path}: {}", stream.status);
@@ -74,12 +72,26 @@ fn watch(party: &Party, names: &[String], time: Duration) -> Result<Found> {
         stream
             .read_exact(&mut first)
             .with_context(|| format!("read {path}"))?;
-        streams.push(stream);
-    }
-    let ends: Vec<_> = streams
-        .iter()
-        .map(super::wire::Stream::end)
-        .collect::<Result<_>>()?;
+        Ok(stream)
+    };
+    thread::scope(|scope| {
+        let opening: Vec<_> = names
+            .iter()
+            .map(|name| scope.spawn(move || one(name)))
+            .collect();
+        opening
+            .into_iter()
+            .map(|stream| stream.join().unwrap_or_else(|_| bail!("a thread panicked")))
+            .collect()
+    })
+}
+
+/// Reads the streams of all containers for a while.
+fn watch(party: &Party, names: &[String], time: Duration) -> Result<Found> {
+    let monitors = party.monitors(names)?;
+    let figures = AtomicU64::new(0);
+    let streams = open(party, names)?;
+    let ends: Vec<_> = streams.iter().map(Stream::end).collect::<Result<_>>()?;
     thread::scope(|scope| {
         for mut stream in streams {
             let figures = &figures;

@@ -2,6 +2,7 @@
 
 mod archive;
 mod floor;
+mod http;
 mod lab;
 mod missing;
 mod pull;

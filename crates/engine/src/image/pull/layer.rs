@@ -75,12 +75,21 @@ impl Fetched {
     }
 }
 
-/// Tells the unpacker when its task is given up.
-struct Abandoned(Arc<Fetched>);
+/// Ends the unpacker and the download when the task is given up.
+struct Abandoned {
+    fetched: Arc<Fetched>,
+    finished: bool,
+}
 
 impl Drop for Abandoned {
     fn drop(&mut self) {
-        self.0.cancelled.store(true, Ordering::SeqCst);
+        if self.finished {
+            return;
+        }
+        self.fetched.cancelled.store(true, Ordering::SeqCst);
+        // the unpacker's thread holds the layer, and waits for a download that this would keep alive
+        let blob = self.fetched.blob.lock();
+        drop(blob.unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -164,7 +173,21 @@ async fn make(
     layer: &Planned,
     fetched: &Arc<Fetched>,
 ) -> Result<()> {
-    let _cancels = Abandoned(Arc::clone(fetched));
+    let mut cancels = Abandoned {
+        fetched: Arc::clone(fetched),
+        finished: false,
+    };
+    let result = make_somehow(engine, repository, layer, fetched).await;
+    cancels.finished = true;
+    result
+}
+
+async fn make_somehow(
+    engine: &Arc<Engine>,
+    repository: &Repository,
+    layer: &Planned,
+    fetched: &Arc<Fetched>,
+) -> Result<()> {
     if engine.store.content().has(&layer.descriptor.digest) {
         match from_store(engine, layer, fetched).await {
             Err(error) if is_damaged(engine, layer).await? => {

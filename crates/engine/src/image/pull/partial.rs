@@ -6,16 +6,17 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::error::{Result, Step};
 
-/// How long a partial blob waits for the pull that goes on with it.
-const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// What all partial blobs may take on the disk, bytes.
-const SIZE_MAX: u64 = 8 << 30;
-
 impl Engine {
     /// Removes partial blobs that are too old or too many.
     pub(crate) async fn trim_partials(self: &Arc<Self>) {
-        if let Err(error) = self.remove_partials(AGE_MAX, SIZE_MAX).await {
-            tracing::warn!(error = error.message(), "partial blobs stay");
+        let limits = self.settings().store.clone();
+        match self
+            .remove_partials(limits.partial_for, limits.partial_max)
+            .await
+        {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "removed parts of interrupted downloads"),
+            Err(error) => tracing::warn!(error = error.message(), "partial blobs stay"),
         }
     }
 

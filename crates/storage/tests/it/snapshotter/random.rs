@@ -150,7 +150,7 @@ fn run(seed: u64, count: usize) {
     let [packed, expected] = ["archive.tar", "expected"].map(|name| fixture.dir.path().join(name));
     std::fs::create_dir(&expected).unwrap();
     let ours = Tar::new().dir("./", 0o755);
-    let bytes = ours.append(archive(&mut Random(seed), count)).finish();
+    let bytes = ours.append(&archive(&mut Random(seed), count)).finish();
     std::fs::write(&packed, &bytes).unwrap();
     tar(&["-xpf"], &packed, &expected);
     let layer = fixture.apply(&bytes).unwrap().commit(None).unwrap();

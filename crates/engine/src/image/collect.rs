@@ -1,0 +1,139 @@
+//! Collecting: content that no image, no container and no work in progress needs goes.
+//!
+//! What is needed is read from the records of images and containers at each collection, so there is no
+//! count that a crash could leave wrong. Work that is not a record yet holds [leases](super::Leases), which
+//! live in memory: they end with the engine, and what they held is collected at the next start.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use oci::Digest;
+use storage::failpoint::{self, Point};
+use storage::{DetachedBlob, DetachedLayer};
+
+use crate::engine::Engine;
+use crate::error::{Result, Step, chain};
+
+/// Layers and blobs that have a reason to be there.
+#[derive(Debug, Default)]
+pub(crate) struct Needed {
+    pub(crate) chains: HashSet<Digest>,
+    pub(crate) blobs: HashSet<Digest>,
+}
+
+/// What is out of sight, and is to be deleted.
+#[derive(Debug, Default)]
+struct Waste {
+    layers: Vec<DetachedLayer>,
+    blobs: Vec<DetachedBlob>,
+}
+
+impl Engine {
+    /// Deletes the layers and blobs that nobody needs, and returns when their space is free.
+    ///
+    /// They vanish by a rename each, under the lock that leases wait for; deleting them, which takes much
+    /// longer, holds nobody up.
+    pub(crate) async fn collect(self: &Arc<Self>) {
+        let waste = {
+            let _quiet = self.images.leases.collector.lock().await;
+            let engine = Arc::clone(self);
+            self.blocking(move || Ok(engine.detach_unneeded())).await
+        };
+        let delete = move || {
+            waste?.delete();
+            Ok(())
+        };
+        if let Err(error) = self.blocking(delete).await {
+            tracing::error!(%error, "content that nobody needs could not be deleted");
+        }
+    }
+
+    /// What has to stay. Read after the content was listed: what comes later was not listed.
+    pub(crate) fn needed(&self) -> Result<Needed> {
+        let mut needed = Needed::default();
+        for image in self.images.all() {
+            needed.chains.extend(image.chain_ids());
+            needed.blobs.extend(image.blobs().cloned());
+        }
+        for container in self.containers.all() {
+            needed
+                .chains
+                .extend(container.record().layers.iter().cloned());
+        }
+        for keeper in &self.config.keepers {
+            let kept = keeper.kept();
+            needed
+                .blobs
+                .extend(kept.step(|| "ask who else keeps content")?);
+        }
+        self.images.leases.add_to(&mut needed);
+        Ok(needed)
+    }
+
+    fn detach_unneeded(&self) -> Waste {
+        let mut waste = Waste::default();
+        if let Err(error) = self.detach_into(&mut waste) {
+            // what is out of sight already is deleted nevertheless
+            tracing::error!(%error, "content that nobody needs stays");
+        }
+        if !waste.layers.is_empty() || !waste.blobs.is_empty() {
+            failpoint::reach(Point::Collected);
+        }
+        waste
+    }
+
+    fn detach_into(&self, waste: &mut Waste) -> Result<()> {
+        let blobs = self.store.content().list().step(|| "list blobs")?;
+        let needed = self.needed()?;
+        self.detach_layers(&needed.chains, &mut waste.layers);
+        for (digest, _) in blobs {
+            if !needed.blobs.contains(&digest) {
+                let blob = self.store.content().detach(&digest);
+                let step = || format!("remove blob {digest}");
+                waste.blobs.extend(blob.step(step)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes unused layers away, children before their parents.
+    pub(crate) fn detach_layers(&self, needed: &HashSet<Digest>, waste: &mut Vec<DetachedLayer>) {
+        loop {
+            let layers = self.store.layers().list();
+            let parents: HashSet<&Digest> =
+                layers.iter().filter_map(|l| l.parent.as_ref()).collect();
+            let unused = layers.iter().map(|layer| &layer.chain);
+            let unused = unused.filter(|c| !needed.contains(*c) && !parents.contains(*c));
+            let mut any = false;
+            for chain in unused {
+                match self.store.layers().detach(chain) {
+                    Ok(layer) => {
+                        any = true;
+                        waste.extend(layer);
+                    }
+                    Err(error) => {
+                        tracing::error!(%chain, %error, "a layer that nobody needs stays");
+                    }
+                }
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+}
+
+impl Waste {
+    fn delete(self) {
+        for blob in self.blobs {
+            if let Err(error) = blob.delete() {
+                tracing::error!(error = chain(&error), "a blob that nobody needs stays");
+            }
+        }
+        for layer in self.layers {
+            if let Err(error) = layer.delete() {
+                tracing::error!(error = chain(&error), "a layer that nobody needs stays");
+            }
+        }
+    }
+}
