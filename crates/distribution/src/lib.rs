@@ -33,6 +33,7 @@ mod location;
 mod login;
 mod manifest;
 mod net;
+mod post;
 mod push;
 mod referrers;
 mod refusal;
