@@ -43,3 +43,4 @@ pub use image::{
     SignaturePolicy, SignatureRule,
 };
 pub use storage::SnapshotterChoice;
+pub use storage::packing::{Packing, ParsePackingError};

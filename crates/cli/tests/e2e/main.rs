@@ -102,6 +102,8 @@ mod pull_registries;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_forms;
+#[cfg(test)]
 mod referrers;
 #[cfg(test)]
 mod save_load;
@@ -109,6 +111,8 @@ mod save_load;
 mod service;
 #[cfg(test)]
 mod signatures;
+#[cfg(test)]
+mod snapshotters;
 #[cfg(test)]
 mod stats;
 #[cfg(test)]
