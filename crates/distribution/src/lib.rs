@@ -15,6 +15,7 @@
 mod answer;
 mod artifact;
 mod auth;
+mod beside;
 mod blob;
 mod call;
 mod challenge;
@@ -52,7 +53,7 @@ pub use error::{ErrorKind, RegistryError, chain};
 pub use hosts::HostsError;
 pub use inspect::Inspected;
 pub use login::Login;
-pub use manifest::DocumentError;
+pub use manifest::{DocumentError, choose};
 pub use net::{HostNames, TransportError};
 pub use push::{BlobSource, Sent};
 pub use referrers::Referrer;
