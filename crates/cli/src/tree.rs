@@ -173,6 +173,17 @@ pub(crate) static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "registry",
+        about: "Serve images to others",
+        entries: &[
+            entry("gc", &c::registry::GC),
+            Entry {
+                blocking: Some(c::registry::serve),
+                ..entry("serve", &c::registry::SERVE)
+            },
+        ],
+    },
+    Group {
         name: "system",
         about: "Manage Gorae",
         entries: &[

@@ -23,6 +23,7 @@ mod metrics;
 mod notify;
 mod outgoing;
 mod pid_file;
+pub mod registry;
 mod reload;
 mod request;
 mod routes;

@@ -34,6 +34,7 @@ mod location;
 mod login;
 mod manifest;
 mod net;
+mod post;
 mod push;
 mod referrers;
 mod refusal;

@@ -1,5 +1,6 @@
 //! Blobs by digest: the `blobs/sha256` folder of an OCI image layout.
 
+mod apart;
 mod check;
 mod detached;
 mod extents;

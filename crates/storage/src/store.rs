@@ -38,7 +38,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             step,
             path: path.to_owned(),
@@ -199,7 +199,7 @@ fn clean(temporary: &Path) -> Result<(), OpenError> {
 }
 
 /// Writes the two files that make `content` an OCI image layout (image-layout.md).
-fn write_layout(content: &Path) -> Result<(), OpenError> {
+pub(crate) fn write_layout(content: &Path) -> Result<(), OpenError> {
     let files: [(&str, &str); 2] = [
         ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
         ("index.json", r#"{"schemaVersion":2,"manifests":[]}"#),

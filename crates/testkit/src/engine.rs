@@ -364,6 +364,11 @@ impl Engine {
         }
     }
 
+    /// Adds a flag for the engines that [`Self::restart`] starts.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.options.flags.push(flag.to_owned());
+    }
+
     /// Sets a variable of the engine's environment for its next start.
     pub fn set_environment(&mut self, name: &str, value: &str) {
         let variable = (name.to_owned(), value.to_owned());

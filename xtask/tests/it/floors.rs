@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8, Sight)] = &[
     ("logfile", 1, Only(&[])),
     ("shim", 2, Only(&["sys", "oci", "runtime", "logfile"])),
     ("engine", 3, Below),
+    ("registry", 4, Only(&["oci", "storage", "distribution"])),
     ("daemon", 5, Below),
     ("cli", 6, Below),
     // beside the house: nothing that runs on a user's machine depends on these
@@ -61,16 +62,33 @@ const FENCES: &[(&str, &[&str], &str)] = &[
         &["cli", "xtask"],
         "errors of libraries name their step",
     ),
-    ("redb", &["engine"], "the database is the engine's"),
+    (
+        "redb",
+        &["engine", "registry"],
+        "the engine has one database, and a registry, which needs no engine, one of its own",
+    ),
+    (
+        "bcrypt",
+        &["registry"],
+        "passwords are the registry's users' alone",
+    ),
     (
         "tokio",
-        &["api", "distribution", "network", "engine", "daemon", "cli"],
+        &[
+            "api",
+            "distribution",
+            "network",
+            "engine",
+            "registry",
+            "daemon",
+            "cli",
+        ],
         "mechanisms and shim are synchronous, but for the network's resolver and relay",
     ),
     (
         "rustls",
-        &["api", "distribution", "daemon"],
-        "TLS is spoken to registries and, by the API and its client, over TCP",
+        &["api", "distribution", "registry", "daemon"],
+        "TLS is spoken to and by registries and, by the API and its client, over TCP",
     ),
     (
         "toml",

@@ -39,6 +39,7 @@ pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod registry;
 pub(crate) mod rename;
 pub(crate) mod restart;
 pub(crate) mod rm;

@@ -112,6 +112,8 @@ mod service;
 #[cfg(test)]
 mod signatures;
 #[cfg(test)]
+mod snapshotters;
+#[cfg(test)]
 mod stats;
 #[cfg(test)]
 mod store_check;

@@ -3,6 +3,7 @@
 //! A layer's content is written while its stream comes; an image is made without a file system in
 //! between, without reading anything again, and with one file at the end, whatever is in the layer.
 
+mod acl;
 mod finish;
 mod format;
 pub(crate) mod mount;

@@ -3,6 +3,7 @@
 //! Content goes out as it comes, in large writes. What describes it goes into spaces that are
 //! set aside on the way, each written when it is full; so neither waits for the other in memory.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -18,7 +19,6 @@ const SPACE_MOST: usize = 64;
 /// The kernel counts blocks with 32 bits.
 const BLOCKS_MAX: u64 = u32::MAX as u64 - 1;
 
-#[derive(Debug)]
 pub(super) struct Output {
     file: File,
     /// Content that is not written yet, and where it goes.
@@ -28,7 +28,7 @@ pub(super) struct Output {
 }
 
 /// Room for descriptions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Space {
     at: u64,
     bytes: Vec<u8>,
@@ -38,7 +38,14 @@ struct Space {
     open: usize,
 }
 
-/// Bytes of a block below which nothing more is put into it.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Output");
+        shown.field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a block beyond which nothing more is put into it.
 const FULL: usize = BLOCK_LEN - 2 * SLOT;
 
 impl Space {

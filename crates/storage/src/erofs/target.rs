@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::format::{self, BLOCK, INODE, Inode, Layout, PIECE_BITS_MAX, Type};
 use super::output::Output;
 use super::tree::{Dir, Id, Leaf, Links, Node, Tree};
-use super::xattrs::Attribute;
+use super::xattrs::{Attribute, Verdict};
 use super::{finish, tree, xattrs};
 use crate::tar_stream::feed::Feed;
 use crate::tar_stream::{Archive, Entry, Kind, Segment, shown};
@@ -61,6 +61,7 @@ struct Head<'a> {
     entry: &'a Entry,
     owner: Owner,
     kind: Type,
+    mode: u32,
     xattrs: Vec<u8>,
 }
 
@@ -95,13 +96,16 @@ impl Writer {
 
     fn head<'a>(&self, entry: &'a Entry, owner: Owner) -> Result<Head<'a>, UnpackError> {
         let kind = kind_of(entry.kind);
-        let kept = kept(entry, kind)?;
+        let (mode, kept) = kept(entry, kind)?;
+        // symlink(2) takes no mode
+        let mode = if kind == Type::Link { 0o777 } else { mode };
         let xattrs =
             xattrs::encode(&kept).map_err(step("set an extended attribute of", &entry.name))?;
         Ok(Head {
             entry,
             owner,
             kind,
+            mode,
             xattrs,
         })
     }
@@ -111,7 +115,7 @@ impl Writer {
         let entry = head.entry;
         let inode = Inode {
             layout: value.layout,
-            mode: head.kind.bits() | entry.mode,
+            mode: head.kind.bits() | head.mode,
             uid: head.owner.uid,
             gid: head.owner.gid,
             mtime: entry.mtime,
@@ -311,7 +315,7 @@ impl Writer {
     }
 
     fn dir(&mut self, at: Place<'_>, entry: &Entry, owner: Owner) -> Result<(), UnpackError> {
-        let kept = kept(entry, Type::Directory)?;
+        let (mode, kept) = kept(entry, Type::Directory)?;
         let there = self.tree.child(at.dir, at.name);
         let is_dir = there.filter(|id| self.tree.dir(*id).is_some());
         let id = if let Some(id) = is_dir {
@@ -329,6 +333,7 @@ impl Writer {
         };
         if let Some(dir) = self.tree.dir_mut(id) {
             describe(dir, entry, owner, &kept);
+            dir.mode = mode;
         }
         self.charge(&kept);
         self.check_memory(entry)
@@ -398,24 +403,27 @@ struct Value<'a> {
 
 fn describe(dir: &mut Dir, entry: &Entry, owner: Owner, kept: &[Attribute]) {
     dir.described = true;
-    (dir.mode, dir.mtime) = (entry.mode, entry.mtime);
+    dir.mtime = entry.mtime;
     (dir.uid, dir.gid) = (owner.uid, owner.gid);
     for (name, value) in kept {
         xattrs::set(&mut dir.xattrs, name, value);
     }
 }
 
-/// The attributes of an entry that are kept.
-fn kept(entry: &Entry, kind: Type) -> Result<Vec<Attribute>, UnpackError> {
-    let mut kept = Vec::new();
+/// The permission bits of an entry, and the attributes that are kept.
+fn kept(entry: &Entry, kind: Type) -> Result<(u32, Vec<Attribute>), UnpackError> {
+    let (mut mode, mut kept) = (entry.mode, Vec::new());
     for (name, value) in attributes::wanted(entry) {
         let verdict = xattrs::judge(kind, name, value)
             .map_err(step("set an extended attribute of", &entry.name))?;
-        if verdict == xattrs::Verdict::Keep {
+        if let Verdict::KeepAnd(bits) | Verdict::Become(bits) = verdict {
+            mode = mode & !0o777 | bits;
+        }
+        if let Verdict::Keep | Verdict::KeepAnd(_) = verdict {
             xattrs::set(&mut kept, name, value);
         }
     }
-    Ok(kept)
+    Ok((mode, kept))
 }
 
 fn kind_of(kind: Kind) -> Type {
@@ -445,9 +453,10 @@ fn take(archive: &mut Archive<Feed>, length: usize, into: &mut Vec<u8>) -> Resul
 
 impl Target for Writer {
     fn root(&mut self, entry: &Entry, owner: Owner) -> Result<(), UnpackError> {
-        let kept = kept(entry, Type::Directory)?;
+        let (mode, kept) = kept(entry, Type::Directory)?;
         if let Some(root) = self.tree.dir_mut(tree::ROOT) {
             describe(root, entry, owner, &kept);
+            root.mode = mode;
         }
         self.charge(&kept);
         self.check_memory(entry)

@@ -4,6 +4,7 @@
 //! its names are kept in memory until its end; of files and links no more than where they are.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use rustix::io::Errno;
 
@@ -64,7 +65,6 @@ pub(super) enum Node {
     Leaf(Leaf),
 }
 
-#[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
     /// When the layer was unpacked: the time of directories that it does not describe.
@@ -73,6 +73,15 @@ pub(super) struct Tree {
     last: Option<(Vec<u8>, Id)>,
     /// Bytes of all names, also of those that are gone.
     pub(super) bytes: u64,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Tree");
+        shown
+            .field("nodes", &self.nodes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Reads symbolic links.

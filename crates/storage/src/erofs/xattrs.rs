@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::acl;
 use super::format::Type;
 
 /// The prefixes of names, each with the number that stands for it.
@@ -60,6 +61,10 @@ pub(super) fn set(attributes: &mut Vec<Attribute>, name: &[u8], value: &[u8]) {
 pub(super) enum Verdict {
     /// It is kept.
     Keep,
+    /// It is kept, and these are the file's permission bits.
+    KeepAnd(u32),
+    /// It says nothing but these permission bits.
+    Become(u32),
     /// It has no place on such a file, and is left out as on other file systems.
     Drop,
 }
@@ -68,37 +73,26 @@ pub(super) enum Verdict {
 pub(super) fn judge(kind: Type, name: &[u8], value: &[u8]) -> Result<Verdict, Errno> {
     if name.starts_with(b"user.") {
         // xattr(7): on files and directories only
-        let has = matches!(kind, Type::File | Type::Directory);
-        return if name.len() == 5 {
-            Err(Errno::INVAL)
-        } else if has {
-            Ok(Verdict::Keep)
-        } else {
-            Ok(Verdict::Drop)
-        };
+        let has = matches!(kind, Type::File | Type::Directory) && name.len() > 5;
+        return Ok(if has { Verdict::Keep } else { Verdict::Drop });
     }
-    if name.starts_with(b"system.posix_acl_") {
+    let default = name == b"system.posix_acl_default";
+    if default || name == b"system.posix_acl_access" {
         if kind == Type::Link {
             return Ok(Verdict::Drop);
         }
-        if name == b"system.posix_acl_default" && kind != Type::Directory {
-            return Err(Errno::ACCESS);
-        }
-        return if is_acl(value) {
-            Ok(Verdict::Keep)
-        } else {
-            Err(Errno::INVAL)
+        return match acl::read(value)? {
+            None => Ok(Verdict::Drop),
+            Some(_) if default && kind != Type::Directory => Err(Errno::ACCESS),
+            Some(_) if default => Ok(Verdict::Keep),
+            Some(taken) if taken.more => Ok(Verdict::KeepAnd(taken.mode)),
+            Some(taken) => Ok(Verdict::Become(taken.mode)),
         };
     }
     if name == b"security.capability" && !is_capability(value) {
         return Err(Errno::INVAL);
     }
     Ok(Verdict::Keep)
-}
-
-/// `struct posix_acl_xattr_header` and its entries: version 2, then a tag, rights and an id each.
-fn is_acl(value: &[u8]) -> bool {
-    value.len() >= 4 && value.len() % 8 == 4 && value[..4] == [2, 0, 0, 0]
 }
 
 /// `struct vfs_cap_data` of revision 2, or `vfs_ns_cap_data` of revision 3 (capabilities(7)).
@@ -143,32 +137,14 @@ mod tests {
         };
         check(Type::File, b"user.x", b"", Ok(Verdict::Keep));
         check(Type::Link, b"user.x", b"", Ok(Verdict::Drop));
-        check(Type::File, b"user.", b"", Err(Errno::INVAL));
+        check(Type::File, b"user.", b"", Ok(Verdict::Drop));
         check(Type::File, b"security.capability", b"x", Err(Errno::INVAL));
-        let acl = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff";
-        check(
-            Type::File,
-            b"system.posix_acl_access",
-            acl,
-            Ok(Verdict::Keep),
-        );
-        check(
-            Type::File,
-            b"system.posix_acl_default",
-            acl,
-            Err(Errno::ACCESS),
-        );
-        check(
-            Type::Link,
-            b"system.posix_acl_access",
-            acl,
-            Ok(Verdict::Drop),
-        );
-        check(
-            Type::File,
-            b"system.posix_acl_access",
-            b"u::rwx",
-            Err(Errno::INVAL),
-        );
+        let bits = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x04\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+        let (access, default) = (b"system.posix_acl_access", b"system.posix_acl_default");
+        check(Type::File, access, bits, Ok(Verdict::Become(0o640)));
+        check(Type::Directory, default, bits, Ok(Verdict::Keep));
+        check(Type::File, default, bits, Err(Errno::ACCESS));
+        check(Type::Link, access, bits, Ok(Verdict::Drop));
+        check(Type::File, access, b"u::rwx", Ok(Verdict::Drop));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use oci::Digest;
 
 use super::Shared;
 use super::record::DURABLE;
+use crate::erofs;
 use crate::fsutil;
 
 /// How long the thread waits, so that the layers of a pull are flushed together.
@@ -72,9 +75,21 @@ fn run(shared: &Shared) {
     }
 }
 
+/// Has the kernel guard an image against changes, where the file system can.
+fn seal(image: &Path) {
+    let sealed = File::open(image).and_then(|file| sys::verity::enable(file.as_fd()));
+    match sealed {
+        Ok(()) => tracing::debug!(image = %image.display(), "fs-verity guards a layer"),
+        // a folder, or removed meanwhile
+        Err(error) if fsutil::is_missing(&error) => {}
+        Err(error) => tracing::debug!(image = %image.display(), %error, "no fs-verity"),
+    }
+}
+
 fn flush(shared: &Shared, chains: &[Digest]) -> io::Result<()> {
     rustix::fs::syncfs(fsutil::open_dir(&shared.root)?)?;
     for chain in chains {
+        seal(&shared.folder(chain).join(erofs::IMAGE));
         match File::create(shared.folder(chain).join(DURABLE)) {
             // Removed meanwhile.
             Err(error) if !fsutil::is_missing(&error) => return Err(error),

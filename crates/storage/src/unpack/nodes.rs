@@ -33,6 +33,7 @@ impl Unpacker {
         rustix::fs::fchmod(root, Mode::from(entry.mode))
             .map_err(step("set the mode of", &entry.name))?;
         attributes::set_xattrs(root, entry)?;
+        self.tree.note_mode(entry.mode);
         self.tree.described(b"", entry.mtime);
         Ok(())
     }
@@ -59,7 +60,7 @@ impl Unpacker {
         }
         self.size = self.size.saturating_add(entry.size);
         // chown(2) and write(2) clear setuid, setgid and capabilities, so these come last.
-        if !owner.is_root() {
+        if self.owner_differs(owner) {
             let (uid, gid) = owner.ids();
             rustix::fs::fchown(&file, uid, gid).map_err(step("set the owner of", &entry.name))?;
         }
@@ -126,7 +127,7 @@ impl Unpacker {
             },
             Err(error) => return Err(step("make directory", &entry.name)(error)),
         }
-        if !fresh || !owner.is_root() {
+        if !fresh || self.owner_differs(owner) {
             self.chown(entry, at, owner)?;
         }
         if !fresh || self.mode_differs(entry.mode) {
@@ -136,6 +137,7 @@ impl Unpacker {
             let dir = open_dir(at).map_err(step("open directory", &entry.name))?;
             attributes::set_xattrs(dir.as_fd(), entry)?;
         }
+        self.tree.note_mode(entry.mode);
         self.tree.described(at.path, entry.mtime);
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Unpacker {
         // Any target is fine: it is content, resolved by the container inside its own root.
         let make = || rustix::fs::symlinkat(entry.link.as_slice(), &at.parent, &at.name);
         self.replacing(entry, at, make, "make symbolic link")?;
-        if !owner.is_root() {
+        if self.owner_differs(owner) {
             self.chown(entry, at, owner)?;
         }
         attributes::set_xattrs_at(&at.parent, &at.name, entry)?;
@@ -203,7 +205,7 @@ impl Unpacker {
         let mode = Mode::from(entry.mode & 0o777);
         let make = || rustix::fs::mknodat(&at.parent, &at.name, kind, mode, device);
         self.replacing(entry, at, make, "make device node")?;
-        if !owner.is_root() {
+        if self.owner_differs(owner) {
             self.chown(entry, at, owner)?;
         }
         if self.mode_differs(entry.mode) {
@@ -250,7 +252,12 @@ impl Unpacker {
 
     /// Whether creation with a mode gives another one: special bits, or the umask's.
     fn mode_differs(&self, mode: u32) -> bool {
-        mode & (self.umask | 0o7000) != 0
+        self.tree.inherits || mode & (self.umask | 0o7000) != 0
+    }
+
+    /// Whether something new has another owner: it has ours, the engine runs as root.
+    fn owner_differs(&self, owner: Owner) -> bool {
+        self.tree.inherits || !owner.is_root()
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) struct Tree {
     times: Vec<(Vec<u8>, (i64, u32))>,
     implicit: Vec<Vec<u8>>,
     root_seen: bool,
+    /// A directory has the bit by which what is made in it takes its group, and directories the bit
+    /// too (inode(7), S_ISGID).
+    pub(super) inherits: bool,
     opaque_root: bool,
 }
 
@@ -36,6 +39,7 @@ impl Tree {
             times: Vec::new(),
             implicit: Vec::new(),
             root_seen: false,
+            inherits: false,
             opaque_root: false,
         }
     }
@@ -113,6 +117,12 @@ impl Tree {
                         rustix::fs::AtFlags::empty(),
                     )
                     .map_err(step("set the mode of the parent of", entry))?;
+                    if self.inherits {
+                        let root = super::Owner { uid: 0, gid: 0 }.ids();
+                        let flags = rustix::fs::AtFlags::empty();
+                        rustix::fs::chownat(&above, path::c_name(name), root.0, root.1, flags)
+                            .map_err(step("set the owner of the parent of", entry))?;
+                    }
                     self.implicit.push(prefix.to_vec());
                 }
                 Err(Errno::EXIST) => {}
@@ -150,6 +160,11 @@ impl Tree {
         } else if !self.implicit.is_empty() {
             self.implicit.retain(|other| other != path);
         }
+    }
+
+    /// Notes the mode of a directory.
+    pub(super) fn note_mode(&mut self, mode: u32) {
+        self.inherits |= mode & 0o2000 != 0;
     }
 
     pub(super) fn set_opaque_root(&mut self) {

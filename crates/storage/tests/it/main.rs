@@ -15,6 +15,8 @@ mod files;
 #[cfg(test)]
 mod ingest;
 #[cfg(test)]
+mod mounts;
+#[cfg(test)]
 #[expect(
     clippy::duplicate_mod,
     reason = "the same must hold for both kinds of layers"

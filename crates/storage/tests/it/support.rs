@@ -143,6 +143,12 @@ impl Tar {
         self.data(data)
     }
 
+    /// The entries of another behind its own.
+    pub(crate) fn append(mut self, other: &Self) -> Self {
+        self.bytes.extend_from_slice(&other.bytes);
+        self
+    }
+
     pub(crate) fn data(mut self, data: &[u8]) -> Self {
         self.bytes.extend_from_slice(data);
         let padded = self.bytes.len().next_multiple_of(512);

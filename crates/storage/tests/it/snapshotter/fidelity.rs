@@ -1,6 +1,5 @@
 //! What an unpacked layer keeps: everything that the archive says, as GNU tar extracts it.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -171,50 +170,6 @@ fn long_names_of_gnu_and_pax() {
     }
 }
 
-/// Everything about a tree that must be the same, by path.
-fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
-    let mut found = BTreeMap::new();
-    let mut inodes: BTreeMap<u64, PathBuf> = BTreeMap::new();
-    let mut pending = vec![root.to_path_buf()];
-    while let Some(dir) = pending.pop() {
-        let mut entries: Vec<_> = std::fs::read_dir(&dir)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
-        entries.sort();
-        for path in entries {
-            let meta = std::fs::symlink_metadata(&path).unwrap();
-            let short = path.strip_prefix(root).unwrap().to_path_buf();
-            let content = if meta.is_symlink() {
-                format!("{:?}", std::fs::read_link(&path).unwrap())
-            } else if meta.is_file() {
-                crate::support::sha256(&std::fs::read(&path).unwrap()).to_string()
-            } else {
-                String::new()
-            };
-            if meta.is_dir() {
-                pending.push(path.clone());
-            }
-            let first = inodes
-                .entry(meta.ino())
-                .or_insert_with(|| short.clone())
-                .clone();
-            let first = if meta.nlink() > 1 && !meta.is_dir() {
-                first
-            } else {
-                PathBuf::new()
-            };
-            let times = (meta.mtime(), meta.mtime_nsec());
-            let owner = (meta.mode(), meta.uid(), meta.gid());
-            found.insert(
-                short,
-                format!("{owner:?} {times:?} {first:?} {} {content}", meta.rdev()),
-            );
-        }
-    }
-    found
-}
-
 fn tar_command(args: &[&str], paths: &[&Path]) {
     let status = Command::new("tar").args(args).args(paths).status().unwrap();
     assert!(status.success(), "tar {args:?}");
@@ -243,7 +198,10 @@ fn compare(tree: &Path, format: &[&str]) {
     let staged = fixture.apply(&std::fs::read(&archive).unwrap()).unwrap();
     let chain = staged.commit(None).unwrap();
     let layer = fixture.files(&chain);
-    let (ours, theirs) = (describe(&layer), describe(&expected));
+    let (ours, theirs) = (
+        super::tree::describe(&layer),
+        super::tree::describe(&expected),
+    );
     assert!(!theirs.is_empty());
     for (path, what) in &theirs {
         assert_eq!(

@@ -1,10 +1,13 @@
 //! What every kind of layer must do: this file and those below are compiled once for each kind.
 
+mod contract;
 mod copy_up;
 mod diff;
 mod fidelity;
 mod hostile;
 mod layers;
+mod random;
+mod tree;
 
 use std::path::Path;
 
@@ -32,4 +35,24 @@ fn fixture() -> Fixture {
 
 fn open(root: &Path) -> Store {
     crate::support::open(root, kind())
+}
+
+/// Has the images of a store checked by the program of those who made the format.
+fn check_images(fixture: &Fixture) {
+    for layer in std::fs::read_dir(fixture.root().join("snapshots")).unwrap() {
+        let image = layer.unwrap().path().join("layer.erofs");
+        if !image.exists() {
+            continue;
+        }
+        let mut fsck = std::process::Command::new("fsck.erofs");
+        match fsck.arg("-d3").arg(&image).output() {
+            Ok(output) => assert!(
+                output.status.success(),
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            Err(error) => eprintln!("SKIPPED: fsck.erofs: {error}"),
+        }
+    }
 }
