@@ -56,7 +56,7 @@ pub use inspect::Inspected;
 pub use login::Login;
 pub use manifest::{DocumentError, choose};
 pub use net::{HostNames, TransportError};
-pub use push::{BlobSource, Sent};
+pub use push::{BlobFlow, BlobPipe, BlobSource, Sent, Streamed, blob_pipe};
 pub use referrers::Referrer;
 pub use resolve::Resolved;
 pub use search::{Found, Search};

@@ -43,3 +43,4 @@ pub use image::{
     ProgressSender, PushRequest, SignaturePolicy, SignatureRule,
 };
 pub use storage::SnapshotterChoice;
+pub use storage::packing::{Packing, ParsePackingError};

@@ -104,6 +104,8 @@ mod pull_registries;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_forms;
+#[cfg(test)]
 mod referrers;
 #[cfg(test)]
 mod save_load;

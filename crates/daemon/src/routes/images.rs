@@ -6,7 +6,7 @@ use api::registry::{AUTH_HEADER, AuthConfig};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use engine::AttestationRequest;
+use engine::{AttestationRequest, PushRequest};
 use http::{HeaderMap, StatusCode};
 use oci::Platform;
 
@@ -210,14 +210,10 @@ async fn act(
         }
         "push" => {
             let platform = platform(&query)?;
-            push(
-                shared,
-                name,
-                query.get("tag"),
-                platform,
-                credentials(&headers),
-            )
-            .await
+            let request = PushRequest::new(name, query.get("tag"), platform)?
+                .with_compression(query.get("compression"))?
+                .with_annotations(query.all("annotation"))?;
+            push(shared, request, credentials(&headers)).await
         }
         _ => Err(page_not_found()),
     }
