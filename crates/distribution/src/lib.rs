@@ -15,6 +15,7 @@
 mod answer;
 mod artifact;
 mod auth;
+mod beside;
 mod blob;
 mod call;
 mod challenge;
@@ -53,7 +54,7 @@ pub use error::{ErrorKind, RegistryError, chain};
 pub use hosts::HostsError;
 pub use inspect::Inspected;
 pub use login::Login;
-pub use manifest::DocumentError;
+pub use manifest::{DocumentError, choose};
 pub use net::{HostNames, TransportError};
 pub use push::{BlobFlow, BlobPipe, BlobSource, Sent, Streamed, blob_pipe};
 pub use referrers::{Referrer, is_attached_tag};

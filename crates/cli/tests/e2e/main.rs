@@ -8,6 +8,8 @@ mod api_containers;
 #[cfg(test)]
 mod attach_ws;
 #[cfg(test)]
+mod attestations;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bad_requests;
