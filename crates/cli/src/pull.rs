@@ -40,7 +40,7 @@ pub(crate) async fn pull(
 
 /// Shows a stream of progress to its end.
 pub(crate) async fn show(mut lines: Lines, place: Place) -> anyhow::Result<()> {
-    let mut screen = Screen::new(place);
+    let (mut screen, mut note) = (Screen::new(place), None);
     while let Some(message) = lines.next::<Progress>().await? {
         if let Some(detail) = &message.error_detail {
             screen.finish()?;
@@ -56,9 +56,26 @@ pub(crate) async fn show(mut lines: Lines, place: Place) -> anyhow::Result<()> {
                 Failure::message(format!("Error response from daemon: {}", message.error)).into(),
             );
         }
+        note = note.or_else(|| note_of(&message));
         screen.show(&message)?;
     }
-    screen.finish()
+    screen.finish()?;
+    if let Some(note) = note {
+        output::complain(note);
+    }
+    Ok(())
+}
+
+/// What is to be said behind the bars of a push that has left platforms out.
+fn note_of(message: &Progress) -> Option<String> {
+    let aux = message.aux.as_ref()?;
+    aux.get("manifestPushedInsteadOfIndex")?;
+    let digest = |of: &str| aux[of]["digest"].as_str().unwrap_or_default().to_owned();
+    Some(format!(
+        "Not all multiplatform-content is present and only the available single-platform image was pushed\n{} -> {}",
+        digest("originalIndex"),
+        digest("selectedManifest")
+    ))
 }
 
 enum Screen {
@@ -233,7 +250,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn moving() -> ProgressStyle {
-    style("{prefix:.bold}: {msg:<12} [{bar:40.cyan/blue.dim}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:.dim}")
+    style("{prefix:.bold}: {msg:<12} [{bar:40.cyan/blue.dim}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:.dim} {eta:.dim}")
         .progress_chars("━╸─")
 }
 

@@ -85,6 +85,12 @@ impl Repository {
         named.document().await
     }
 
+    /// The repository in its registry, `library/busybox`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.reference.path()
+    }
+
     /// The same repository at another tag.
     pub(crate) fn tagged(&self, tag: &str) -> Result<Self, RegistryError> {
         let mut named = self.clone();

@@ -109,6 +109,8 @@ pub struct Config {
     pub max_concurrent_downloads: usize,
     /// How often a request to a registry is sent without progress.
     pub max_download_attempts: u32,
+    /// How layers that were made here are packed for registries.
+    pub push_compression: storage::Packing,
     /// Proxy to registries over http; what the environment says when absent.
     pub http_proxy: Option<String>,
     /// Proxy to registries over https; what the environment says when absent.
@@ -179,6 +181,7 @@ impl Default for Config {
             registries: "/etc/gorae/registries.d".into(),
             max_concurrent_downloads: 8,
             max_download_attempts: 5,
+            push_compression: storage::Packing::default(),
             http_proxy: None,
             https_proxy: None,
             no_proxy: None,
@@ -254,6 +257,7 @@ settings! {
     "max-download-attempts" => max_download_attempts,
     "no-new-privileges" => no_new_privileges,
     "no-proxy" => no_proxy,
+    "push-compression" => push_compression,
     "registry-mirror" => registry_mirrors,
     "seccomp-profile" => seccomp_profile,
     "signature-policy" => signature_policy,

@@ -8,29 +8,40 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, Scope};
 
-use flate2::{Compression, GzBuilder};
+use crate::packing::Packing;
 
 /// The input of one member. Changing it changes the digests of what is packed from then on.
 const PIECE: usize = 4 << 20;
 /// More threads than this bring nothing that a disk could follow.
 const THREADS_MAX: usize = 8;
-/// RFC 1952, 2.3.1: the operating system is unknown.
-const UNKNOWN_SYSTEM: u8 = 255;
 
 /// A piece on its way: where its packed form will come from.
 type Packed = Receiver<io::Result<Vec<u8>>>;
 
-/// Packs a source into a target.
+/// Packs a source into a target by gzip.
 ///
 /// # Errors
 ///
 /// The source or the target fails.
 pub fn pack(source: impl Read + Send, target: &mut impl Write) -> io::Result<()> {
+    pack_as(Packing::default(), source, target)
+}
+
+/// Packs a source into a target. Frames of zstd in a row are one file as gzip's members are (RFC 8878, 3).
+///
+/// # Errors
+///
+/// The source or the target fails.
+pub fn pack_as(
+    packing: Packing,
+    source: impl Read + Send,
+    target: &mut impl Write,
+) -> io::Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     // as many pieces wait as are worked on, so memory is bounded
     let (order, packed) = mpsc::sync_channel::<Packed>(threads.min(THREADS_MAX));
     thread::scope(|scope| {
-        let reader = scope.spawn(move || cut(scope, source, &order));
+        let reader = scope.spawn(move || cut(scope, packing, source, &order));
         let written = write_in_order(&packed, target);
         // a reader that waits for a place must see that nobody takes pieces any more
         drop(packed);
@@ -44,6 +55,7 @@ pub fn pack(source: impl Read + Send, target: &mut impl Write) -> io::Result<()>
 /// Cuts the source and starts a thread a piece; an empty source is one empty member.
 fn cut<'scope>(
     scope: &'scope Scope<'scope, '_>,
+    packing: Packing,
     mut source: impl Read,
     order: &SyncSender<Packed>,
 ) -> io::Result<()> {
@@ -61,7 +73,7 @@ fn cut<'scope>(
         if order.send(packed).is_err() {
             return Ok(());
         }
-        scope.spawn(move || drop(sender.send(member(&piece))));
+        scope.spawn(move || drop(sender.send(packing.piece(&piece))));
         if last {
             return Ok(());
         }
@@ -76,15 +88,6 @@ fn write_in_order(packed: &Receiver<Packed>, target: &mut impl Write) -> io::Res
         target.write_all(&bytes)?;
     }
     Ok(())
-}
-
-fn member(piece: &[u8]) -> io::Result<Vec<u8>> {
-    let mut packer = GzBuilder::new()
-        .mtime(0)
-        .operating_system(UNKNOWN_SYSTEM)
-        .write(Vec::new(), Compression::default());
-    packer.write_all(piece)?;
-    packer.finish()
 }
 
 #[cfg(test)]
@@ -104,6 +107,10 @@ mod tests {
         flate2::read::MultiGzDecoder::new(packed.as_slice())
             .read_to_end(&mut unpacked)
             .unwrap();
+        assert!(unpacked == content, "{length}");
+        let mut packed = Vec::new();
+        pack_as(Packing::Zstd(3), content.as_slice(), &mut packed).unwrap();
+        let unpacked = zstd::stream::decode_all(packed.as_slice()).unwrap();
         assert!(unpacked == content, "{length}");
     }
 

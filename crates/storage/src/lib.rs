@@ -33,6 +33,7 @@ pub mod image_archive;
 pub mod import;
 pub mod layers;
 pub mod overlay;
+pub mod packing;
 mod snapshotter;
 mod store;
 mod tar_stream;
@@ -46,6 +47,7 @@ pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{
     Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id,
 };
+pub use packing::Packing;
 pub use snapshotter::{Format, SnapshotterChoice};
 pub use store::{OpenError, Store, StoreOptions};
 pub use tar_stream::ArchiveError;

@@ -13,6 +13,16 @@ pub(crate) static VERB: Verb = Verb {
     operands: Operands::between(1, 1),
     flags: &[&[
         Flag::switch("all-tags", "Push all tags of an image to the repository").short('a'),
+        Flag::many(
+            "annotation",
+            "key=value",
+            "Add an annotation to what gets the tag",
+        ),
+        Flag::one(
+            "compression",
+            "string",
+            "How layers that were made here are packed: \"gzip\" or \"zstd\", also with a level, \"zstd:9\"",
+        ),
         Flag::switch_on("disable-content-trust", "Skip image signing").hidden(),
         Flag::one(
             "platform",
@@ -47,6 +57,12 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
     let mut request = call.client.post(&path).query_opt("platform", platform);
     if !all {
         request = request.query("tag", &wanted.tag);
+    }
+    if let Some(compression) = call.text("compression") {
+        request = request.query("compression", compression);
+    }
+    for annotation in call.list("annotation") {
+        request = request.query("annotation", annotation);
     }
     // the API asks for the header even where there are no credentials
     let header = auth::header(&call.globals, &wanted.domain).await?;

@@ -8,6 +8,8 @@ mod api_containers;
 #[cfg(test)]
 mod attach_ws;
 #[cfg(test)]
+mod attestations;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bad_requests;
@@ -101,6 +103,8 @@ mod pull_again;
 mod pull_registries;
 #[cfg(test)]
 mod push;
+#[cfg(test)]
+mod push_forms;
 #[cfg(test)]
 mod referrers;
 #[cfg(test)]

@@ -64,14 +64,7 @@ async fn pull(shared: Shared, wanted: ImageCreate, auth: Option<AuthConfig>) -> 
 }
 
 /// Pushes; a client that leaves cancels it.
-pub(super) async fn push(
-    shared: Shared,
-    name: &str,
-    tag: &str,
-    platform: Option<Platform>,
-    auth: Option<AuthConfig>,
-) -> Reply {
-    let request = PushRequest::new(name, tag, platform)?;
+pub(super) async fn push(shared: Shared, request: PushRequest, auth: Option<AuthConfig>) -> Reply {
     let engine = shared.engine;
     engine.image_push_check(&request)?;
     told(shared.closing, Before::HasStatus, async move |sender| {

@@ -114,6 +114,7 @@ pub const KEYS: &[Key] = &[
     key("no-proxy", Text, "list", "NO_PROXY", "Hosts, domains and subnets that are reached without a proxy, separated by commas").live(),
     key("pidfile", Text, "path", "none", "File that holds the engine's process id"),
     key("publish-policy", Text, "string", "docker", "Who has the last word on connections to published ports: \"docker\", or the input rules of the \"host-firewall\""),
+    key("push-compression", Text, "string", "gzip", "How layers that were made here are packed for registries: \"gzip\" or \"zstd\", also with a level, \"zstd:9\"").live(),
     key("registry-mirror", List, "url", "none", "Mirror of Docker Hub that is asked first").live(),
     key("root", Text, "path", "/var/lib/gorae", "Folder of everything that lasts"),
     key("run", Text, "path", "/run/gorae", "Folder of everything that ends with the boot"),

@@ -302,6 +302,14 @@ fn registries(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Se
     if reader.given("label").is_some() {
         engine.labels = reader.each("label", values::label)?;
     }
+    let packing = |text: &str| {
+        text.parse()
+            .map_err(|error: engine::ParsePackingError| error.to_string())
+    };
+    put(
+        &mut engine.push_compression,
+        reader.one("push-compression", packing)?,
+    );
     engine.signature_policy = policy::read(reader.path("signature-policy"))?;
     put(
         &mut engine.max_concurrent_downloads,

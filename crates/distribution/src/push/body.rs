@@ -95,6 +95,14 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
+    /// The gauge of a body whose end is not known before it comes.
+    pub(super) fn endless(taken: Arc<AtomicU64>) -> Self {
+        Self {
+            taken,
+            end: u64::MAX,
+        }
+    }
+
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }

@@ -5,6 +5,7 @@
 //! the registry says that it broke, or begins anew.
 
 pub(crate) mod body;
+mod stream;
 mod upload;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::location::join;
 use crate::manifest::{ACCEPTED, digest_of};
 use crate::referrers::has_subject;
 pub use body::BlobSource;
+pub use stream::{BlobFlow, BlobPipe, Streamed, blob_pipe};
 
 /// How a blob got into the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

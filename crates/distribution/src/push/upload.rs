@@ -4,12 +4,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use oci::image::Descriptor;
 
+use super::body::Gauge;
 use super::{Begun, BlobSource};
 use crate::answer::{Answer, method_name};
 use crate::challenge::parse;
 use crate::client::{Ping, Repository};
 use crate::error::RegistryError;
-use crate::exchange::Message;
+use crate::exchange::{Message, Payload};
 use crate::location::{Origin, is_https, shown};
 use crate::net::TransportError;
 use crate::retry::{Backoff, is_passing, retry_after};
@@ -197,6 +198,44 @@ impl Repository {
         self.client
             .header(&challenges, message, claim, rejected)
             .await
+    }
+
+    /// Sends a body that cannot be sent again, with what the registry is known to want.
+    pub(super) async fn send_once(
+        &self,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        (body, gauge): (Payload, Gauge),
+    ) -> Result<Answer, RegistryError> {
+        let ping = self.client.ping(self.reference.domain()).await?;
+        if is_https(&ping.base.uri) && !is_https(&uri) && !ping.base.insecure {
+            return Err(self.bad_location(&uri));
+        }
+        let own = Origin::of(&uri).is_some_and(|origin| origin == ping.base.origin);
+        let mut message = Message::new(method, uri);
+        message.headers = headers;
+        let scope = self.push_scope(None);
+        if own {
+            message.authorization = self.credentials_for(&ping, &message, &scope, None).await?;
+        }
+        let exchange = &self.client.shared.exchange;
+        exchange.upload(&message, body, &gauge).await
+    }
+
+    /// Says which blob was uploaded.
+    pub(super) async fn close_upload(
+        &self,
+        location: &Uri,
+        blob: &Descriptor,
+        nothing: &BlobSource,
+    ) -> Result<(), RegistryError> {
+        let uri = closing(location, blob).ok_or_else(|| self.bad_location(location))?;
+        let result = self.send(Method::PUT, uri, blob, nothing, blob.size).await;
+        match self.judge(result).await?.0 {
+            Tried::Done => Ok(()),
+            Tried::Again(error, _) => Err(error),
+        }
     }
 
     /// Gives an upload up that nobody needs; a registry forgets it by itself, too.

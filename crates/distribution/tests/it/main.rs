@@ -13,6 +13,8 @@ mod parts;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_stream;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 mod referrers;

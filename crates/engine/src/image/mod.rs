@@ -1,5 +1,6 @@
 //! Images: their records, and a file for each verb.
 
+mod attestations;
 mod builtin;
 mod change;
 mod collect;
@@ -36,6 +37,7 @@ use crate::container::Record as ContainerRecord;
 use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
+pub use attestations::AttestationRequest;
 pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
 pub use load::LoadRequest;

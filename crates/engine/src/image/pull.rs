@@ -244,6 +244,10 @@ impl Engine {
             for blob in ways.iter().filter_map(Way::blob) {
                 blob.place()?;
             }
+            store
+                .content()
+                .sync_names()
+                .step(|| "store the layers of an image")?;
             for document in resolved_documents {
                 store
                     .content()
@@ -327,6 +331,8 @@ impl Engine {
             match teller.follow(&way).await {
                 // another pull has failed: its registry or its credentials need not be ours
                 Err(_) if !own && !progress.is_closed() => {}
+                // what an earlier pull has left was wrong, and is gone
+                Err(_) if way.was_stale() => {}
                 other => return other.map(|()| way),
             }
         }

@@ -5,6 +5,10 @@
 //! digests. Layers that were made here as plain tars are packed before the first push, and are kept
 //! packed from then on, so the image has in every registry the digest that it has here.
 
+mod pack;
+mod target;
+
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +20,15 @@ use distribution::{BlobSource, Repository, Sent};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::image::{Descriptor, media_type};
 use oci::{Digest, Platform, Reference};
+use serde_json::{Value, json};
+use storage::Packing;
 
-use super::manifests::{Stored, is_foreign, is_plain, layer_descriptors};
+use self::target::Target;
+use super::manifests::{Stored, is_foreign};
 use super::pull::{ProgressSender, tell};
+use super::remote::shown;
 use super::store::Lease;
-use super::{Image, Layer, Record, credentials, registry_error};
+use super::{Image, Layer, credentials, registry_error};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 
@@ -37,6 +45,10 @@ pub struct PushRequest {
     /// With a tag, or without for all tags.
     reference: Reference,
     platform: Option<Platform>,
+    /// How plain layers are packed, if not as the settings say.
+    packing: Option<Packing>,
+    /// What is added to the document that gets the tag.
+    annotations: BTreeMap<String, String>,
 }
 
 impl PushRequest {
@@ -61,7 +73,44 @@ impl PushRequest {
         Ok(Self {
             reference,
             platform,
+            packing: None,
+            annotations: BTreeMap::new(),
         })
+    }
+
+    /// The same with a method for plain layers, `zstd:9`; an empty text is none.
+    ///
+    /// # Errors
+    /// When there is no such method or level.
+    pub fn with_compression(mut self, text: &str) -> Result<Self> {
+        if !text.is_empty() {
+            let packing = text
+                .parse()
+                .map_err(|error: storage::packing::ParsePackingError| {
+                    Error::invalid(format!("invalid compression {text:?}: {error}"))
+                })?;
+            self.packing = Some(packing);
+        }
+        Ok(self)
+    }
+
+    /// The same with annotations, `key=value` each.
+    ///
+    /// # Errors
+    /// When one has no key.
+    pub fn with_annotations(mut self, texts: &[String]) -> Result<Self> {
+        for text in texts {
+            match text.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    self.annotations.insert(key.to_owned(), value.to_owned());
+                }
+                _ => {
+                    let text = format!("invalid annotation {text:?}: it must be key=value");
+                    return Err(Error::invalid(text));
+                }
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -72,7 +121,15 @@ struct Ready {
     layers: Vec<Descriptor>,
     /// Whether its plain layers were packed for this push.
     packed: bool,
+    /// Layers that were sent while they were packed.
+    sent: HashSet<Digest>,
     _lease: Lease,
+}
+
+/// What gets the tag.
+struct Head {
+    media_type: String,
+    bytes: Bytes,
 }
 
 impl Engine {
@@ -82,9 +139,8 @@ impl Engine {
     /// When the image is for another platform.
     pub fn image_push_check(&self, request: &PushRequest) -> Result<()> {
         let tagged = request.reference.clone().or_latest().familiar();
-        if self.images.get(&tagged, None).is_ok() {
-            self.images
-                .for_platform(&tagged, request.platform.as_ref())?;
+        if let Ok(image) = self.images.get(&tagged, None) {
+            self.image_for_push(image, &tagged, request.platform.as_ref())?;
         }
         Ok(())
     }
@@ -106,7 +162,7 @@ impl Engine {
         for (image, tag) in images {
             let repository = self.registries().repository(&tag, auth.map(credentials));
             tokio::select! {
-                result = self.push_tag(image, &tag, &repository, progress) => result?,
+                result = self.push_tag(image, &tag, &repository, (request, auth), progress) => result?,
                 () = progress.closed() => {
                     return Err(Error::new(Kind::System, "push cancelled: the client has gone"));
                 }
@@ -140,29 +196,81 @@ impl Engine {
         image: Arc<Image>,
         tag: &Reference,
         repository: &Repository,
+        (request, auth): (&PushRequest, Option<&AuthConfig>),
         progress: &ProgressSender,
     ) -> Result<()> {
-        for layer in image.record.layers.iter().rev() {
-            tell(progress, Progress::of(layer.diff_id.short(), "Preparing")).await?;
+        let wanted = request.platform.as_ref();
+        let image = self.image_for_push(image, &tag.familiar(), wanted)?;
+        let target = match wanted {
+            Some(_) => Target::one(image),
+            None => self.target(image, tag, repository, auth).await?,
+        };
+        for image in &target.images {
+            for layer in image.record.layers.iter().rev() {
+                tell(progress, Progress::of(layer.diff_id.short(), "Preparing")).await?;
+            }
         }
-        let ready = self.ready(image, progress).await?;
-        self.push_layers(&ready, tag, repository, progress).await?;
-        let config = &ready.manifest.manifest.config;
-        let source = self.source(&config.digest);
-        repository
-            .push_blob(config, &[], &source)
-            .await
-            .map_err(|e| registry_error(&e))?;
-        let bytes = Bytes::from(ready.manifest.bytes.clone());
-        let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let mut ready = Vec::with_capacity(target.images.len());
+        for image in target.images {
+            let packing = request.packing;
+            let one = self.ready(image, packing, repository, progress).await?;
+            self.push_content(&one, tag, repository, progress).await?;
+            if target.index.is_some() {
+                let manifest = Bytes::from(one.manifest.bytes.clone());
+                repository
+                    .push_manifest(None, one.manifest.media_type(), manifest)
+                    .await
+                    .map_err(|e| registry_error(&e))?;
+            }
+            ready.push(one);
+        }
+        let Some(own) = ready.first() else {
+            return Err(Error::internal("a push has nothing to push"));
+        };
+        let own_descriptor = own.manifest.descriptor(&own.image.record.manifest);
+        let head = match target.index {
+            Some(index) => Head {
+                media_type: index.descriptor.media_type,
+                bytes: index.bytes.into(),
+            },
+            None => Head {
+                media_type: own_descriptor.media_type.clone(),
+                bytes: own.manifest.bytes.clone().into(),
+            },
+        };
+        let head = annotated(head, &request.annotations)?;
+        self.push_head(&own.image, head, tag, repository, progress)
+            .await?;
+        if let Some(index) = target.instead_of {
+            tell(progress, pushed_instead(&index, &own_descriptor)).await?;
+        }
+        let packed = ready.iter().any(|one| one.packed);
+        drop(ready);
+        if packed {
+            // the plain tars are needed no more, unless another image has them
+            self.collect().await;
+        }
+        Ok(())
+    }
+
+    /// Gives the tag to what it is for, and tells so.
+    async fn push_head(
+        self: &Arc<Self>,
+        image: &Image,
+        head: Head,
+        tag: &Reference,
+        repository: &Repository,
+        progress: &ProgressSender,
+    ) -> Result<()> {
+        let size = i64::try_from(head.bytes.len()).unwrap_or(i64::MAX);
         let name = tag.tag().unwrap_or_default();
         let digest = repository
-            .push_manifest(Some(name), ready.manifest.media_type(), bytes)
+            .push_manifest(Some(name), &head.media_type, head.bytes)
             .await
             .map_err(|e| registry_error(&e))?;
         let by_digest = tag.with_digest(digest.clone());
         // nothing but a name is added: who has removed the image meanwhile does not get it back
-        if let Some(current) = self.images.by_id(&ready.image.id) {
+        if let Some(current) = self.images.by_id(&image.id) {
             self.register_image(current.record.clone(), None, Some(&by_digest))
                 .await?;
         }
@@ -170,13 +278,25 @@ impl Engine {
         tell(progress, Progress::status(text)).await?;
         tell(progress, aux(name, &digest, size)?).await?;
         self.image_event("push", &tag.familiar(), &tag.familiar_name());
-        let packed = ready.packed;
-        drop(ready);
-        if packed {
-            // the plain tars are needed no more, unless another image has them
-            self.collect().await;
-        }
         Ok(())
+    }
+
+    /// Sends what a manifest names.
+    async fn push_content(
+        self: &Arc<Self>,
+        ready: &Ready,
+        tag: &Reference,
+        repository: &Repository,
+        progress: &ProgressSender,
+    ) -> Result<()> {
+        self.push_layers(ready, tag, repository, progress).await?;
+        let config = &ready.manifest.manifest.config;
+        let source = self.source(&config.digest);
+        repository
+            .push_blob(config, &[], &source)
+            .await
+            .map(drop)
+            .map_err(|e| registry_error(&e))
     }
 
     /// Sends the layers, topmost first as Docker shows them; a blob that is there twice goes once.
@@ -187,7 +307,7 @@ impl Engine {
         repository: &Repository,
         progress: &ProgressSender,
     ) -> Result<()> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let layers: Vec<(&Layer, &Descriptor)> = ready
             .image
             .record
@@ -201,6 +321,10 @@ impl Engine {
             .partition(|(_, descriptor)| seen.insert(&descriptor.digest));
         let mut pushes = Vec::with_capacity(first.len());
         for (layer, descriptor) in first {
+            if ready.sent.contains(&descriptor.digest) {
+                tell(progress, Progress::of(layer.diff_id.short(), "Pushed")).await?;
+                continue;
+            }
             pushes.push(self.push_layer(layer, descriptor, tag, repository, progress));
         }
         stream::iter(pushes)
@@ -274,123 +398,6 @@ impl Engine {
         found.truncate(MOUNTS);
         found
     }
-
-    /// Brings an image into the form for registries: packs the plain layers of one that was made here.
-    async fn ready(
-        self: &Arc<Self>,
-        image: Arc<Image>,
-        progress: &ProgressSender,
-    ) -> Result<Ready> {
-        let mut lease = self
-            .images
-            .leases
-            .take(image.blobs().cloned().collect())
-            .await;
-        let (content, read) = (self.store.content().clone(), Arc::clone(&image));
-        let (stored, layers) = self
-            .blocking(move || {
-                let stored = Stored::of(&content, &read)?;
-                let layers = layer_descriptors(&stored.manifest, &read.record.layers)?;
-                Ok((stored, layers))
-            })
-            .await?;
-        // a registry has it by this digest
-        let known = image.record.index.is_some() || !image.record.digests.is_empty();
-        if known || !layers.iter().any(is_plain) {
-            return Ok(Ready {
-                image,
-                manifest: stored,
-                layers,
-                packed: false,
-                _lease: lease,
-            });
-        }
-        let mut packed = Vec::new();
-        for (layer, descriptor) in image.record.layers.iter().zip(layers) {
-            if !is_plain(&descriptor) {
-                packed.push(descriptor);
-                continue;
-            }
-            tell(progress, Progress::of(layer.diff_id.short(), "Compressing")).await?;
-            let engine = Arc::clone(self);
-            let work = move || engine.pack_layer(&descriptor, lease);
-            let (descriptor, extended) = self.blocking(work).await?;
-            lease = extended;
-            packed.push(descriptor);
-        }
-        self.keep_packed(&image, stored, packed, lease).await
-    }
-
-    /// Packs a plain layer into a blob of its own.
-    fn pack_layer(&self, plain: &Descriptor, mut lease: Lease) -> Result<(Descriptor, Lease)> {
-        let content = self.store.content();
-        let step = || format!("compress layer {}", plain.digest);
-        let source = content.open(&plain.digest).step(step)?;
-        let mut writer = content.writer(None).step(step)?;
-        storage::gzip::pack(source, &mut writer).step(step)?;
-        self.images.leases.extend(&mut lease, writer.digest());
-        let (digest, size) = writer.commit().step(step)?;
-        let kind = match plain.media_type.as_str() {
-            media_type::DOCKER_LAYER => media_type::DOCKER_LAYER_GZIP,
-            _ => media_type::OCI_LAYER_GZIP,
-        };
-        let packed = Descriptor {
-            media_type: kind.to_owned(),
-            digest,
-            size,
-            ..plain.clone()
-        };
-        Ok((packed, lease))
-    }
-
-    /// Writes the manifest of the packed layers, and gives the image both.
-    async fn keep_packed(
-        self: &Arc<Self>,
-        image: &Arc<Image>,
-        stored: Stored,
-        layers: Vec<Descriptor>,
-        mut lease: Lease,
-    ) -> Result<Ready> {
-        let mut manifest = stored.manifest;
-        manifest.layers.clone_from(&layers);
-        let bytes = serde_json::to_vec(&manifest).step(|| "write a manifest")?;
-        let (engine, written) = (Arc::clone(self), bytes.clone());
-        let (digest, lease) = self
-            .blocking(move || {
-                let digest = storage::digest_of(&written);
-                engine.images.leases.extend(&mut lease, digest.clone());
-                engine
-                    .store
-                    .content()
-                    .put_bytes(&written)
-                    .step(|| "store a manifest")?;
-                Ok((digest, lease))
-            })
-            .await?;
-        let packed = image.record.layers.iter().zip(&layers);
-        let record = Record {
-            manifest: digest,
-            layers: packed
-                .map(|(layer, descriptor)| Layer {
-                    blob: descriptor.digest.clone(),
-                    blob_size: descriptor.size,
-                    ..layer.clone()
-                })
-                .collect(),
-            ..image.record.clone()
-        };
-        let image = Arc::new(Image::new(record.clone()));
-        if self.images.by_id(&image.id).is_some() {
-            self.register_image(record, None, None).await?;
-        }
-        Ok(Ready {
-            image,
-            manifest: Stored { bytes, manifest },
-            layers,
-            packed: true,
-            _lease: lease,
-        })
-    }
 }
 
 fn pushing(id: &str, current: u64, total: u64) -> Progress {
@@ -402,6 +409,46 @@ fn pushing(id: &str, current: u64, total: u64) -> Progress {
             ..ProgressDetail::default()
         }),
         ..Progress::of(id, "Pushing")
+    }
+}
+
+/// Adds annotations to a document.
+fn annotated(head: Head, annotations: &BTreeMap<String, String>) -> Result<Head> {
+    if annotations.is_empty() {
+        return Ok(head);
+    }
+    if !matches!(
+        head.media_type.as_str(),
+        media_type::OCI_INDEX | media_type::OCI_MANIFEST
+    ) {
+        return Err(Error::invalid(format!(
+            "annotations need an image in OCI's format, and this one is in Docker's ({})",
+            head.media_type
+        )));
+    }
+    let step = || "add annotations to a manifest";
+    let mut document: Value = serde_json::from_slice(&head.bytes).step(step)?;
+    let all = &mut document["annotations"];
+    if !all.is_object() {
+        *all = json!({});
+    }
+    for (key, value) in annotations {
+        all[key] = value.as_str().into();
+    }
+    let bytes = serde_json::to_vec(&document).step(step)?.into();
+    Ok(Head { bytes, ..head })
+}
+
+/// Says that not the index was pushed, as dockerd does.
+fn pushed_instead(index: &Descriptor, selected: &Descriptor) -> Progress {
+    let note = json!({
+        "manifestPushedInsteadOfIndex": true,
+        "originalIndex": shown(index),
+        "selectedManifest": shown(selected),
+    });
+    Progress {
+        aux: Some(note),
+        ..Progress::of("", "")
     }
 }
 

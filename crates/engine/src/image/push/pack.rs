@@ -1,0 +1,191 @@
+//! Packing the layers that were made here, each sent while it is packed.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use api::image::Progress;
+use distribution::{BlobPipe, Repository, blob_pipe};
+use oci::image::{Descriptor, media_type};
+use storage::{BlobWriter, Compression, Packing};
+
+use super::super::manifests::{Stored, is_plain, layer_descriptors};
+use super::super::pull::{ProgressSender, tell};
+use super::super::store::Lease;
+use super::super::{Image, Layer, Record};
+use super::Ready;
+use crate::engine::Engine;
+use crate::error::{Result, Step};
+
+/// A blob that is stored and sent.
+struct Both {
+    writer: BlobWriter,
+    pipe: BlobPipe,
+}
+
+impl Write for Both {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write_all(bytes)?;
+        self.pipe.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// The media type of a packed layer, of the family that the plain one is of.
+fn packed_type(plain: &str, packing: Packing) -> &'static str {
+    match (plain, packing.compression()) {
+        (media_type::DOCKER_LAYER, Compression::Gzip) => media_type::DOCKER_LAYER_GZIP,
+        // Docker's own name for it is known to few; OCI's is taken in manifests of both
+        (_, compression) => compression.media_type(),
+    }
+}
+
+impl Engine {
+    /// Brings an image into the form for registries: packs the plain layers of one that was made here.
+    pub(super) async fn ready(
+        self: &Arc<Self>,
+        image: Arc<Image>,
+        packing: Option<Packing>,
+        repository: &Repository,
+        progress: &ProgressSender,
+    ) -> Result<Ready> {
+        let mut lease = self
+            .images
+            .leases
+            .take(image.blobs().cloned().collect())
+            .await;
+        let (content, read) = (self.store.content().clone(), Arc::clone(&image));
+        let (stored, layers) = self
+            .blocking(move || {
+                let stored = Stored::of(&content, &read)?;
+                let layers = layer_descriptors(&stored.manifest, &read.record.layers)?;
+                Ok((stored, layers))
+            })
+            .await?;
+        // a registry has it by this digest
+        let known = image.record.index.is_some() || !image.record.digests.is_empty();
+        if known || !layers.iter().any(is_plain) {
+            return Ok(Ready {
+                image,
+                manifest: stored,
+                layers,
+                packed: false,
+                sent: HashSet::new(),
+                _lease: lease,
+            });
+        }
+        let packing = packing.unwrap_or(self.settings().push_compression);
+        let (mut packed, mut sent) = (Vec::new(), HashSet::new());
+        for (layer, descriptor) in image.record.layers.iter().zip(layers) {
+            if !is_plain(&descriptor) {
+                packed.push(descriptor);
+                continue;
+            }
+            tell(progress, Progress::of(layer.diff_id.short(), "Compressing")).await?;
+            let (pipe, flow) = blob_pipe();
+            let engine = Arc::clone(self);
+            let work = move || engine.pack_layer(packing, &descriptor, lease, pipe);
+            // sent while it is made; what goes wrong with that is tried again as a whole, and told then
+            let (made, streamed) = tokio::join!(self.blocking(work), repository.stream_blob(flow));
+            let (descriptor, extended) = made?;
+            lease = extended;
+            let done = match streamed {
+                Ok(streamed) => repository.finish_stream(streamed, &descriptor).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) => {
+                    sent.insert(descriptor.digest.clone());
+                }
+                Err(error) => {
+                    tracing::debug!(digest = %descriptor.digest, %error, "a layer was not sent while it was packed");
+                }
+            }
+            packed.push(descriptor);
+        }
+        let ready = self.keep_packed(&image, stored, packed, lease).await?;
+        Ok(Ready { sent, ..ready })
+    }
+
+    /// Packs a plain layer into a blob of its own, which also goes into a pipe.
+    fn pack_layer(
+        &self,
+        packing: Packing,
+        plain: &Descriptor,
+        mut lease: Lease,
+        pipe: BlobPipe,
+    ) -> Result<(Descriptor, Lease)> {
+        let content = self.store.content();
+        let step = || format!("compress layer {}", plain.digest);
+        let source = content.open(&plain.digest).step(step)?;
+        let writer = content.writer(None).step(step)?;
+        let mut both = Both { writer, pipe };
+        storage::gzip::pack_as(packing, source, &mut both).step(step)?;
+        let Both { writer, pipe } = both;
+        // the upload ends with the pipe, and need not wait for the disk
+        drop(pipe);
+        self.images.leases.extend(&mut lease, writer.digest());
+        let (digest, size) = writer.commit().step(step)?;
+        let packed = Descriptor {
+            media_type: packed_type(&plain.media_type, packing).to_owned(),
+            digest,
+            size,
+            ..plain.clone()
+        };
+        Ok((packed, lease))
+    }
+
+    /// Writes the manifest of the packed layers, and gives the image both.
+    async fn keep_packed(
+        self: &Arc<Self>,
+        image: &Arc<Image>,
+        stored: Stored,
+        layers: Vec<Descriptor>,
+        mut lease: Lease,
+    ) -> Result<Ready> {
+        let mut manifest = stored.manifest;
+        manifest.layers.clone_from(&layers);
+        let bytes = serde_json::to_vec(&manifest).step(|| "write a manifest")?;
+        let (engine, written) = (Arc::clone(self), bytes.clone());
+        let (digest, lease) = self
+            .blocking(move || {
+                let digest = storage::digest_of(&written);
+                engine.images.leases.extend(&mut lease, digest.clone());
+                engine
+                    .store
+                    .content()
+                    .put_bytes(&written)
+                    .step(|| "store a manifest")?;
+                Ok((digest, lease))
+            })
+            .await?;
+        let packed = image.record.layers.iter().zip(&layers);
+        let record = Record {
+            manifest: digest,
+            layers: packed
+                .map(|(layer, descriptor)| Layer {
+                    blob: descriptor.digest.clone(),
+                    blob_size: descriptor.size,
+                    ..layer.clone()
+                })
+                .collect(),
+            ..image.record.clone()
+        };
+        let image = Arc::new(Image::new(record.clone()));
+        if self.images.by_id(&image.id).is_some() {
+            self.register_image(record, None, None).await?;
+        }
+        Ok(Ready {
+            image,
+            manifest: Stored { bytes, manifest },
+            layers,
+            packed: true,
+            sent: HashSet::new(),
+            _lease: lease,
+        })
+    }
+}
