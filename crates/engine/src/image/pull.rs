@@ -17,7 +17,7 @@ use std::sync::Arc;
 use api::image::Progress;
 use api::registry::AuthConfig;
 use bytes::{Buf, Bytes};
-use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved};
+use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved, is_attached_tag};
 use oci::image::ImageConfig;
 use oci::reference::DEFAULT_DOMAIN;
 use oci::{Digest, Platform, Reference};
@@ -89,7 +89,8 @@ impl Engine {
             .repository(reference, auth.map(credentials));
         let tags = repository.tags().await.map_err(|e| registry_error(&e))?;
         // a registry's tags are only texts
-        let tags = tags.iter().filter_map(|tag| reference.with_tag(tag).ok());
+        let images = tags.iter().filter(|tag| !is_attached_tag(tag));
+        let tags = images.filter_map(|tag| reference.with_tag(tag).ok());
         Ok(tags.collect())
     }
 
