@@ -45,6 +45,16 @@ wire! {
         "variant" [omitempty] => variant: String,
     }
 
+    /// A statement about an image (`GET /images/{name}/attestations`).
+    pub struct AttestationStatement {
+        /// Where it is.
+        "Descriptor" => descriptor: Descriptor,
+        /// What it states, by the type's URI.
+        "PredicateType" => predicate_type: String,
+        /// The statement itself, where it was asked for.
+        "Statement" [omitempty] => statement: Option<Value>,
+    }
+
     /// A line of `GET /images/json`.
     pub struct Summary {
         /// Containers that use it; -1 for not counted.

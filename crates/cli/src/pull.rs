@@ -250,7 +250,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn moving() -> ProgressStyle {
-    style("{prefix:.bold}: {msg:<12} [{bar:40.cyan/blue.dim}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:.dim}")
+    style("{prefix:.bold}: {msg:<12} [{bar:40.cyan/blue.dim}] {decimal_bytes:>9}/{decimal_total_bytes:<9} {decimal_bytes_per_sec:.dim} {eta:.dim}")
         .progress_chars("━╸─")
 }
 

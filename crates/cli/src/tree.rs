@@ -129,6 +129,7 @@ pub(crate) static GROUPS: &[Group] = &[
         about: "Manage images",
         entries: &[
             entry("attach", &c::image_referrers::ATTACH),
+            entry("attestations", &c::attestations::VERB),
             entry("history", &c::history::VERB),
             entry("import", &c::import::VERB),
             entry("inspect", &c::inspect::IMAGE),

@@ -210,7 +210,8 @@ pub(crate) fn media_type_of(document: &Document) -> String {
 /// The entry of an index for a platform: the best platform first, then the publisher's order.
 ///
 /// An entry without a platform stands for any, if it is the only one.
-pub(crate) fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
+#[must_use]
+pub fn choose<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
     let images = || index.manifests.iter().filter(|entry| is_image(entry));
     for candidate in candidates(wanted) {
         let fits = |entry: &&Descriptor| {

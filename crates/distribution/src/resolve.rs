@@ -138,7 +138,7 @@ impl Repository {
         self.verified(bytes, expected, media_type.as_deref())
     }
 
-    async fn fetch_entry(&self, entry: &Descriptor) -> Result<Fetched, RegistryError> {
+    pub(crate) async fn fetch_entry(&self, entry: &Descriptor) -> Result<Fetched, RegistryError> {
         let path = format!("manifests/{}", entry.digest);
         let headers = accept(&[&entry.media_type]);
         let answer = self.call(Method::GET, &path, headers).await?;

@@ -1,6 +1,7 @@
 //! The verbs, one a file.
 
 pub(crate) mod attach;
+pub(crate) mod attestations;
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod completion;

@@ -115,12 +115,6 @@ const REFUSED: &[(&str, &str, u16, &str)] = &[
     ),
     (
         "GET",
-        "/images/busybox/attestations",
-        501,
-        "listing attestations is not supported",
-    ),
-    (
-        "GET",
         "/images/json?filters=%7B%22x%22%3A%5B%221%22%5D%7D",
         400,
         "invalid filter 'x'",

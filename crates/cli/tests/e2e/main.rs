@@ -8,6 +8,8 @@ mod api_containers;
 #[cfg(test)]
 mod attach_ws;
 #[cfg(test)]
+mod attestations;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod bad_requests;
@@ -117,6 +119,10 @@ mod snapshotters;
 mod stats;
 #[cfg(test)]
 mod store_check;
+#[cfg(test)]
+mod store_limits;
+#[cfg(test)]
+mod store_storms;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

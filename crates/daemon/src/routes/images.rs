@@ -6,7 +6,7 @@ use api::registry::{AUTH_HEADER, AuthConfig};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use engine::PushRequest;
+use engine::{AttestationRequest, PushRequest};
 use http::{HeaderMap, StatusCode};
 use oci::Platform;
 
@@ -113,9 +113,27 @@ async fn search(State(shared): State<Shared>, headers: HeaderMap, Params(query):
     Ok(json(StatusCode::OK, &found))
 }
 
+/// The statements about an image. `remote` is Gorae's own: it asks the registry.
+async fn attestations(shared: Shared, name: &str, headers: &HeaderMap, query: &Query) -> Reply {
+    let request = AttestationRequest {
+        name: name.to_owned(),
+        platform: platform(query)?,
+        predicate: query.get("type").to_owned(),
+        statements: query.bool("statement"),
+        remote: query.bool("remote"),
+    };
+    let auth = credentials(headers);
+    let found = shared
+        .engine
+        .image_attestations(&request, auth.as_ref())
+        .await?;
+    Ok(json(StatusCode::OK, &found))
+}
+
 async fn show(
     State(shared): State<Shared>,
     Extension(version): Extension<ApiVersion>,
+    headers: HeaderMap,
     Path(rest): Path<String>,
     Params(query): Params,
 ) -> Reply {
@@ -135,11 +153,7 @@ async fn show(
             Ok(json(StatusCode::OK, &history))
         }
         "get" => save_one(shared, name, platform(&query)?).await,
-        "attestations" => {
-            shared.engine.image_inspect(name, None, false)?;
-            // they lie in an index beside the images, and a pull fetches one image
-            Err(ApiError::not_implemented("listing attestations"))
-        }
+        "attestations" => attestations(shared, name, &headers, &query).await,
         _ => Err(page_not_found()),
     }
 }

@@ -1,5 +1,6 @@
 //! Images: their records, and a file for each verb.
 
+mod attestations;
 mod builtin;
 mod change;
 mod collect;
@@ -36,6 +37,8 @@ use crate::container::Record as ContainerRecord;
 use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
+pub use attestations::AttestationRequest;
+pub(crate) use collect::Needed;
 pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
 pub use load::LoadRequest;
@@ -139,7 +142,6 @@ pub(crate) struct Images {
     /// Held over a change in memory and in the database, so that both see changes in one order.
     order: tokio::sync::Mutex<()>,
     uses: uses::Uses,
-    bell: collector::Bell,
     fetches: pull::Fetches,
 }
 
@@ -177,7 +179,6 @@ impl Images {
             leases: Leases::default(),
             order: tokio::sync::Mutex::default(),
             uses: uses::Uses::load(db)?,
-            bell: collector::Bell::default(),
             fetches: pull::Fetches::default(),
         })
     }

@@ -161,6 +161,15 @@ impl BlobStore {
         Ok(freed)
     }
 
+    /// Makes the names of blobs durable that were put into their place, all at once.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync_names(&self) -> Result<(), ContentError> {
+        fsutil::sync_dir(&self.folders.blobs)
+            .map_err(ContentError::io("sync folder", &self.folders.blobs))
+    }
+
     /// Removes lists of parts whose files are gone.
     fn sweep_lists(&self) -> Result<(), ContentError> {
         let failed = || ContentError::io("list partial blobs in", &self.folders.ingest);
@@ -236,6 +245,7 @@ impl Ingest {
             self.folders.room.give(more);
             return Err(failed()(error));
         }
+        self.folders.room.settle(more);
         self.extents = after;
         if offset == self.hashed && self.front() == end {
             self.hash.update(bytes);
@@ -373,7 +383,8 @@ impl Ingested {
             .map_err(ContentError::io("open blob", &self.path))
     }
 
-    /// Puts the blob among the blobs; done twice, it is no error.
+    /// Puts the blob among the blobs; done twice, it is no error. It is durable there after
+    /// [`BlobStore::sync_names`].
     ///
     /// # Errors
     /// The disk fails.
@@ -385,8 +396,7 @@ impl Ingested {
             other => other.map_err(ContentError::io("rename blob to", &target))?,
         }
         failpoint::reach(Point::BlobPlaced);
-        fsutil::sync_dir(&self.folders.blobs)
-            .map_err(ContentError::io("sync folder", &self.folders.blobs))
+        Ok(())
     }
 
     /// Removes the blob, unless it is among the blobs: its content is of no use.

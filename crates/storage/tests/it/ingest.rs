@@ -43,6 +43,7 @@ fn a_blob_comes_in_pieces_and_over_restarts() {
     assert!(!content.has(&digest));
     ready.place().unwrap();
     ready.place().unwrap();
+    content.sync_names().unwrap();
     assert_eq!(content.read_small(&digest, size).unwrap(), bytes);
     assert!(content.partials().unwrap().is_empty());
     assert_eq!(fixture.leftovers(), Vec::<String>::new());

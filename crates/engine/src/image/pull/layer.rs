@@ -114,6 +114,12 @@ impl Way {
         }
     }
 
+    /// Whether a blob alone was wanted, and what an earlier pull had left of it was wrong. A layer
+    /// tries again by itself.
+    pub(super) fn was_stale(&self) -> bool {
+        matches!(self, Self::Blob(flight) if flight.cargo.was_stale())
+    }
+
     /// The blob that is downloaded.
     pub(super) fn blob(&self) -> Option<Arc<Blob>> {
         match self {
