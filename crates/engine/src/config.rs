@@ -132,6 +132,8 @@ pub struct Config {
     pub dns_search: Vec<String>,
     /// What the layers of images are unpacked into.
     pub snapshotter: storage::SnapshotterChoice,
+    /// What the layers of images may be, against bombs.
+    pub layer_limits: storage::LayerLimits,
     /// Limits of containers that do not set them.
     pub default_ulimits: Vec<Ulimit>,
     /// Size of `/dev/shm` of containers that name none, in bytes.
@@ -192,6 +194,7 @@ impl Default for Config {
             dns_options: Vec::new(),
             dns_search: Vec::new(),
             snapshotter: storage::SnapshotterChoice::Auto,
+            layer_limits: storage::LayerLimits::default(),
             default_ulimits: Vec::new(),
             default_shm_size: 64 << 20,
             default_ipc_mode: "private".to_owned(),
@@ -212,7 +215,7 @@ impl Default for Config {
 /// Makes the lists of settings by the names that people give them: which of two configurations
 /// differ, and how the live ones are taken over.
 macro_rules! settings {
-    (live: $($live:literal => $($live_field:ident).+,)+ fixed: $($fixed:literal => $fixed_field:ident,)+) => {
+    (live: $($live:literal => $($live_field:ident).+,)+ fixed: $($fixed:literal => $($fixed_field:ident).+,)+) => {
         impl Config {
             /// Names the settings that differ and can change while the engine runs.
             #[must_use]
@@ -224,7 +227,7 @@ macro_rules! settings {
             /// Names the settings that differ and need a restart of the engine.
             #[must_use]
             pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
-                let all = [$(($fixed, self.$fixed_field != other.$fixed_field)),+];
+                let all = [$(($fixed, self.$($fixed_field).+ != other.$($fixed_field).+)),+];
                 differing(&all)
             }
 
@@ -276,6 +279,9 @@ settings! {
     "fixed-cidr-v6" => fixed_cidr_v6,
     "icc" => icc,
     "ipv6" => ipv6,
+    "layer-max-entries" => layer_limits.entries,
+    "layer-max-ratio" => layer_limits.ratio,
+    "layer-max-size" => layer_limits.bytes,
     "mtu" => mtu,
     "publish-policy" => publish_policy,
     "root" => root,

@@ -57,6 +57,7 @@ impl Engine {
         let options = storage::StoreOptions {
             snapshotter: config.snapshotter,
             mounts: config.run.join("layers"),
+            limits: config.layer_limits,
         };
         let store = storage::Store::open(&config.root, options)
             .step(|| format!("open store {}", config.root.display()))?;

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<Attachments>)> {
 const AT_ONCE: usize = 64;
 /// A warning names so many things that were found, and counts the rest.
 const SHOWN: usize = 8;
+/// So long a shim that was killed may go on writing.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Takes over the containers of an earlier engine.
@@ -217,8 +219,7 @@ impl Engine {
                 )
                 .await,
             );
-            let path = folder.join(&name);
-            std::fs::remove_dir_all(&path).step(|| format!("remove folder {}", path.display()))?;
+            remove_run_folder(&folder.join(&name)).await?;
         }
         Ok(())
     }
@@ -300,10 +301,7 @@ impl Engine {
     ) -> Result<()> {
         let step = || format!("unpack layer {} again", layer.blob);
         let blob = self.store.content().open(&layer.blob).step(step)?;
-        let options = storage::ApplyOptions {
-            expected_diff_id: Some(layer.diff_id.clone()),
-            ..storage::ApplyOptions::default()
-        };
+        let options = self.store.layers().options(Some(layer.diff_id.clone()));
         let staged = self.store.layers().apply(blob, &options).step(step)?;
         staged.commit(parent).map(drop).step(step)
     }
@@ -333,5 +331,22 @@ fn lost() -> Exit {
         oom_killed: false,
         started_at: now.clone(),
         finished_at: now,
+    }
+}
+
+/// Removes the run folder of a shim that was told to end, which may write its last words there meanwhile.
+async fn remove_run_folder(path: &std::path::Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match std::fs::remove_dir_all(path) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::DirectoryNotEmpty
+                    && begun.elapsed() < LAST_WORDS =>
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            removed => return removed.step(|| format!("remove folder {}", path.display())),
+        }
     }
 }

@@ -51,4 +51,4 @@ pub use packing::Packing;
 pub use snapshotter::{Format, SnapshotterChoice};
 pub use store::{OpenError, Store, StoreOptions};
 pub use tar_stream::ArchiveError;
-pub use unpack::{Applied, ApplyOptions, Devices, Refusal, UnpackError};
+pub use unpack::{Applied, ApplyOptions, Devices, LayerLimits, Refusal, UnpackError};

@@ -13,6 +13,7 @@ use crate::content::BlobStore;
 use crate::fsutil::{self, ensure_dir};
 use crate::layers::LayerStore;
 use crate::snapshotter::SnapshotterChoice;
+use crate::unpack::LayerLimits;
 use crate::volume::VolumeStore;
 
 /// The store cannot be opened.
@@ -85,6 +86,8 @@ pub struct StoreOptions {
     /// The folder where layers are mounted that are images: made when it is needed, outside the
     /// store's own, and best on a file system that is gone with the boot.
     pub mounts: PathBuf,
+    /// What the layers of images may be.
+    pub limits: LayerLimits,
 }
 
 impl Store {
@@ -114,6 +117,7 @@ impl Store {
             temporary.clone(),
             options.mounts,
             options.snapshotter,
+            options.limits,
         )
         .map_err(OpenError::io("read layers in", &root.join("snapshots")))?;
         Ok(Self {

@@ -144,6 +144,19 @@ fn places(reader: &Reader<'_>, config: &mut Config) -> Result<(), SettingsError>
         &mut config.engine.snapshotter,
         reader.one("snapshotter", values::snapshotter)?,
     );
+    let limits = &mut config.engine.layer_limits;
+    put(
+        &mut limits.entries,
+        reader.number("layer-max-entries", 1, i64::MAX)?,
+    );
+    put(
+        &mut limits.ratio,
+        reader.number("layer-max-ratio", 1, i64::MAX)?,
+    );
+    put(
+        &mut limits.bytes,
+        reader.one("layer-max-size", values::bytes)?,
+    );
     put(&mut config.engine.warm, reader.number("warm", 0, 1000)?);
     if reader.given("host").is_some() {
         config.hosts = reader.each("host", |text| {
@@ -207,21 +220,17 @@ fn network(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Setti
 
 /// What the collector of images goes by.
 fn store(reader: &Reader<'_>, store: &mut engine::StoreLimits) -> Result<(), SettingsError> {
-    let bytes = |text: &str| {
-        let bytes = values::size(text)?;
-        u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
-    };
     put(&mut store.tagged, reader.switch("store-collect-tagged")?);
     put(
         &mut store.partial_max,
-        reader.one("store-max-partial", bytes)?,
+        reader.one("store-max-partial", values::bytes)?,
     );
     for (key, place) in [
         ("store-max-size", &mut store.max_size),
         ("store-min-free", &mut store.min_free),
     ] {
         if reader.word(key).is_some() {
-            *place = reader.one(key, bytes)?;
+            *place = reader.one(key, values::bytes)?;
         }
     }
     let seconds = reader.number::<u64>("store-interval", 1, 86400)?;

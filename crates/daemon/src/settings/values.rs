@@ -147,6 +147,12 @@ pub(super) fn v6_subnet(text: &str) -> Parsed<Subnet> {
 }
 
 /// A number of bytes: `64m`, `1.5g`, `4096`.
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
+    let bytes = size(text)?;
+    u64::try_from(bytes).map_err(|_| format!("invalid size: '{text}'"))
+}
+
+/// The same as a signed number, which some of Docker's settings are.
 pub(super) fn size(text: &str) -> Parsed<i64> {
     let invalid = || format!("invalid size: '{text}'");
     let lower = text.trim().to_ascii_lowercase();

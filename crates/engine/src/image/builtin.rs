@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::image::Progress;
 use oci::image::{ImageConfig, Index};
 use oci::{Digest, Reference};
-use storage::{ApplyOptions, chain_id};
+use storage::chain_id;
 
 use super::pull::{ProgressSender, tell};
 use super::store::Registered;
@@ -95,10 +95,7 @@ impl Engine {
                 .put_bytes(bytes)
                 .step(|| "store the carried image")?;
             let parent = layers.last().map(|layer| layer.chain.clone());
-            let options = ApplyOptions {
-                expected_diff_id: Some(diff_id.clone()),
-                ..ApplyOptions::default()
-            };
+            let options = self.store.layers().options(Some(diff_id.clone()));
             if !self
                 .store
                 .layers()

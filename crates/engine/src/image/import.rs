@@ -11,7 +11,7 @@ use oci::image::{
 };
 use oci::{Digest, Platform, Reference};
 use storage::import::Tee;
-use storage::{ApplyOptions, BlobWriter, StagedLayer};
+use storage::{BlobWriter, StagedLayer};
 use tokio::sync::mpsc;
 
 use super::manifests::descriptor;
@@ -104,7 +104,7 @@ impl Engine {
             let mut tee = Tee::new(source, writer);
             let staged = store
                 .layers()
-                .apply(&mut tee, &ApplyOptions::default())
+                .apply(&mut tee, &store.layers().options(None))
                 .map_err(|e| Error::invalid(crate::error::chain(&e)))?;
             let writer = tee.into_writer();
             Ok(Arrived { writer, staged })

@@ -15,7 +15,7 @@ use api::image::Progress;
 use futures_util::{StreamExt as _, stream};
 use oci::image::Descriptor;
 use oci::{Digest, Platform};
-use storage::{ApplyOptions, StagedLayer, chain_id};
+use storage::{StagedLayer, chain_id};
 
 use self::documents::Planned;
 use self::files::Files;
@@ -236,10 +236,7 @@ impl Engine {
         let digest = layer.blob.digest.clone();
         let work = move || {
             let blob = store.content().open(&layer.blob.digest);
-            let options = ApplyOptions {
-                expected_diff_id: Some(layer.diff_id.clone()),
-                ..ApplyOptions::default()
-            };
+            let options = store.layers().options(Some(layer.diff_id.clone()));
             let staged = store
                 .layers()
                 .apply(blob.step(|| "open a layer")?, &options)

@@ -27,7 +27,7 @@ use crate::erofs::{self, Erofs};
 use crate::failpoint::{self, Point};
 use crate::fsutil::{self, temp::TempDir};
 use crate::snapshotter::{Folder, Format, Snapshotter, SnapshotterChoice};
-use crate::unpack::{self, Applied, ApplyOptions, Finish, UnpackError};
+use crate::unpack::{self, Applied, ApplyOptions, Finish, LayerLimits, UnpackError};
 pub use check::Damage;
 use record::Record;
 pub use remove::DetachedLayer;
@@ -138,6 +138,7 @@ struct Shared {
     lost: Vec<Digest>,
     unflushed: flush::Unflushed,
     choice: SnapshotterChoice,
+    limits: LayerLimits,
     mounts: Mounts,
     /// Whether images can be used; looked for when it is first asked.
     usable: OnceLock<Result<(), Unusable>>,
@@ -194,6 +195,7 @@ impl LayerStore {
         temporary: PathBuf,
         mounts: PathBuf,
         choice: SnapshotterChoice,
+        limits: LayerLimits,
     ) -> io::Result<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let boot = boot.trim().to_owned();
@@ -215,6 +217,7 @@ impl LayerStore {
         }
         let shared = Arc::new(Shared {
             choice,
+            limits,
             mounts,
             usable: OnceLock::new(),
             root,
@@ -235,6 +238,19 @@ impl LayerStore {
     #[must_use]
     pub fn lost(&self) -> &[Digest] {
         &self.shared.lost
+    }
+
+    /// How a layer of an image is unpacked: within the store's limits, with this diff id where one is known.
+    #[must_use]
+    pub fn options(&self, expected_diff_id: Option<Digest>) -> ApplyOptions {
+        let limits = self.shared.limits;
+        ApplyOptions {
+            expected_diff_id,
+            max_bytes: limits.bytes,
+            max_ratio: limits.ratio,
+            max_entries: limits.entries,
+            ..ApplyOptions::default()
+        }
     }
 
     /// Unpacks a layer, packed in any known way, into a private folder.

@@ -62,13 +62,35 @@ pub struct ApplyOptions {
 
 impl Default for ApplyOptions {
     fn default() -> Self {
+        let limits = LayerLimits::default();
         Self {
             expected_diff_id: None,
-            max_bytes: 256 << 30,
-            max_ratio: 2048,
-            max_entries: 4 << 20,
+            max_bytes: limits.bytes,
+            max_ratio: limits.ratio,
+            max_entries: limits.entries,
             max_memory: 256 << 20,
             devices: Devices::Allow,
+        }
+    }
+}
+
+/// What a layer of an image may be, against bombs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerLimits {
+    /// Longest uncompressed tar, in bytes.
+    pub bytes: u64,
+    /// How many times as long as the packed layer that may be.
+    pub ratio: u64,
+    /// Most entries.
+    pub entries: u64,
+}
+
+impl Default for LayerLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 30,
+            ratio: 2048,
+            entries: 4 << 20,
         }
     }
 }

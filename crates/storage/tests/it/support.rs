@@ -15,6 +15,7 @@ pub(crate) fn options(root: &Path, snapshotter: SnapshotterChoice) -> StoreOptio
     StoreOptions {
         snapshotter,
         mounts: root.with_extension("mounts"),
+        limits: storage::LayerLimits::default(),
     }
 }
 

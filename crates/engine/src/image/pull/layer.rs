@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use distribution::Repository;
-use storage::{ApplyOptions, StagedLayer, digest_of_reader};
+use storage::{StagedLayer, digest_of_reader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::blob::{Blob, Follower, bring};
@@ -307,10 +307,7 @@ fn apply(
 ) -> Result<()> {
     fetched.unpacked.store(0, Ordering::Relaxed);
     let mut counted = Counted { source, fetched };
-    let options = ApplyOptions {
-        expected_diff_id: Some(layer.diff_id.clone()),
-        ..ApplyOptions::default()
-    };
+    let options = store.layers().options(Some(layer.diff_id.clone()));
     let staged = store
         .layers()
         .apply(&mut counted, &options)
