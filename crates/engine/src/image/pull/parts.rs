@@ -251,6 +251,12 @@ impl Gauge {
 mod tests {
     use super::*;
 
+    /// A part's bounds.
+    fn bounds(part: &Mutex<Part>) -> (u64, u64) {
+        let part = lock(part);
+        (part.next, part.end)
+    }
+
     #[test]
     fn the_largest_part_is_halved() {
         let mut plan = Plan {
@@ -258,17 +264,16 @@ mod tests {
             running: Vec::new(),
         };
         let small = plan.next().unwrap();
-        assert_eq!((lock(&small).next, lock(&small).end), (0, 10));
+        assert_eq!(bounds(&small), (0, 10));
         let large = plan.next().unwrap();
         let half = plan.next().unwrap();
-        assert_eq!(lock(&large).end, 100 + 32 * LEAST);
-        assert_eq!(lock(&half).next, 100 + 32 * LEAST);
-        assert_eq!(lock(&half).end, 100 + 64 * LEAST);
+        assert_eq!(bounds(&large), (100, 100 + 32 * LEAST));
+        assert_eq!(bounds(&half), (100 + 32 * LEAST, 100 + 64 * LEAST));
         // what a connection leaves is fetched by another
         lock(&half).next += 5;
         plan.leave(&half);
         let rest = plan.next().unwrap();
-        assert_eq!(lock(&rest).next, 105 + 32 * LEAST);
+        assert_eq!(bounds(&rest), (105 + 32 * LEAST, 100 + 64 * LEAST));
         for part in [&small, &large, &rest] {
             let mut one = lock(part);
             one.next = one.end.saturating_sub(LEAST);
