@@ -34,6 +34,8 @@ pub struct Config {
     pub log_level: String,
     /// Whether each line of the log is a JSON object.
     pub log_json: bool,
+    /// A registry that the daemon serves beside the engine.
+    pub registry: Option<Box<registry::Config>>,
     /// Where the settings came from, to read them again.
     pub sources: Option<Box<Sources>>,
     /// What the reader of the settings has to tell, for the log.

@@ -184,6 +184,35 @@ async fn serve(
     Ok(())
 }
 
+/// The registry beside an engine, if the engine's configuration has one.
+pub(crate) async fn beside(config: &crate::Config) -> Result<Option<Server>, ServeError> {
+    let Some(registry) = &config.registry else {
+        return Ok(None);
+    };
+    let server = Server::start(registry).await?;
+    for address in server.addresses() {
+        tracing::info!(%address, "the registry listens");
+    }
+    Ok(Some(server))
+}
+
+/// Has the registry beside an engine take what changed in the engine's configuration.
+pub(crate) fn reload_beside(config: &crate::Config, server: Option<&Server>) {
+    let (Some(server), Some(sources)) = (server, &config.sources) else {
+        return;
+    };
+    // a configuration that cannot be used was told of already
+    let Ok(next) = sources.load() else { return };
+    let Some(registry) = next.registry else {
+        tracing::warn!("the registry ends with the engine, not before");
+        return;
+    };
+    if let Err(error) = server.reload(&registry) {
+        let error = crate::reload::chain(&error);
+        tracing::error!(error, "the registry goes on as it was");
+    }
+}
+
 /// Reads the settings again. Where they cannot be used, all goes on as it was.
 fn reload(sources: &RegistrySources, server: &Server) {
     #[derive(Debug, thiserror::Error)]

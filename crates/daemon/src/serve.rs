@@ -30,6 +30,9 @@ pub enum ServeError {
     /// Signals cannot be received.
     #[error("receive signals")]
     Signals(#[source] io::Error),
+    /// The registry beside the engine cannot be served.
+    #[error("serve the registry of the configuration")]
+    Registry(#[source] registry::ServeError),
 }
 
 /// What tells a daemon to end, or to read its settings again.
@@ -86,6 +89,8 @@ pub async fn serve(
     let sockets = sockets::open(config, tls.as_ref(), passed).map_err(ServeError::Listen)?;
     let scraped = config.metrics_address.map(sockets::metrics).transpose();
     let scraped = scraped.map_err(ServeError::Listen)?;
+    let beside = crate::registry::beside(config).await;
+    let beside = beside.map_err(ServeError::Registry)?;
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let (close, closing) = watch::channel(false);
     let seats = Seats::new(Limits::default());
@@ -124,6 +129,7 @@ pub async fn serve(
             }
             notifier.reloading();
             reloader.reload();
+            crate::registry::reload_beside(config, beside.as_ref());
             notifier.ready();
         }
     };
@@ -131,6 +137,9 @@ pub async fn serve(
     notifier.stopping();
     drop((sockets, scraped));
     close.send_replace(true);
+    if let Some(beside) = beside {
+        beside.stop(config.grace()).await;
+    }
     end(all, config, &mut signals).await;
     Ok(())
 }

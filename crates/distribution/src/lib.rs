@@ -57,6 +57,6 @@ pub use login::Login;
 pub use manifest::{DocumentError, choose};
 pub use net::{HostNames, TransportError};
 pub use push::{BlobFlow, BlobPipe, BlobSource, Sent, Streamed, blob_pipe};
-pub use referrers::Referrer;
+pub use referrers::{Referrer, is_attached_tag};
 pub use resolve::Resolved;
 pub use search::{Found, Search};

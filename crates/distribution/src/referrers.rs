@@ -213,6 +213,20 @@ pub(crate) fn has_subject(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Probe>(bytes).is_ok_and(|probe| probe.subject.is_some())
 }
 
+/// Whether a tag is one that holds something about an image, and no image: `sha256-<digits>`, and the
+/// same with cosign's endings.
+#[must_use]
+pub fn is_attached_tag(tag: &str) -> bool {
+    let Some((hex, rest)) = tag
+        .strip_prefix("sha256-")
+        .and_then(|rest| rest.split_at_checked(64))
+    else {
+        return false;
+    };
+    hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && matches!(rest, "" | ".sig" | ".att" | ".sbom")
+}
+
 /// The tag of the list where the registry keeps none.
 fn fallback_tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
@@ -258,6 +272,23 @@ mod tests {
         assert_eq!(entry(r#","artifactType":"a""#).artifact_type, "a");
         assert!(referrer_of("m", &digest, b"{}").is_none());
         assert!(referrer_of("m", &digest, b"not json").is_none());
+    }
+
+    #[test]
+    fn tags_that_are_no_images() {
+        let digits = "a1".repeat(32);
+        for (tag, expect) in [
+            (format!("sha256-{digits}"), true),
+            (format!("sha256-{digits}.sig"), true),
+            (format!("sha256-{digits}.att"), true),
+            (format!("sha256-{digits}.x"), false),
+            (format!("sha256-{digits}0"), false),
+            (format!("sha256-{}", &digits[1..]), false),
+            ("sha256-1".to_owned(), false),
+            ("latest".to_owned(), false),
+        ] {
+            assert_eq!(is_attached_tag(&tag), expect, "{tag}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::hooks::{Action, Hooks, Target};
 use crate::http::Call;
 use crate::metrics::Metrics;
 use crate::name::Name;
+use crate::proxy::{Proxy, ProxyError};
 use crate::refusal::{Code, Refusal};
 use crate::store::{Store, StoreError};
 use crate::tls::{Tls, TlsError};
@@ -38,6 +39,9 @@ pub enum OpenError {
     /// TLS cannot be set up.
     #[error("set up TLS")]
     Tls(#[source] TlsError),
+    /// The upstream cannot be used.
+    #[error("set up the proxy")]
+    Proxy(#[source] ProxyError),
     /// The access log cannot be opened.
     #[error("open the access log {}", path.display())]
     AccessLog {
@@ -57,6 +61,7 @@ pub(crate) struct App {
     pub(crate) tls: Option<Tls>,
     pub(crate) log: Option<AccessLog>,
     pub(crate) hooks: Hooks,
+    pub(crate) proxy: Option<Proxy>,
     live: RwLock<Live>,
     collecting: AtomicBool,
 }
@@ -76,6 +81,7 @@ impl App {
         })?;
         let auth = Auth::new(config).map_err(OpenError::Auth)?;
         let tls = config.tls.as_ref().map(Tls::new).transpose();
+        let proxy = config.proxy.as_ref().map(Proxy::new);
         let log = config.access_log.as_deref().map(|path| {
             AccessLog::open(path).map_err(|source| OpenError::AccessLog {
                 path: path.to_owned(),
@@ -87,6 +93,7 @@ impl App {
             metrics: Metrics::default(),
             tls: tls.map_err(OpenError::Tls)?,
             log: log.transpose()?,
+            proxy: proxy.transpose().map_err(OpenError::Proxy)?,
             hooks: Hooks::new(&config.webhook),
             live: RwLock::new(Live {
                 auth: Arc::new(auth),
@@ -167,6 +174,10 @@ impl App {
             grace: grace.unwrap_or(gc.grace.0),
             untagged: gc.untagged.map(|span| span.0),
             uploads: gc.uploads.0,
+            unused: gc
+                .unused
+                .filter(|_| self.proxy.is_some())
+                .map(|span| span.0),
         };
         let result = self.store.collect(plan).await;
         self.collecting.store(false, Ordering::Release);

@@ -43,6 +43,8 @@ pub struct Config {
     pub access: Vec<Rule>,
     /// How much one client may ask for.
     pub limits: Limits,
+    /// Another registry, whose content this one fetches and keeps.
+    pub proxy: Option<Proxy>,
     /// Collection of what nothing refers to.
     pub gc: Gc,
     /// Bounds on what repositories take.
@@ -72,6 +74,7 @@ impl Default for Config {
             groups: BTreeMap::new(),
             access: Vec::new(),
             limits: Limits::default(),
+            proxy: None,
             gc: Gc::default(),
             quota: Vec::new(),
             webhook: Vec::new(),
@@ -110,6 +113,8 @@ pub struct Auth {
     pub realm: String,
     /// A file of users and bcrypt hashes, as `htpasswd -B` writes it.
     pub htpasswd: Option<PathBuf>,
+    /// Tokens that are accepted.
+    pub token: Option<Token>,
 }
 
 impl Default for Auth {
@@ -117,8 +122,35 @@ impl Default for Auth {
         Self {
             realm: "gorae".to_owned(),
             htpasswd: None,
+            token: None,
         }
     }
+}
+
+/// Bearer tokens, as Docker's token authentication has them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Token {
+    /// Where clients get tokens; absent with `issue`, where it is this registry.
+    #[serde(default)]
+    pub realm: Option<String>,
+    /// The name of this registry, which tokens must be for.
+    pub service: String,
+    /// Who signs tokens.
+    pub issuer: String,
+    /// Public keys that tokens are verified with: PEM, or a JSON Web Key Set.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// Whether the registry gives tokens itself, to the users of `htpasswd` and by the rules of `access`.
+    #[serde(default)]
+    pub issue: bool,
+    /// How long a token that the registry gives is good.
+    #[serde(default = "token_life")]
+    pub life: Span,
+}
+
+fn token_life() -> Span {
+    Span(Duration::from_secs(300))
 }
 
 /// One rule of who may do what; what no rule allows is refused.
@@ -180,6 +212,30 @@ impl Default for Limits {
     }
 }
 
+/// A registry whose content this one fetches and keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Proxy {
+    /// The registry: `docker.io`, `quay.io`, `host:port`.
+    pub upstream: String,
+    /// The user there.
+    #[serde(default)]
+    pub username: String,
+    /// A file with the password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// How long a tag is believed without asking again.
+    #[serde(default = "proxy_ttl")]
+    pub ttl: Span,
+    /// Whether the upstream may be spoken to without TLS, or without a trusted certificate.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+fn proxy_ttl() -> Span {
+    Span(Duration::from_secs(60))
+}
+
 /// Collection of what nothing refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -192,6 +248,8 @@ pub struct Gc {
     pub untagged: Option<Span>,
     /// How long an upload may rest before it is dropped.
     pub uploads: Span,
+    /// How long a proxy keeps what nobody asks for; absent for ever.
+    pub unused: Option<Span>,
 }
 
 impl Default for Gc {
@@ -201,6 +259,7 @@ impl Default for Gc {
             grace: Span(Duration::from_secs(3600)),
             untagged: None,
             uploads: Span(Duration::from_secs(86_400)),
+            unused: None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) untagged: Option<Duration>,
     /// How long uploads may rest.
     pub(crate) uploads: Duration,
+    /// How long a proxy keeps what nobody asks for.
+    pub(crate) unused: Option<Duration>,
 }
 
 /// What a collection took.
@@ -72,7 +74,10 @@ impl Store {
         let expired = expired.map_err(CollectError::Thread)?;
         taken.uploads = expired.map_err(CollectError::Uploads)? as u64;
         if let Some(age) = plan.untagged {
-            taken.manifests = self.collect_manifests(age.max(plan.grace)).await?;
+            taken.manifests = self.collect_manifests(age.max(plan.grace), true).await?;
+        }
+        if let Some(age) = plan.unused {
+            taken.manifests += self.collect_manifests(age.max(plan.grace), false).await?;
         }
         taken.links = self.collect_links(plan.grace).await?;
         self.collect_content(&mut taken).await?;
@@ -80,7 +85,7 @@ impl Store {
         Ok(taken)
     }
 
-    async fn collect_manifests(&self, age: Duration) -> Result<u64, CollectError> {
+    async fn collect_manifests(&self, age: Duration, tags_keep: bool) -> Result<u64, CollectError> {
         let before = clock::now().saturating_sub(age.as_secs());
         let mut after = (String::new(), String::new());
         let mut count = 0;
@@ -93,7 +98,7 @@ impl Store {
             after = (name.clone(), hex.clone());
             for step in page.chunks(STEP) {
                 count += self
-                    .take_manifests(candidates(step, before), before)
+                    .take_manifests(candidates(step, before), before, tags_keep)
                     .await?;
             }
         }
@@ -103,6 +108,7 @@ impl Store {
         &self,
         candidates: Vec<(Name, Digest)>,
         before: u64,
+        tags_keep: bool,
     ) -> Result<u64, CollectError> {
         let doomed = self.claims.doom(digests(&candidates));
         let candidates = keep(candidates, doomed.digests());
@@ -112,7 +118,7 @@ impl Store {
         let removed = self.db.write(move |tables| {
             let mut removed = Vec::new();
             for (name, digest) in candidates {
-                if tables.is_idle_manifest(&name, &digest, before)?
+                if tables.is_idle_manifest(&name, &digest, before, tags_keep)?
                     && tables.remove_manifest(&name, &digest)? == Ok(true)
                 {
                     removed.push((name, digest));

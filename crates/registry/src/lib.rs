@@ -25,6 +25,7 @@ mod ident;
 mod metrics;
 mod name;
 mod paced;
+mod proxy;
 mod refusal;
 mod server;
 mod store;

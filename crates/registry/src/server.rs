@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::gc::{CollectError, Collected};
 use crate::http::body::Body;
 use crate::http::route::{Query, Route};
-use crate::http::{Call, answer, refuse};
+use crate::http::{Call, answer, challenged, refuse};
 use crate::paced::Paced;
 use crate::refusal::{Code, Refusal, chain};
 use crate::{admin, clock, ident};
@@ -362,11 +362,20 @@ async fn handle(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Observed> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = http::HeaderValue::from_str(authority.as_str())
+    {
+        // HTTP/2 has it elsewhere
+        head.headers.entry(header::HOST).or_insert(host);
+    }
     let route = Route::of(head.uri.path());
     let mut note = Note::new(&app, &head, &route, peer);
     let response = match admit(&app, clients, peer.ip().to_canonical(), &head.headers).await {
-        Err(refusal) => refuse(&refusal),
+        Err(refusal) => {
+            let refusal = challenged(refusal, &app, &head.headers, &route, &head.method);
+            refuse(&refusal)
+        }
         Ok(who) => {
             note.is_of(&who);
             let call = Call {
@@ -382,6 +391,8 @@ async fn handle(
         }
     };
     note.status = response.status().as_u16();
+    // an empty body is never asked for
+    note.complete = response.body().size().exact() == Some(0);
     response.map(|body| Observed {
         body,
         note: Some(note),

@@ -55,6 +55,7 @@ pub(crate) struct Served {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) blobs: BlobStore,
+    temporary: PathBuf,
     /// Another store, whose equal blobs are the same files.
     pub(crate) shared: Option<BlobStore>,
     pub(crate) db: Db,
@@ -96,6 +97,7 @@ impl Store {
         };
         Ok(Self {
             blobs,
+            temporary: root.join("tmp"),
             shared: shared.transpose().map_err(StoreError::Content)?,
             db: Db::open(&root.join("registry.db")).map_err(StoreError::Db)?,
             claims: Claims::new(config.gc.grace.0),
@@ -245,7 +247,7 @@ impl Store {
         Ok(served)
     }
 
-    /// Puts a manifest that was read and whose digest fits.
+    /// Puts a manifest that was read and whose digest fits, and whose content the repository has.
     pub(crate) async fn put_manifest(
         &self,
         repository: &Name,
@@ -253,6 +255,57 @@ impl Store {
         document: &Document,
         bytes: Bytes,
         tag: Option<Tag>,
+    ) -> Result<(), Refusal> {
+        let needs = needs(document);
+        self.write_manifest(repository, digest, document, bytes, tag, needs)
+            .await
+    }
+
+    /// Puts a manifest whose content comes when it is asked for.
+    pub(crate) async fn keep_manifest(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        document: &Document,
+        bytes: Bytes,
+        tag: Option<Tag>,
+    ) -> Result<(), Refusal> {
+        self.write_manifest(repository, digest, document, bytes, tag, Vec::new())
+            .await
+    }
+
+    /// The length of a blob as a manifest of the repository gives it.
+    pub(crate) async fn named_size(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Refusal> {
+        let users = self.db.read(|reader| reader.users(repository, digest, 1));
+        let users = users.map_err(|error| Refusal::internal(&error))?;
+        let Some(user) = users.into_iter().next() else {
+            return Ok(None);
+        };
+        let served = self.manifest(repository, &Reference::Digest(user)).await?;
+        let document = document::parse(&served.bytes, Some(&served.media_type));
+        let document = document.map_err(|error| Refusal::internal(&error))?;
+        let mut pointers = document.pointers.into_iter();
+        let pointer = pointers.find(|pointer| pointer.digest == *digest);
+        Ok(pointer.map(|pointer| pointer.size))
+    }
+
+    /// A place for a file that nobody knows yet; what is left there goes at the next start.
+    pub(crate) fn temporary(&self, name: &str) -> PathBuf {
+        self.temporary.join(name)
+    }
+
+    async fn write_manifest(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        document: &Document,
+        bytes: Bytes,
+        tag: Option<Tag>,
+        needs: Vec<Need>,
     ) -> Result<(), Refusal> {
         self.claims.claim(digest).await;
         for pointer in &document.pointers {
@@ -274,7 +327,7 @@ impl Store {
             digest: digest.clone(),
             record: record(document, size),
             referrer,
-            needs: needs(document),
+            needs,
             tag,
         };
         let bounds = Arc::clone(&self.bounds);

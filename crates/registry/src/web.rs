@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{StatusCode, header};
 use oci::Digest;
 
-use crate::auth::Who;
+use crate::auth::{Who, unauthorized};
 use crate::clock;
 use crate::config::Right;
 use crate::document::{self, Document, Kind};
@@ -36,15 +36,15 @@ pub(crate) async fn page(call: &Call, path: &str) -> Answer {
     if !call.app.config().web {
         return Err(not_found());
     }
-    call.app.auth().allow_page(&call.who)?;
+    call.app.auth().allow_catalog(&call.who)?;
     match path {
         "/" => show(&all(call)?),
         _ => match path.strip_prefix("/r/").and_then(Name::parse) {
             Some(name) => {
                 if !call.may(&name, Right::Pull) {
                     return Err(match call.who {
-                        Who::Anonymous => call.app.auth().unauthorized_page(),
-                        Who::User(_) => not_found(),
+                        Who::Anonymous => unauthorized("authentication required"),
+                        Who::User(_) | Who::Bearer(_) => not_found(),
                     });
                 }
                 match call.query.get("digest") {

@@ -201,6 +201,12 @@ impl BlobStore {
         self.folders.room.set(cap, taken);
     }
 
+    /// Bytes that are being written and are not counted by whoever measures the store.
+    #[must_use]
+    pub fn coming(&self) -> u64 {
+        self.folders.room.coming()
+    }
+
     /// Names who is told, by whichever writer it is, when little of the cap is left.
     pub fn when_crowded(&self, tell: impl Fn() + Send + Sync + 'static) {
         self.folders.room.tell(Box::new(tell));

@@ -38,8 +38,17 @@ pub fn pack_as(
     target: &mut impl Write,
 ) -> io::Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
+    pack_by(threads.min(THREADS_MAX), packing, source, target)
+}
+
+fn pack_by(
+    threads: usize,
+    packing: Packing,
+    source: impl Read + Send,
+    target: &mut impl Write,
+) -> io::Result<()> {
     // as many pieces wait as are worked on, so memory is bounded
-    let (order, packed) = mpsc::sync_channel::<Packed>(threads.min(THREADS_MAX));
+    let (order, packed) = mpsc::sync_channel::<Packed>(threads);
     thread::scope(|scope| {
         let reader = scope.spawn(move || cut(scope, packing, source, &order));
         let written = write_in_order(&packed, target);
@@ -110,6 +119,13 @@ mod tests {
         assert!(unpacked == content, "{length}");
         let mut packed = Vec::new();
         pack_as(Packing::Zstd(3), content.as_slice(), &mut packed).unwrap();
+        for packing in [Packing::default(), Packing::Zstd(3)] {
+            let mut by_any = [Vec::new(), Vec::new()];
+            for (threads, packed) in [0, 8].into_iter().zip(&mut by_any) {
+                pack_by(threads, packing, content.as_slice(), packed).unwrap();
+            }
+            assert!(by_any[0] == by_any[1], "{length}");
+        }
         let unpacked = zstd::stream::decode_all(packed.as_slice()).unwrap();
         assert!(unpacked == content, "{length}");
     }

@@ -112,7 +112,10 @@ fn every_file_begins_with_what_it_is() {
 #[test]
 fn text_is_plain() {
     let mut broken = Vec::new();
-    for (name, bytes) in files() {
+    // archives that readers are tested with are no text
+    let texts = files().into_iter();
+    let texts = texts.filter(|(name, _)| !name.contains("/tests/corpus/"));
+    for (name, bytes) in texts {
         let Ok(text) = String::from_utf8(bytes) else {
             broken.push(format!("{name}: not UTF-8"));
             continue;

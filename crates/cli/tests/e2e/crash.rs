@@ -9,7 +9,7 @@ use crate::bench::{engine, eventually, kill9, parent_of};
 #[test]
 fn containers_run_on_and_no_log_line_is_lost() {
     let mut engine = engine();
-    let count = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo line $i; usleep 5000; done";
+    let count = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo line $i; usleep 12000; done";
     engine
         .docker(&format!("run -d --name box busybox sh -c '{count}'"))
         .ok();

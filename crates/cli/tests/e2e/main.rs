@@ -120,6 +120,10 @@ mod stats;
 #[cfg(test)]
 mod store_check;
 #[cfg(test)]
+mod store_limits;
+#[cfg(test)]
+mod store_storms;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod system;

@@ -280,6 +280,14 @@ fn keys_are_made_and_never_overwritten() {
     engine
         .gorae(&format!("image verify --key {base}.pub {name}"))
         .shows(" is signed by ");
+    // the tags of signatures are no images
+    engine
+        .gorae(&format!("image sign --key {base}.key {name}"))
+        .ok();
+    let all = format!("{}/team/app", registry.name());
+    engine.docker(&format!("pull -a {all}")).ok();
+    let tags = engine.docker(&format!("images --format {{{{.Tag}}}} {all}"));
+    assert_eq!(tags.ok(), "1");
     engine
         .gorae(&format!("image sign --key {base}.pub {name}"))
         .complains(1, "it is a public key");

@@ -14,6 +14,9 @@ use super::layer::{Layer, Origin};
 /// The longest configuration.
 const FILE_MAX: u64 = 1 << 20;
 
+/// The table of a registry beside the engine, which has a language of its own.
+const REGISTRY: &str = "registry";
+
 /// Reads a file as a whole; nothing where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, SettingsError> {
     let failed = |source| SettingsError::Read {
@@ -50,6 +53,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, SettingsError> {
     })?;
     let mut layer = Layer::default();
     for (name, value) in table.get_ref() {
+        if name.get_ref() == REGISTRY && value.get_ref().is_table() {
+            continue;
+        }
         let origin = origin(name.span().start);
         let Some(key) = keys::find(name.get_ref()) else {
             return Err(SettingsError::Unknown {
@@ -69,6 +75,23 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, SettingsError> {
         layer.set(key.name, texts, origin);
     }
     Ok(layer)
+}
+
+/// Takes the registry out of the text of a configuration file.
+pub(super) fn registry(path: &Path, text: &str) -> Result<Option<registry::Config>, SettingsError> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        registry: Option<registry::Config>,
+    }
+    let read: Result<File, toml::de::Error> = toml::from_str(text);
+    let read = read.map_err(|error| SettingsError::Form {
+        origin: Origin::File {
+            path: path.to_owned(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+        },
+        message: error.message().to_owned(),
+    })?;
+    Ok(read.registry)
 }
 
 pub(super) fn line_of(text: &str, at: usize) -> usize {
@@ -189,6 +212,19 @@ mod tests {
             "tls must be true or false, not table",
         );
         check("mtu = 99999999999999999999", "mtu must be a whole number");
+    }
+
+    #[test]
+    fn the_registry_has_a_table_of_its_own() {
+        let path = Path::new("/c.toml");
+        let text = "mtu = 1400\n[registry]\nread-only = true\n[registry.gc]\ngrace = '5m'\n";
+        assert_eq!(parsed(text).unwrap().0.len(), 1);
+        let found = registry(path, text).unwrap().unwrap();
+        assert!(found.read_only);
+        assert_eq!(registry(path, "mtu = 1400").unwrap(), None);
+        let error = registry(path, "\n[registry]\ncolour = 1\n").unwrap_err();
+        assert!(error.to_string().contains("colour"), "{error}");
+        assert!(parsed("registry = true").is_err());
     }
 
     #[test]

@@ -97,9 +97,29 @@ impl Sources {
                 config.engine.root = apart;
             }
         }
+        config.registry = self.registry(&config)?;
         config.notices = notices;
         config.sources = Some(Box::new(self.clone()));
         Ok(config)
+    }
+
+    /// The registry beside the engine; what it is not told, it has in the engine's folder.
+    fn registry(&self, config: &Config) -> Result<Option<Box<registry::Config>>, SettingsError> {
+        let text = match self.dialect {
+            Dialect::Gorae => file::read(&self.file)?,
+            Dialect::Docker => None,
+        };
+        let found = text.map(|text| file::registry(&self.file, &text));
+        let Some(mut found) = found.transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let root = &config.engine.root;
+        if found.root == registry::Config::default().root {
+            found.root = root.join("registry");
+        }
+        let content = || root.join("content");
+        found.share_content.get_or_insert_with(content);
+        Ok(Some(Box::new(found)))
     }
 
     fn file_layer(&self) -> Result<(Layer, Vec<dockerd::Unmet>), SettingsError> {

@@ -1,7 +1,7 @@
 //! The bytes of a blob on their way out, and the gauge of how many have gone.
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -65,6 +65,7 @@ impl BlobSource {
         let gauge = Gauge {
             taken: Arc::clone(&self.sent),
             end,
+            ended: None,
         };
         self.sent.store(offset, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel(CHUNKS);
@@ -92,14 +93,17 @@ impl BlobSource {
 pub(crate) struct Gauge {
     taken: Arc<AtomicU64>,
     end: u64,
+    /// Whether the end has come, where nobody knew it before.
+    ended: Option<Arc<AtomicBool>>,
 }
 
 impl Gauge {
     /// The gauge of a body whose end is not known before it comes.
-    pub(super) fn endless(taken: Arc<AtomicU64>) -> Self {
+    pub(super) fn open(taken: Arc<AtomicU64>, ended: Arc<AtomicBool>) -> Self {
         Self {
             taken,
             end: u64::MAX,
+            ended: Some(ended),
         }
     }
 
@@ -108,7 +112,8 @@ impl Gauge {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.taken() >= self.end
+        let ended = |ended: &Arc<AtomicBool>| ended.load(Ordering::Relaxed);
+        self.taken() >= self.end || self.ended.as_ref().is_some_and(ended)
     }
 }
 

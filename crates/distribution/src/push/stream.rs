@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -71,16 +71,17 @@ impl Write for BlobPipe {
 
 impl BlobFlow {
     fn body(self) -> (Payload, Gauge) {
-        // the end is not known, so every pause in the flow counts as one of the host
-        let gauge = Gauge::endless(Arc::clone(&self.taken));
-        let chunks = stream::unfold(
-            (self.receiver, self.taken),
-            |(mut receiver, taken)| async move {
-                let bytes: Bytes = receiver.recv().await?;
-                taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Some((Ok(Frame::data(bytes)), (receiver, taken)))
-            },
-        );
+        let ended: Arc<AtomicBool> = Arc::default();
+        let gauge = Gauge::open(Arc::clone(&self.taken), Arc::clone(&ended));
+        let state = (self.receiver, self.taken, ended);
+        let chunks = stream::unfold(state, |(mut receiver, taken, ended)| async move {
+            let Some(bytes): Option<Bytes> = receiver.recv().await else {
+                ended.store(true, Ordering::Relaxed);
+                return None;
+            };
+            taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            Some((Ok(Frame::data(bytes)), (receiver, taken, ended)))
+        });
         (StreamBody::new(chunks).boxed_unsync(), gauge)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 
-use distribution::{RegistryError, Repository, blob_pipe};
+use distribution::{ClientConfig, RegistryError, Repository, blob_pipe};
 use oci::image::Descriptor;
 use testkit::registry::{Registry, RegistryOptions};
 
-use crate::fake::{Act, Fake, answer, complaint, descriptor, ok, quick, read_all, repository};
+use crate::fake::{Act, Fake, answer, complaint, descriptor, ok, read_all, repository};
 
 /// Sends pieces, and ends the upload as this blob.
 async fn stream(
@@ -29,7 +29,10 @@ async fn stream(
 #[tokio::test]
 async fn what_is_streamed_is_the_blob() {
     let registry = Registry::start().unwrap();
-    let repository = repository(&format!("{}/a/b:1", registry.name()), quick());
+    let repository = repository(
+        &format!("{}/a/b:1", registry.name()),
+        ClientConfig::default(),
+    );
     let pieces: Vec<Vec<u8>> = (0..9_u8)
         .map(|n| vec![n; 1_000_000 * usize::from(n % 3)])
         .collect();
@@ -60,7 +63,10 @@ async fn a_registry_that_refuses_does_not_hold_the_maker_up() {
         ..RegistryOptions::default()
     })
     .unwrap();
-    let guarded = repository(&format!("{}/a/b:1", registry.name()), quick());
+    let guarded = repository(
+        &format!("{}/a/b:1", registry.name()),
+        ClientConfig::default(),
+    );
     let error = stream(&guarded, pieces(), &blob).await.unwrap_err();
     assert!(
         error.message().contains("no basic auth credentials"),

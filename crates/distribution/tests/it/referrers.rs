@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use distribution::{Attachment, BlobSource, Referrer, empty_config};
+use distribution::{Attachment, BlobSource, ClientConfig, Referrer, empty_config};
 use oci::image::media_type;
 use serde_json::json;
 use testkit::image::{TestImage, digest_of};
 use testkit::registry::Registry;
 
 use crate::fake::{
-    Fake, answer, complaint, descriptor, manifest_answer, ok, quick, repository, some_digest,
+    Fake, answer, complaint, descriptor, manifest_answer, ok, repository, some_digest,
 };
 
 fn entry(text: &str, artifact_type: &str) -> Referrer {
@@ -101,7 +101,10 @@ async fn an_attachment_is_listed_at_the_tag_where_the_registry_keeps_no_list() {
     let registry = Registry::start().unwrap();
     let image = TestImage::empty().build().unwrap();
     let digest = registry.push("a/b", "1", &image).unwrap();
-    let repository = repository(&format!("{}/a/b:1", registry.name()), quick());
+    let repository = repository(
+        &format!("{}/a/b:1", registry.name()),
+        ClientConfig::default(),
+    );
     let subject = repository.document().await.unwrap().descriptor;
     assert_eq!(subject.digest, digest);
     assert_eq!(repository.referrers(&digest, None).await.unwrap(), []);

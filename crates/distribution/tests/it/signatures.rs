@@ -2,20 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use distribution::Repository;
 use distribution::signature::{
     ARTIFACT_TYPE, Identity, PAYLOAD_TYPE, PrivateKey, PublicKey, SIGNATURE_ANNOTATION,
     SignaturePlace, VerifyError,
 };
+use distribution::{ClientConfig, Repository};
 use oci::Digest;
 use oci::image::media_type;
 use serde_json::{Value, json};
 use testkit::image::{Blob, TestImage, digest_of};
 use testkit::registry::Registry;
 
-use crate::fake::{
-    Act, Fake, answer, complaint, descriptor, manifest_answer, ok, quick, repository,
-};
+use crate::fake::{Act, Fake, answer, complaint, descriptor, manifest_answer, ok, repository};
 
 /// A document that openssl has signed with each of the keys below, for which it made the keys, too.
 const DOCUMENT: &str = r#"{"critical":{"identity":{"docker-reference":"registry.example/team/app"},"image":{"docker-manifest-digest":"sha256:1111111111111111111111111111111111111111111111111111111111111111"},"type":"cosign container image signature"},"optional":{"creator":"openssl"}}"#;
@@ -407,7 +405,7 @@ async fn signed_image(registry: &Registry, tag: &str) -> (Repository, Digest) {
     let image = TestImage::empty().build().unwrap();
     let digest = registry.push("team/app", tag, &image).unwrap();
     let name = format!("{}/team/app:{tag}", registry.name());
-    (repository(&name, quick()), digest)
+    (repository(&name, ClientConfig::default()), digest)
 }
 
 #[tokio::test]
@@ -472,7 +470,7 @@ async fn a_signature_that_was_moved_does_not_fit() {
     let other = registry.push("team/app", "2", &image).unwrap();
     let tag = |digest: &Digest| format!("sha256-{}.sig", digest.hex());
     let name = format!("{}/team/app:{}", registry.name(), tag(&digest));
-    let moved = crate::fake::repository(&name, quick())
+    let moved = crate::fake::repository(&name, ClientConfig::default())
         .document()
         .await
         .unwrap();

@@ -1,6 +1,6 @@
 //! The blobs on the disk against what images need.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use api::check::Finding;
 use oci::Digest;
@@ -8,6 +8,7 @@ use oci::Digest;
 use super::finding;
 use crate::engine::Engine;
 use crate::error::{Result, Step};
+use crate::image::Needed;
 
 /// Documents of images are short, so they are read at every check.
 const DOCUMENT_MAX: u64 = 32 << 20;
@@ -51,8 +52,11 @@ impl Engine {
                 findings.push(self.drop_blob(digest, &problem, repair));
             }
         }
-        let needed = self.needed()?.blobs;
-        for digest in there.keys().filter(|digest| !needed.contains(*digest)) {
+        let needed = self.needed()?;
+        // what has just lost its reason is about to go by itself
+        let settled = !self.images.leases.is_dirty();
+        let unneeded = there.keys().filter(|digest| !needed.has_blob(digest));
+        for digest in unneeded.filter(|_| settled) {
             let problem = "no image needs the blob";
             let action = || self.remove_blob(digest);
             let mend = repair.then_some(action);
@@ -79,13 +83,13 @@ impl Engine {
         &self,
         suspects: &[Digest],
         wanted: &BTreeMap<Digest, Wanted>,
-        needed: &HashSet<Digest>,
+        needed: &Needed,
         repair: bool,
         findings: &mut Vec<Finding>,
     ) {
         let content = self.store.content();
         let kept = suspects.iter();
-        let kept = kept.filter(|digest| needed.contains(*digest) && !wanted.contains_key(*digest));
+        let kept = kept.filter(|digest| needed.has_blob(digest) && !wanted.contains_key(*digest));
         for digest in kept.filter(|digest| content.is_damaged(digest).unwrap_or(false)) {
             findings.push(self.drop_blob(digest, "the content of the blob is damaged", repair));
         }

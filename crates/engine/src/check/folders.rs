@@ -52,7 +52,7 @@ impl Engine {
         };
         let action = || {
             let top = record.layers.last();
-            let root = top.map(|chain| self.store.layers().path(chain));
+            let root = top.map(|chain| self.layer_path(chain)).transpose()?;
             let made = self.store.containers().restore(&record.id, root.as_deref());
             made.step(|| format!("make the folder of container {}", record.id))
         };

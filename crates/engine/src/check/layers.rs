@@ -20,10 +20,14 @@ struct Source {
 impl Engine {
     pub(super) fn check_layers(&self, repair: bool) -> Result<Vec<Finding>> {
         let mut findings = self.check_needed_layers(repair);
-        let needed = self.needed()?.chains;
+        let needed = self.needed()?;
+        // what has just lost its reason is about to go by itself
+        let settled = !self.images.leases.is_dirty();
         let mut waste = Vec::new();
         let layers = self.store.layers().list();
-        let unneeded = layers.iter().filter(|one| !needed.contains(&one.chain));
+        let unneeded = layers
+            .iter()
+            .filter(|one| settled && !needed.has_layer(&one.chain));
         let unneeded: Vec<&Digest> = unneeded.map(|layer| &layer.chain).collect();
         if repair && !unneeded.is_empty() {
             self.detach_layers(&needed, &mut waste);

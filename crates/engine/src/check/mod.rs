@@ -42,6 +42,9 @@ impl Engine {
             Vec::new()
         };
         let repair = request.repair;
+        if self.images.leases.is_dirty() {
+            self.collect().await;
+        }
         // nothing is collected meanwhile, and nobody begins to need what is about to go
         let quiet = self.images.leases.collector.lock().await;
         let mut findings = self.check_records(repair).await?;

@@ -65,7 +65,7 @@ impl Engine {
         check::network(&config, &host)?;
         let image = self.images.get(&config.image, platform)?;
         // until the container is known, nothing else keeps the layers of an image that is removed now
-        let _lease = self.images.leases.take(image.chain_ids()).await;
+        let _lease = self.images.leases.take_there(image.chain_ids()).await;
         let image = self
             .images
             .get(&image.id.to_string(), None)

@@ -71,6 +71,11 @@ impl Engine {
     ) {
         container.update(|state| state.status = Status::Removing);
         self.save_later(container).await;
+        let image = container.record().image.clone();
+        if self.images.by_id(&image).is_none() {
+            // it was the last that needed these layers, perhaps
+            self.images.leases.mark();
+        }
         self.containers.release(&container.id);
         self.execs.forget(&container.id);
         container.phase.send_modify(|phase| phase.removed = true);

@@ -4,13 +4,14 @@
 //! count that a crash could leave wrong. Work that is not a record yet holds [leases](super::Leases), which
 //! live in memory: they end with the engine, and what they held is collected at the next start.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
 
 use oci::Digest;
 use storage::failpoint::{self, Point};
 use storage::{DetachedBlob, DetachedLayer};
 
+use crate::container::lock;
 use crate::engine::Engine;
 use crate::error::{Result, Step, chain};
 
@@ -19,6 +20,20 @@ use crate::error::{Result, Step, chain};
 pub(crate) struct Needed {
     pub(crate) chains: HashSet<Digest>,
     pub(crate) blobs: HashSet<Digest>,
+    /// Of either kind.
+    pub(crate) leased: HashSet<Digest>,
+}
+
+impl Needed {
+    /// Whether a blob has a reason to be there.
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.contains(digest) || self.leased.contains(digest)
+    }
+
+    /// Whether a layer has a reason to be there.
+    pub(crate) fn has_layer(&self, chain: &Digest) -> bool {
+        self.chains.contains(chain) || self.leased.contains(chain)
+    }
 }
 
 /// What is out of sight, and is to be deleted.
@@ -36,6 +51,9 @@ impl Engine {
     pub(crate) async fn collect(self: &Arc<Self>) {
         let waste = {
             let _quiet = self.images.leases.collector.lock().await;
+            self.images.leases.clean();
+            // an image that is being forgotten is still in the database: a crash would bring it back
+            let _settled = self.images.order().await;
             let engine = Arc::clone(self);
             self.blocking(move || Ok(engine.detach_unneeded())).await
         };
@@ -66,7 +84,7 @@ impl Engine {
                 .blobs
                 .extend(kept.step(|| "ask who else keeps content")?);
         }
-        self.images.leases.add_to(&mut needed);
+        needed.leased = self.images.leases.leased();
         Ok(needed)
     }
 
@@ -85,9 +103,11 @@ impl Engine {
     fn detach_into(&self, waste: &mut Waste) -> Result<()> {
         let blobs = self.store.content().list().step(|| "list blobs")?;
         let needed = self.needed()?;
-        self.detach_layers(&needed.chains, &mut waste.layers);
+        self.detach_layers(&needed, &mut waste.layers);
         for (digest, _) in blobs {
-            if !needed.blobs.contains(&digest) {
+            if needed.leased.contains(&digest) && !needed.blobs.contains(&digest) {
+                self.images.leases.owe();
+            } else if !needed.has_blob(&digest) {
                 let blob = self.store.content().detach(&digest);
                 let step = || format!("remove blob {digest}");
                 waste.blobs.extend(blob.step(step)?);
@@ -97,13 +117,17 @@ impl Engine {
     }
 
     /// Takes unused layers away, children before their parents.
-    pub(crate) fn detach_layers(&self, needed: &HashSet<Digest>, waste: &mut Vec<DetachedLayer>) {
+    pub(crate) fn detach_layers(&self, needed: &Needed, waste: &mut Vec<DetachedLayer>) {
         loop {
             let layers = self.store.layers().list();
             let parents: HashSet<&Digest> =
                 layers.iter().filter_map(|l| l.parent.as_ref()).collect();
             let unused = layers.iter().map(|layer| &layer.chain);
-            let unused = unused.filter(|c| !needed.contains(*c) && !parents.contains(*c));
+            let unused = unused.filter(|c| !needed.has_layer(c) && !parents.contains(*c));
+            let mut leased = layers.iter().map(|layer| &layer.chain);
+            if leased.any(|c| needed.leased.contains(c) && !needed.chains.contains(c)) {
+                self.images.leases.owe();
+            }
             let mut any = false;
             for chain in unused {
                 match self.store.layers().detach(chain) {
@@ -123,17 +147,44 @@ impl Engine {
     }
 }
 
+/// Threads that delete; more of them wait for the file system's journal only.
+const THREADS: usize = 3;
+
 impl Waste {
+    /// Deletes everything, several things at a time: to give a large file's space back is one long call.
     fn delete(self) {
-        for blob in self.blobs {
-            if let Err(error) = blob.delete() {
-                tracing::error!(error = chain(&error), "a blob that nobody needs stays");
+        let (layers, blobs) = (self.layers, self.blobs);
+        let layers = layers.into_iter().map(|layer| -> Delete {
+            Box::new(move || layer.delete().map_err(|error| chain(&error)))
+        });
+        let blobs = blobs.into_iter().map(|blob| -> Delete {
+            Box::new(move || blob.delete().map_err(|error| chain(&error)))
+        });
+        let work: VecDeque<Delete> = layers.chain(blobs).collect();
+        let threads = THREADS.min(work.len());
+        let work = Mutex::new(work);
+        let run = || {
+            loop {
+                let Some(delete) = lock(&work).pop_front() else {
+                    return;
+                };
+                if let Err(error) = delete() {
+                    tracing::error!(
+                        error,
+                        "content that nobody needs stays until the next start"
+                    );
+                }
             }
-        }
-        for layer in self.layers {
-            if let Err(error) = layer.delete() {
-                tracing::error!(error = chain(&error), "a layer that nobody needs stays");
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                let helper = std::thread::Builder::new().name("collect".into());
+                // without a helper, the others do its part
+                drop(helper.spawn_scoped(scope, run));
             }
-        }
+            run();
+        });
     }
 }
+
+type Delete = Box<dyn FnOnce() -> std::result::Result<(), String> + Send>;

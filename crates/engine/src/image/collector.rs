@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
 
 use super::{Image, Images};
 use crate::config::StoreLimits;
@@ -18,9 +17,6 @@ use crate::error::{Result, Step, chain};
 
 /// The store is brought below so many tenths of its cap, so that the next pull has some room.
 const TENTHS: u64 = 9;
-
-/// Asks the collector for a look before its time.
-pub(super) type Bell = Arc<Notify>;
 
 /// Why an image goes, worst names first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +37,11 @@ struct Candidate {
 impl Engine {
     /// Starts the collector; it ends with the engine.
     pub(crate) fn start_collector(self: &Arc<Self>) {
-        let bell = Arc::clone(&self.images.bell);
-        let ring = Arc::clone(&bell);
-        self.store.content().when_crowded(move || ring.notify_one());
+        self.store
+            .content()
+            .when_crowded(self.images.leases.ringer());
         let engine = Arc::downgrade(self);
-        tokio::spawn(async move { run(&engine, &bell).await });
+        tokio::spawn(async move { run(&engine).await });
     }
 
     async fn tidy(self: &Arc<Self>) -> Result<()> {
@@ -54,8 +50,15 @@ impl Engine {
         if let Some(age) = limits.unused_for {
             self.remove_aged(age, &limits).await?;
         }
+        if self.images.leases.is_dirty() {
+            self.collect().await;
+        }
+        if limits.max_size.is_none() && limits.min_free.is_none() {
+            self.store.content().set_room(None, 0);
+            return Ok(());
+        }
         let mut size = self.content_size().await?;
-        while self.is_too_much(size, &limits)? {
+        while self.is_too_much(size + self.store.content().coming(), &limits)? {
             let Some(next) = self.candidates(&limits).into_iter().next() else {
                 tracing::debug!(size, "the store is over its limits, and all of it is used");
                 break;
@@ -64,6 +67,7 @@ impl Engine {
                 .await?;
             self.collect().await;
             size = self.content_size().await?;
+            self.store.content().set_room(limits.max_size, size);
         }
         self.store.content().set_room(limits.max_size, size);
         Ok(())
@@ -145,7 +149,7 @@ fn rank(image: &Image) -> Rank {
     }
 }
 
-async fn run(engine: &Weak<Engine>, bell: &Notify) {
+async fn run(engine: &Weak<Engine>) {
     loop {
         let Some(engine) = engine.upgrade() else {
             return;
@@ -154,8 +158,10 @@ async fn run(engine: &Weak<Engine>, bell: &Notify) {
             tracing::error!(error = chain(&error), "the store could not be tidied");
         }
         let interval = engine.settings().store.interval;
+        let rung = engine.images.leases.rung();
+        // it must not keep the engine while it waits
         drop(engine);
         // it may have been asked for meanwhile; then there is no wait
-        drop(tokio::time::timeout(interval, bell.notified()).await);
+        drop(tokio::time::timeout(interval, rung).await);
     }
 }

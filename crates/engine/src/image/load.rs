@@ -107,7 +107,7 @@ impl Engine {
         let chains = unpacks(&image.layers, &image.parsed.rootfs.diff_ids)?;
         let chains = chains.into_iter().map(|layer| layer.chain).collect();
         // what is complete now stays so until the image has its names
-        let _layers = self.images.leases.take(chains).await;
+        let _layers = self.images.leases.take_there(chains).await;
         let known = self.images.by_id(&image.config.digest);
         let (record, lease) = match known {
             // what came from a registry keeps its registry's digests

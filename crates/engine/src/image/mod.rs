@@ -38,6 +38,7 @@ use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
 pub use attestations::AttestationRequest;
+pub(crate) use collect::Needed;
 pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
 pub use load::LoadRequest;
@@ -141,7 +142,6 @@ pub(crate) struct Images {
     /// Held over a change in memory and in the database, so that both see changes in one order.
     order: tokio::sync::Mutex<()>,
     uses: uses::Uses,
-    bell: collector::Bell,
     fetches: pull::Fetches,
 }
 
@@ -179,7 +179,6 @@ impl Images {
             leases: Leases::default(),
             order: tokio::sync::Mutex::default(),
             uses: uses::Uses::load(db)?,
-            bell: collector::Bell::default(),
             fetches: pull::Fetches::default(),
         })
     }

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use api::image::Progress;
 use api::registry::AuthConfig;
 use bytes::{Buf, Bytes};
-use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved};
+use distribution::{Credentials, ErrorKind, RegistryError, Repository, Resolved, is_attached_tag};
 use oci::image::ImageConfig;
 use oci::reference::DEFAULT_DOMAIN;
 use oci::{Digest, Platform, Reference};
 use tokio::sync::mpsc;
 
-use super::store::Registered;
+use super::store::{Lease, Registered};
 use super::{Layer, Record};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
@@ -90,7 +90,8 @@ impl Engine {
             .repository(reference, auth.map(credentials));
         let tags = repository.tags().await.map_err(|e| registry_error(&e))?;
         // a registry's tags are only texts
-        let tags = tags.iter().filter_map(|tag| reference.with_tag(tag).ok());
+        let images = tags.iter().filter(|tag| !is_attached_tag(tag));
+        let tags = images.filter_map(|tag| reference.with_tag(tag).ok());
         Ok(tags.collect())
     }
 
@@ -231,14 +232,19 @@ impl Engine {
             .as_ref()
             .map(|(descriptor, _)| descriptor.digest.clone());
         leased.extend(index.clone());
-        let _lease = self.images.leases.take(leased).await;
-        let result = self.fetch_layers(repository, &plan, progress).await;
-        if result.is_err() {
-            drop(_lease);
-            self.collect().await;
-            self.trim_partials().await;
-        }
-        let (layers, ways) = result?;
+        // shared with what goes on when this is cancelled
+        let lease = Arc::new(self.images.leases.take(leased).await);
+        let result = self.fetch_layers(repository, &plan, &lease, progress).await;
+        let (layers, ways) = match result {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                drop(lease);
+                self.collect().await;
+                self.trim_partials().await;
+                return Err(error);
+            }
+        };
+        let held = Arc::clone(&lease);
         let (store, resolved_documents) =
             (Arc::clone(&self.store), documents(resolved, &config_bytes));
         self.blocking(move || {
@@ -255,6 +261,7 @@ impl Engine {
                     .put_bytes(&document)
                     .step(|| "store a manifest")?;
             }
+            drop(held);
             Ok(())
         })
         .await?;
@@ -278,6 +285,7 @@ impl Engine {
         self: &Arc<Self>,
         repository: &Repository,
         plan: &[Planned],
+        lease: &Arc<Lease>,
         progress: &ProgressSender,
     ) -> Result<(Vec<Layer>, Vec<Way>)> {
         for layer in plan {
@@ -297,7 +305,7 @@ impl Engine {
             let way = futures_util::StreamExt::next(&mut fetches)
                 .await
                 .ok_or_else(|| Error::internal("a layer's fetch has vanished"))??;
-            self.commit_layer(layer, &way, progress).await?;
+            self.commit_layer(layer, &way, lease, progress).await?;
             layers.push(Layer {
                 blob: layer.descriptor.digest.clone(),
                 blob_size: layer.descriptor.size,
@@ -344,6 +352,7 @@ impl Engine {
         self: &Arc<Self>,
         layer: &Planned,
         way: &Way,
+        lease: &Arc<Lease>,
         progress: &ProgressSender,
     ) -> Result<()> {
         if matches!(way, Way::There) {
@@ -355,8 +364,13 @@ impl Engine {
                 Arc::clone(&flight.cargo),
                 layer.clone(),
             );
-            self.blocking(move || fetched.commit(&store, &layer))
-                .await?;
+            let held = Arc::clone(lease);
+            let commit = move || {
+                let done = fetched.commit(&store, &layer);
+                drop(held);
+                done
+            };
+            self.blocking(commit).await?;
         }
         let id = layer.descriptor.digest.short();
         tell(progress, Progress::of(id, "Pull complete")).await

@@ -20,6 +20,10 @@ use super::{Image, familiar};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 
+/// Bytes of a blob that are read at once.
+const PIECE: usize = 512 << 10;
+/// A tar's members begin at multiples of this.
+const BLOCK: usize = 512;
 /// Names of an archive at most: far more than a command line holds.
 const NAMES_MAX: usize = 4096;
 
@@ -93,7 +97,7 @@ impl Engine {
             .iter()
             .flat_map(|one: &Chosen| one.image.blobs().cloned())
             .collect();
-        let lease = self.images.leases.take(blobs).await;
+        let lease = self.images.leases.take_there(blobs).await;
         let content = self.store.content().clone();
         let reader = content.clone();
         let (chosen, documents) = self
@@ -299,14 +303,27 @@ impl ImageArchive {
     }
 
     fn write_blob(&self, builder: &mut Builder<impl Write>, digest: &Digest) -> io::Result<()> {
-        let file = self.content.open(digest).map_err(io::Error::other)?;
+        let mut file = self.content.open(digest).map_err(io::Error::other)?;
         let size = file.metadata()?.len();
         let header = header(&blob_path(digest), EntryType::Regular, size)?;
-        let mut data = file.take(size);
-        builder.append(&header, &mut data)?;
-        // a shorter member than its header says would shift all that follows
-        if data.limit() > 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        // pieces as large as those that are sent are not gathered on the way
+        let target = builder.get_mut();
+        target.write_all(header.as_bytes())?;
+        let mut piece = vec![0; PIECE];
+        let mut left = size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let count = file.read(&mut piece[..most])?;
+            // a shorter member than its header says would shift all that follows
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            target.write_all(&piece[..count])?;
+            left -= count as u64;
+        }
+        let rest = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+        if rest > 0 {
+            target.write_all(&[0; BLOCK][rest..])?;
         }
         Ok(())
     }

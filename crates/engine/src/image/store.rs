@@ -1,13 +1,14 @@
 //! What a pull or an import puts into the store, and what keeps it there meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use oci::{Digest, Reference};
 use storage::failpoint::{self, Point};
+use tokio::sync::Notify;
 
-use super::collect::Needed;
 use super::{Image, Record, Tables};
 use crate::container::lock;
 use crate::db::{Change, Table};
@@ -17,23 +18,61 @@ use crate::error::{Error, Result};
 /// Digests of blobs and chains that somebody is at work on: what is leased is not collected.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    held: Arc<Mutex<HashMap<Digest, usize>>>,
-    /// Held while unused content is deleted, and for a moment when a lease is taken: a lease that is
-    /// taken sees either all of a layer or nothing of it.
+    held: Arc<Held>,
+    /// Held while unused content is taken out of sight, and for a moment when a lease is taken: a lease
+    /// that is taken sees either all of a layer or nothing of it.
     pub(crate) collector: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    digests: Mutex<HashMap<Digest, usize>>,
+    /// Something may have lost its last reason to be there since it was last looked for.
+    dirty: AtomicBool,
+    /// A lease alone has kept something from going.
+    owing: AtomicBool,
+    /// Wakes the collector.
+    bell: Notify,
+}
+
+impl Held {
+    fn mark(&self) {
+        self.dirty.store(true, Ordering::SeqCst);
+        self.bell.notify_one();
+    }
+}
+
+/// What its holder does with the digests of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Brings content, some of which may turn out to be of no use.
+    Bring,
+    /// Uses content that is there.
+    Use,
 }
 
 /// A lease; it ends with the value.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    held: Arc<Mutex<HashMap<Digest, usize>>>,
+    held: Arc<Held>,
     digests: Vec<Digest>,
+    purpose: Purpose,
 }
 
 impl Leases {
+    /// Leases content that is to come.
     pub(crate) async fn take(&self, digests: Vec<Digest>) -> Lease {
+        self.take_for(Purpose::Bring, digests).await
+    }
+
+    /// Leases content that is there.
+    pub(crate) async fn take_there(&self, digests: Vec<Digest>) -> Lease {
+        self.take_for(Purpose::Use, digests).await
+    }
+
+    async fn take_for(&self, purpose: Purpose, digests: Vec<Digest>) -> Lease {
         let _quiet = self.collector.lock().await;
-        let mut held = lock(&self.held);
+        let mut held = lock(&self.held.digests);
         for digest in &digests {
             *held.entry(digest.clone()).or_default() += 1;
         }
@@ -41,27 +80,67 @@ impl Leases {
         Lease {
             held: Arc::clone(&self.held),
             digests,
+            purpose,
         }
     }
 
     /// Adds to a lease, from a thread that may block.
     pub(super) fn extend(&self, lease: &mut Lease, digest: Digest) {
         let _quiet = self.collector.blocking_lock();
-        *lock(&self.held).entry(digest.clone()).or_default() += 1;
+        *lock(&self.held.digests).entry(digest.clone()).or_default() += 1;
         lease.digests.push(digest);
     }
 
-    /// Adds what is leased: a digest may be a blob's or a layer's.
-    pub(super) fn add_to(&self, needed: &mut Needed) {
-        let held = lock(&self.held);
-        needed.blobs.extend(held.keys().cloned());
-        needed.chains.extend(held.keys().cloned());
+    /// What is leased: a digest may be a blob's or a layer's.
+    pub(super) fn leased(&self) -> HashSet<Digest> {
+        lock(&self.held.digests).keys().cloned().collect()
+    }
+
+    /// Notes that something may be of no use from now on. Done before it is so where others can see it,
+    /// under the lock that they see it by.
+    pub(crate) fn mark(&self) {
+        self.held.mark();
+    }
+
+    /// Notes that what a lease alone has kept is to be looked for when it ends.
+    pub(super) fn owe(&self) {
+        self.held.owing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether something may be there that is of no use and has not been looked for.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.held.dirty.load(Ordering::SeqCst)
+    }
+
+    /// Says that it is looked for now.
+    pub(super) fn clean(&self) {
+        self.held.dirty.store(false, Ordering::SeqCst);
+    }
+
+    /// Asks the collector for a look before its time.
+    pub(super) fn ring(&self) {
+        self.held.bell.notify_one();
+    }
+
+    /// Waits until somebody rings.
+    pub(super) fn rung(&self) -> impl Future<Output = ()> + Send + 'static {
+        let held = Arc::clone(&self.held);
+        async move { held.bell.notified().await }
+    }
+
+    /// Something that rings from any thread.
+    pub(super) fn ringer(&self) -> impl Fn() + Send + Sync + 'static {
+        let held = Arc::clone(&self.held);
+        move || held.bell.notify_one()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut held = lock(&self.held);
+        let mut held = lock(&self.held.digests);
+        if self.purpose == Purpose::Bring || self.held.owing.swap(false, Ordering::SeqCst) {
+            self.held.mark();
+        }
         for digest in &self.digests {
             if let Some(count) = held.get_mut(digest) {
                 *count -= 1;
@@ -90,7 +169,11 @@ impl Engine {
     ) -> Result<T> {
         let _order = self.images.order.lock().await;
         let before = self.images.read().clone();
-        let (answer, changes) = change(&mut self.images.write())?;
+        let (answer, changes) = {
+            let mut tables = self.images.write();
+            self.images.leases.mark();
+            change(&mut tables)?
+        };
         if changes.is_empty() {
             return Ok(answer);
         }
@@ -120,7 +203,7 @@ impl Engine {
             .await?;
         failpoint::reach(Point::ImageNoted);
         self.image_used(&id).await;
-        self.images.bell.notify_one();
+        self.images.leases.ring();
         Ok(registered)
     }
 

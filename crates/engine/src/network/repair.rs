@@ -198,8 +198,11 @@ pub(super) fn extra_links(container: &Container) -> Result<Vec<(String, String)>
     let Some(connection) = live.connection.as_ref().filter(|_| !shared) else {
         return Ok(Vec::new());
     };
-    let mut sandbox = Sandbox::adopt(network_namespace(record.state.pid)?)
-        .step(|| "enter the container's network")?;
+    // without its init it has ended, which whoever waits for it is about to say
+    let Ok(netns) = network_namespace(record.state.pid) else {
+        return Ok(Vec::new());
+    };
+    let mut sandbox = Sandbox::adopt(netns).step(|| "enter the container's network")?;
     let found = sandbox.interfaces().step(|| "list the container's links")?;
     let extra = found.into_iter().filter_map(|link| {
         let host = link.host.filter(|host| !connection.has(&host.name))?;

@@ -2,6 +2,8 @@
 
 pub(crate) mod glob;
 pub(crate) mod htpasswd;
+pub(crate) mod keys;
+pub(crate) mod token;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +19,7 @@ use crate::config::{Config, Right, Rule};
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
 use htpasswd::Htpasswd;
+use token::{Access, Grant, TokenError, Tokens};
 
 /// The longest `Authorization` that is looked at.
 const HEADER_MAX: usize = 16 << 10;
@@ -33,6 +36,9 @@ pub enum AuthError {
         #[source]
         source: io::Error,
     },
+    /// Tokens cannot be used.
+    #[error("set up tokens")]
+    Tokens(#[source] TokenError),
     /// A rule names users, and nothing says who they are.
     #[error("a rule of access names {0}, but there is no auth.htpasswd")]
     NoUsers(String),
@@ -43,6 +49,8 @@ pub enum AuthError {
 pub(crate) enum Who {
     Anonymous,
     User(Arc<str>),
+    /// Whoever a token was given to; it says itself what it is good for.
+    Bearer(Grant),
 }
 
 impl Who {
@@ -51,6 +59,7 @@ impl Who {
         match self {
             Self::Anonymous => "",
             Self::User(name) => name,
+            Self::Bearer(grant) => &grant.subject,
         }
     }
 }
@@ -60,6 +69,7 @@ impl Who {
 pub(crate) struct Auth {
     realm: String,
     users: Option<Htpasswd>,
+    tokens: Option<Tokens>,
     groups: BTreeMap<String, Vec<String>>,
     rules: Vec<Rule>,
     /// Whether there are no rules at all: everybody may do everything.
@@ -75,6 +85,14 @@ impl Auth {
             })
         });
         let users = users.transpose()?;
+        let tokens = config.auth.token.as_ref();
+        let tokens = tokens
+            .map(|token| Tokens::new(token, &config.root))
+            .transpose();
+        let tokens = tokens.map_err(AuthError::Tokens)?;
+        if users.is_none() && tokens.as_ref().is_some_and(Tokens::issues) {
+            return Err(AuthError::Tokens(TokenError::NoSource));
+        }
         let mut rules = config.access.clone();
         let named = |rule: &Rule| rule.users.first().or(rule.groups.first()).cloned();
         if users.is_none()
@@ -82,13 +100,14 @@ impl Auth {
         {
             return Err(AuthError::NoUsers(name));
         }
-        let open = users.is_none() && rules.is_empty();
+        let open = users.is_none() && tokens.is_none() && rules.is_empty();
         if rules.is_empty() {
             rules.push(everything_for_users());
         }
         Ok(Self {
             realm: config.auth.realm.replace(['"', '\\', '\r', '\n'], ""),
             users,
+            tokens,
             groups: config.groups.clone(),
             rules,
             open,
@@ -101,18 +120,28 @@ impl Auth {
         let Some(text) = text.and_then(|value| value.to_str().ok()) else {
             return Ok(Who::Anonymous);
         };
+        if let Some(token) = bearer(text)
+            && let Some(tokens) = &self.tokens
+        {
+            return match tokens.verify(token) {
+                Some(grant) => Ok(Who::Bearer(grant)),
+                None => Err(unauthorized("the token is not valid")),
+            };
+        }
         let Some(users) = &self.users else {
             return Ok(Who::Anonymous);
         };
-        let (user, password) = basic(text).ok_or_else(|| self.unauthorized())?;
+        let wrong = || unauthorized("wrong user or password");
+        let (user, password) = basic(text).ok_or_else(wrong)?;
         match users.verify(&user, &password).await {
             true => Ok(Who::User(user.into())),
-            false => Err(self.unauthorized()),
+            false => Err(wrong()),
         }
     }
 
     pub(crate) fn may(&self, who: &Who, name: &Name, right: Right) -> bool {
         self.open
+            || granted(who, name, right)
             || self.rules.iter().any(|rule| {
                 let grants = rule.rights.contains(&right);
                 let mut patterns = rule.repositories.iter();
@@ -126,7 +155,8 @@ impl Auth {
         let user = match who {
             // what everybody may do, those who signed in may do too
             _ if rule.anonymous => return true,
-            Who::Anonymous => return false,
+            // a token's own words alone count
+            Who::Anonymous | Who::Bearer(_) => return false,
             Who::User(user) => user,
         };
         let is = |name: &String| name == "*" || **name == **user;
@@ -142,8 +172,9 @@ impl Auth {
             return Ok(());
         }
         match who {
-            Who::Anonymous if self.users.is_some() => Err(self.unauthorized()),
-            _ => {
+            Who::Anonymous if self.knows_people() => Err(unauthorized("authentication required")),
+            Who::Bearer(_) => Err(unauthorized("the token does not allow this")),
+            Who::Anonymous | Who::User(_) => {
                 let detail = json!({"name": name.as_str(), "action": action(right)});
                 let refusal =
                     Refusal::new(Code::Denied, "requested access to the resource is denied");
@@ -152,36 +183,125 @@ impl Auth {
         }
     }
 
+    fn knows_people(&self) -> bool {
+        self.users.is_some() || self.tokens.is_some()
+    }
+
     /// Whether a client may come in at all.
     pub(crate) fn allow_entry(&self, who: &Who) -> Result<(), Refusal> {
+        // clients learn here how they are to sign in: where there are tokens, guests get them too
         let guests = self.open || self.rules.iter().any(|rule| rule.anonymous);
+        let enough = guests && self.tokens.is_none();
         match who {
-            Who::Anonymous if !guests && self.users.is_some() => Err(self.unauthorized()),
+            Who::Anonymous if !enough && self.knows_people() => {
+                Err(unauthorized("authentication required"))
+            }
             _ => Ok(()),
         }
     }
 
     /// Lists hold only what a client may read, so everybody who may come in may have them.
     pub(crate) fn allow_catalog(&self, who: &Who) -> Result<(), Refusal> {
-        self.allow_entry(who)
+        let guests = self.open || self.rules.iter().any(|rule| rule.anonymous);
+        match who {
+            Who::Anonymous if guests => Ok(()),
+            other => self.allow_entry(other),
+        }
     }
 
-    /// Who reads the page signs in by the browser's own means.
-    pub(crate) fn allow_page(&self, who: &Who) -> Result<(), Refusal> {
-        self.allow_entry(who).map_err(|_| self.unauthorized_page())
+    /// How a client that was refused can sign in.
+    pub(crate) fn challenge(&self, way: &Way<'_>) -> String {
+        let tokens = self.tokens.as_ref().filter(|_| !way.basic);
+        let Some(tokens) = tokens else {
+            return format!("Basic realm=\"{}\"", self.realm);
+        };
+        let own = || format!("{}/token", way.origin);
+        let realm = tokens.realm.clone().unwrap_or_else(own);
+        let mut text = format!("Bearer realm=\"{realm}\",service=\"{}\"", tokens.service);
+        if let Some(scope) = &way.scope {
+            text.push_str(&format!(",scope=\"{scope}\""));
+        }
+        if way.had_token {
+            text.push_str(",error=\"insufficient_scope\"");
+        }
+        text
     }
 
-    pub(crate) fn unauthorized_page(&self) -> Refusal {
-        let challenge = format!("Basic realm=\"{}\"", self.realm);
-        Refusal::new(Code::Unauthorized, "authentication required")
-            .header(header::WWW_AUTHENTICATE, &challenge)
+    /// A token for what of its wishes a client may do.
+    pub(crate) fn token(&self, who: &Who, scopes: &[&str]) -> Result<(String, u64), Refusal> {
+        let none = || Refusal::new(Code::Unsupported, "no tokens are given here");
+        let tokens = self.tokens.as_ref().ok_or_else(none)?;
+        let access: Vec<Access> = scopes
+            .iter()
+            .flat_map(|list| list.split([' ', '+']))
+            .filter_map(|scope| self.grantable(who, scope))
+            .collect();
+        tokens.issue(who.name(), &access).ok_or_else(none)
     }
 
-    pub(crate) fn unauthorized(&self) -> Refusal {
-        let challenge = format!("Basic realm=\"{}\"", self.realm);
-        Refusal::new(Code::Unauthorized, "authentication required")
-            .header(header::WWW_AUTHENTICATE, &challenge)
+    /// `repository:team/app:pull,push`, less what the client may not do.
+    fn grantable(&self, who: &Who, scope: &str) -> Option<Access> {
+        let (kind, rest) = scope.split_once(':')?;
+        let (name, actions) = rest.rsplit_once(':')?;
+        if kind == "registry" {
+            let actions = vec![actions.to_owned()];
+            let (kind, name) = (kind.to_owned(), name.to_owned());
+            return Some(Access {
+                kind,
+                name,
+                actions,
+            });
+        }
+        let name = Name::parse(name).filter(|_| kind == "repository")?;
+        let rights = [Right::Pull, Right::Push, Right::Delete];
+        let wanted = |right: &Right| actions.split(',').any(|a| a == action(*right) || a == "*");
+        let given = rights
+            .into_iter()
+            .filter(|right| wanted(right) && self.may(who, &name, *right));
+        let actions: Vec<String> = given.map(|right| action(right).to_owned()).collect();
+        (!actions.is_empty()).then(|| Access {
+            kind: kind.to_owned(),
+            name: name.to_string(),
+            actions,
+        })
     }
+}
+
+/// What a challenge is about.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    /// The registry's own address, as the client wrote it.
+    pub(crate) origin: &'a str,
+    /// What was wanted.
+    pub(crate) scope: Option<String>,
+    /// Whether a token was shown that was not enough.
+    pub(crate) had_token: bool,
+    /// Whether it is a browser, or one who wants a token.
+    pub(crate) basic: bool,
+}
+
+/// Whether a token says so itself.
+fn granted(who: &Who, name: &Name, right: Right) -> bool {
+    let Who::Bearer(grant) = who else {
+        return false;
+    };
+    grant.access.iter().any(|access| {
+        let allows = |text: &String| text == "*" || text == action(right);
+        access.kind == "repository"
+            && access.name == name.as_str()
+            && access.actions.iter().any(allows)
+    })
+}
+
+/// Refuses a client that is not known; how it can sign in is told where the answer is written.
+pub(crate) fn unauthorized(why: &'static str) -> Refusal {
+    Refusal::new(Code::Unauthorized, why)
+}
+
+fn bearer(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(' ')?;
+    let fits = scheme.eq_ignore_ascii_case("bearer") && rest.len() <= HEADER_MAX;
+    fits.then(|| rest.trim())
 }
 
 /// What holds where users are known and no rule says more.
@@ -194,7 +314,7 @@ fn everything_for_users() -> Rule {
     }
 }
 
-fn action(right: Right) -> &'static str {
+pub(crate) fn action(right: Right) -> &'static str {
     match right {
         Right::Pull => "pull",
         Right::Push => "push",

@@ -366,6 +366,7 @@ impl<'t> Tables<'t> {
         repository: &Name,
         digest: &Digest,
         before: u64,
+        tags_keep: bool,
     ) -> Result<bool, DbError> {
         let (name, hex) = (repository.as_str(), digest.hex());
         let Some(record) = self.manifest(repository, digest)? else {
@@ -378,7 +379,22 @@ impl<'t> Tables<'t> {
         Ok(record.at <= before
             && !subject
             && self.user(repository, digest)?.is_none()
-            && third(&self.tagged, name, hex, 1)?.is_empty())
+            && (!tags_keep || third(&self.tagged, name, hex, 1)?.is_empty()))
+    }
+
+    /// Notes that a manifest was asked for.
+    pub(crate) fn touch(
+        &mut self,
+        repository: &Name,
+        digest: &Digest,
+        now: u64,
+    ) -> Result<(), DbError> {
+        if let Some(record) = self.manifest(repository, digest)? {
+            let value = encode(&Manifest { at: now, ..record })?;
+            let key = (repository.as_str(), digest.hex());
+            self.manifests.insert(key, value.as_slice())?;
+        }
+        Ok(())
     }
 
     /// Forgets content that no repository has; tells its length where it was forgotten.
@@ -537,6 +553,18 @@ impl<'t> Reader<'t> {
         let table = self.transaction.open_table(MANIFESTS)?;
         let row = table.get((repository.as_str(), digest.hex()))?;
         row.map(|value| decode(value.value())).transpose()
+    }
+
+    /// Manifests of the repository that refer to this.
+    pub(crate) fn users(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        most: usize,
+    ) -> Result<Vec<Digest>, DbError> {
+        let table = self.transaction.open_table(USES)?;
+        let users = third(&table, repository.as_str(), digest.hex(), most)?;
+        Ok(users.iter().filter_map(|hex| self::digest(hex)).collect())
     }
 
     /// What a tag is on, and since when.

@@ -39,7 +39,12 @@ async fn get(call: &Call, name: &Name, digest: &Digest) -> Answer {
     if call.method == Method::HEAD && call.may(name, Right::Push) {
         store.claims.claim(digest).await;
     }
-    let size = store.blob(name, digest)?;
+    let size = match (store.blob(name, digest), &call.app.proxy) {
+        (Err(refusal), Some(proxy)) if refusal.code == Code::BlobUnknown => {
+            return crate::proxy::blob(call, proxy, name, digest).await;
+        }
+        (found, _) => found?,
+    };
     serve(call, digest, size, || store.blobs.open(digest))
 }
 

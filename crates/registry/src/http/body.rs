@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use rustix::io::{Errno, ReadWriteFlags};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// How much of a file is read at once.
@@ -21,6 +22,10 @@ pub(crate) enum Body {
     Empty,
     Whole(Option<Bytes>),
     File(Box<FileBody>),
+    Stream {
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+        left: u64,
+    },
 }
 
 impl Body {
@@ -33,6 +38,13 @@ impl Body {
             Self::Empty => None,
             Self::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()).map(Ok),
             Self::File(file) => ready!(file.poll(cx)),
+            Self::Stream { pieces, left } => {
+                let next = ready!(pieces.poll_recv(cx));
+                if let Some(Ok(piece)) = &next {
+                    *left = left.saturating_sub(piece.len() as u64);
+                }
+                next
+            }
         };
         Poll::Ready(next.map(|piece| piece.map(Frame::data)))
     }
@@ -42,6 +54,7 @@ impl Body {
             Self::Empty => 0,
             Self::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Self::File(file) => file.left,
+            Self::Stream { left, .. } => *left,
         })
     }
 }

@@ -46,7 +46,10 @@ fn parse(text: &str) -> Result<Reference, Refusal> {
 }
 
 async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
-    let served = call.app.store.manifest(name, reference).await?;
+    let served = match &call.app.proxy {
+        Some(proxy) => crate::proxy::manifest(&call.app, proxy, name, reference).await?,
+        None => call.app.store.manifest(name, reference).await?,
+    };
     if call.method == Method::GET {
         let size = served.bytes.len() as u64;
         let target = Target::manifest(&served.digest, &served.media_type, size, reference);

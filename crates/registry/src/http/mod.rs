@@ -18,7 +18,7 @@ use oci::Digest;
 use serde_json::json;
 
 use crate::app::App;
-use crate::auth::Who;
+use crate::auth::{Way, Who};
 use crate::config::Right;
 use crate::name::Name;
 use crate::refusal::{Code, Refusal};
@@ -57,6 +57,10 @@ impl Call {
     pub(crate) fn allow(&self, name: &Name, right: Right) -> Result<(), Refusal> {
         if right != Right::Pull {
             self.app.writable()?;
+        }
+        if right == Right::Push && self.app.proxy.is_some() {
+            let text = "this registry only passes on what its upstream has";
+            return Err(Refusal::new(Code::Unsupported, text));
         }
         self.app.auth().allow(&self.who, name, right)
     }
@@ -118,12 +122,60 @@ pub(crate) fn digest(text: &str) -> Result<Digest, Refusal> {
 /// Answers a request; never fails.
 pub(crate) async fn answer(call: &Call, route: &Route<'_>, body: Incoming) -> Response<Body> {
     let outcome = dispatch(call, route, body).await;
-    let mut response = outcome.unwrap_or_else(|refusal| refuse(&refusal));
+    let about = |refusal| challenged(refusal, &call.app, &call.headers, route, &call.method);
+    let mut response = outcome.unwrap_or_else(|refusal| refuse(&about(refusal)));
     if !matches!(route, Route::Page(_)) {
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert(API_VERSION, version);
     }
     response
+}
+
+/// The refusal with how the client can sign in, where that is what it lacks.
+pub(crate) fn challenged(
+    refusal: Refusal,
+    app: &App,
+    headers: &HeaderMap,
+    route: &Route<'_>,
+    method: &Method,
+) -> Refusal {
+    if refusal.code != Code::Unauthorized {
+        return refusal;
+    }
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
+    let host = host
+        .filter(|host| host.bytes().all(plain))
+        .unwrap_or_default();
+    let scheme = match app.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let shown = headers.get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.to_str().ok());
+    let way = Way {
+        origin: &format!("{scheme}://{host}"),
+        scope: route.scope(method),
+        had_token: shown.is_some_and(|text| text.to_ascii_lowercase().starts_with("bearer ")),
+        basic: matches!(route, Route::Page(_) | Route::Token),
+    };
+    let challenge = app.auth().challenge(&way);
+    refusal.header(header::WWW_AUTHENTICATE, &challenge)
+}
+
+fn token(call: &Call) -> Answer {
+    let scopes: Vec<&str> = call.query.all("scope").collect();
+    let (token, life) = call.app.auth().token(&call.who, &scopes)?;
+    let builder = reply(StatusCode::OK).header(header::CACHE_CONTROL, "no-store");
+    let value = json!({
+        "token": token,
+        "access_token": token,
+        "expires_in": life,
+        "issued_at": crate::clock::rfc3339(crate::clock::now()),
+    });
+    self::json(builder, &value)
 }
 
 pub(crate) fn refuse(refusal: &Refusal) -> Response<Body> {
@@ -153,6 +205,7 @@ async fn dispatch(call: &Call, route: &Route<'_>, body: Incoming) -> Answer {
         (Route::Blob(name, digest), _) => blobs::answer(call, name, digest).await,
         (Route::Uploads(name), &Method::POST) => uploads::begin(call, name, body).await,
         (Route::Upload(name, id), _) => uploads::answer(call, name, id, body).await,
+        (Route::Token, &Method::GET) => token(call),
         (Route::Page(path), &Method::GET | &Method::HEAD) => crate::web::page(call, path).await,
         (Route::Unknown, _) => Err(not_found()),
         _ => Err(no_method(method)),

@@ -1,5 +1,9 @@
 //! What a request is about, from its path and its query.
 
+use http::Method;
+
+use crate::name::Name;
+
 /// The part of the registry that a path means. Names and references are looked at, not judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
@@ -68,6 +72,26 @@ impl<'a> Route<'a> {
         before("/referrers").map(|name| Self::Referrers(name, last))
     }
 
+    /// What a token must allow for a request.
+    pub(crate) fn scope(&self, method: &Method) -> Option<String> {
+        let name = match self {
+            Self::Tags(name)
+            | Self::Manifest(name, _)
+            | Self::Blob(name, _)
+            | Self::Uploads(name)
+            | Self::Upload(name, _)
+            | Self::Referrers(name, _) => Name::parse(name)?,
+            Self::Catalog => return Some("registry:catalog:*".to_owned()),
+            Self::Base | Self::Token | Self::Page(_) | Self::Unknown => return None,
+        };
+        let actions = match (self, method) {
+            (Self::Uploads(_) | Self::Upload(..), _) | (_, &Method::PUT) => "pull,push",
+            (_, &Method::DELETE) => "delete",
+            _ => "pull",
+        };
+        Some(format!("repository:{name}:{actions}"))
+    }
+
     /// The name of the route, for figures and the log.
     pub(crate) fn label(&self) -> &'static str {
         match self {
@@ -97,6 +121,11 @@ impl Query {
             (unescape(key), unescape(value))
         });
         Self(pairs.collect())
+    }
+
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let all = self.0.iter().filter(move |(key, _)| key == name);
+        all.map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {

@@ -52,6 +52,19 @@ impl Registry {
         self.server.as_ref().unwrap().reload(&self.config).unwrap();
     }
 
+    pub(crate) fn try_reload(&self) -> Result<(), registry::OpenError> {
+        self.server.as_ref().unwrap().reload(&self.config)
+    }
+
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.server.as_ref().unwrap().metrics_address().unwrap()
+    }
+
+    /// Ends the server for good.
+    pub(crate) fn halt(&mut self) {
+        self.stop();
+    }
+
     fn stop(&mut self) {
         let (runtime, server) = (self.runtime.take(), self.server.take());
         if let (Some(runtime), Some(server)) = (runtime, server) {

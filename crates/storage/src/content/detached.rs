@@ -34,7 +34,7 @@ impl DetachedBlob {
     pub fn delete(self) -> Result<(), ContentError> {
         fsutil::remove::remove_path(&self.away)
             .map_err(ContentError::io("remove blob", &self.away))?;
-        self.folders.room.give(self.size);
+        self.folders.room.free(self.size);
         Ok(())
     }
 }

@@ -245,6 +245,7 @@ impl Ingest {
             self.folders.room.give(more);
             return Err(failed()(error));
         }
+        self.folders.room.settle(more);
         self.extents = after;
         if offset == self.hashed && self.front() == end {
             self.hash.update(bytes);

@@ -110,6 +110,7 @@ impl BlobWriter {
         std::fs::rename(&self.path, &target)
             .map_err(ContentError::io("rename blob to", &target))?;
         self.renamed = true;
+        self.folders.room.settle(self.written);
         failpoint::reach(Point::BlobPlaced);
         fsutil::sync_dir(&self.folders.blobs)
             .map_err(ContentError::io("sync folder", &self.folders.blobs))?;

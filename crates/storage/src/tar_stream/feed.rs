@@ -251,3 +251,47 @@ impl BufRead for Feed {
         self.at += count;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds so many zeros, packed; gives what came out, or why nothing did.
+    fn feed(zeros: usize, limits: Limits) -> io::Result<u64> {
+        let packed = zstd::encode_all(&vec![0; zeros][..], 1).unwrap();
+        let (pump, hasher, feed) = channel(limits);
+        std::thread::scope(|scope| {
+            scope.spawn(move || pump.run(&packed[..]));
+            scope.spawn(move || hasher.run());
+            let (sum, length) = feed.finish()?;
+            let expected: [u8; 32] = Sha256::digest(vec![0; zeros]).into();
+            assert_eq!(sum, expected);
+            Ok(length)
+        })
+    }
+
+    #[test]
+    fn bombs_do_not_go_off() {
+        let limits = Limits {
+            bytes: 10 << 20,
+            ratio: 100,
+            free: 1 << 20,
+        };
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 1 << 20] {
+            assert_eq!(feed(length, limits).unwrap(), length as u64);
+        }
+        let error = feed(9 << 20, limits).unwrap_err().to_string();
+        let ratio = "the uncompressed layer is more than 100 times as large as the packed one";
+        assert_eq!(error, ratio);
+        let large = Limits {
+            free: u64::MAX,
+            ..limits
+        };
+        assert_eq!(feed(10 << 20, large).unwrap(), 10 << 20);
+        let error = feed((10 << 20) + 1, large).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the uncompressed layer is larger than 10485760 bytes"
+        );
+    }
+}

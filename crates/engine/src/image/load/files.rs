@@ -14,6 +14,8 @@ use crate::error::{Error, Result, Step};
 const MEMBERS_MAX: usize = 100_000;
 /// The longest of the documents that are read into memory.
 const DOCUMENT_MAX: u64 = 8 << 20;
+/// Bytes that are copied at once.
+const PIECE: usize = 256 << 10;
 /// A chain of links that is longer is a circle.
 const LINKS_MAX: usize = 8;
 
@@ -114,7 +116,7 @@ impl Files {
             .and_then(|hex| format!("sha256:{hex}").parse().ok());
         let promise = expected.clone().map(|digest| (digest, size));
         let mut writer = engine.store.content().writer(promise).step(step)?;
-        io::copy(archive, &mut writer)
+        copy(archive, &mut writer)
             .map_err(|e| Error::invalid(format!("{}: {}", step(), crate::error::chain(&e))))?;
         let digest = writer.digest();
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
@@ -162,6 +164,17 @@ impl Files {
     /// A blob of an image layout.
     pub(super) fn blob(&self, digest: &Digest) -> Option<&Stored> {
         self.stored(&format!("blobs/sha256/{}", digest.hex()))
+    }
+}
+
+/// Copies in larger pieces than [`io::copy`]: hashing and writing have a price a call.
+fn copy(source: &mut impl Read, target: &mut impl io::Write) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match source.read(&mut piece)? {
+            0 => return Ok(()),
+            count => target.write_all(&piece[..count])?,
+        }
     }
 }
 

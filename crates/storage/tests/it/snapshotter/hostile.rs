@@ -312,3 +312,93 @@ fn fix_checksum(bytes: &mut [u8], block: usize) {
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
+
+/// The names of a layer are in memory until its end: what they take is limited.
+#[test]
+fn names_and_attributes_are_bounded() {
+    let fixture = super::fixture();
+    let apply = |tar: Tar| {
+        let options = storage::ApplyOptions {
+            max_entries: 2000,
+            max_memory: 100_000,
+            ..storage::ApplyOptions::default()
+        };
+        fixture.store.layers().apply(&tar.finish()[..], &options)
+    };
+    let mut many = Tar::new();
+    for number in 0..2001 {
+        many = many.file(&number.to_string(), b"");
+    }
+    let error = apply(many).unwrap_err();
+    assert!(
+        chain_text(&error).contains("more than 2000 entries"),
+        "{error}"
+    );
+    let images = fixture.store.layers().format().unwrap() == storage::Format::Erofs;
+    let mut long = Tar::new();
+    let mut large = Tar::new();
+    for number in 0..500 {
+        let name = format!("{number:0>250}");
+        long = long.pax(&[("path", name.as_bytes())]).file("x", b"");
+        let value = vec![b'v'; 1000];
+        large = large
+            .pax(&[("SCHILY.xattr.user.x", &value)])
+            .dir(&number.to_string(), 0o755);
+    }
+    for tar in [long, large] {
+        match apply(tar) {
+            // a folder keeps them on the disk
+            Ok(_) => assert!(!images),
+            Err(error) => assert!(
+                chain_text(&error).contains("take more than 100000"),
+                "{error}"
+            ),
+        }
+    }
+    assert!(fixture.leftovers().is_empty());
+}
+
+/// A file of many terabytes with a byte here and there: it takes no room, or is refused.
+#[test]
+fn sparse_files_of_any_size_take_little() {
+    let fixture = super::fixture();
+    let sparse = |size: u64, pieces: &[(u64, u64)]| {
+        let mut map = Vec::new();
+        map.extend_from_slice(format!("{}\n", pieces.len()).as_bytes());
+        for (at, length) in pieces {
+            map.extend_from_slice(format!("{at}\n{length}\n").as_bytes());
+        }
+        map.resize(map.len().next_multiple_of(512), 0);
+        let data: u64 = pieces.iter().map(|(_, length)| length).sum();
+        map.extend(std::iter::repeat_n(b'd', usize::try_from(data).unwrap()));
+        let size = size.to_string();
+        let tar = Tar::new().pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"sparse"),
+            ("GNU.sparse.realsize", size.as_bytes()),
+        ]);
+        tar.file("x", &map)
+    };
+    let size = 4_u64 << 40;
+    let tar = sparse(size, &[(5, 10), (3 << 40, 5000), (size - 1, 1)]);
+    let layer = fixture.image(&[tar]);
+    let path = fixture.files(&layer).join("sparse");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), size);
+    let file = std::fs::File::open(&path).unwrap();
+    let at = |offset: u64| {
+        let mut bytes = [9; 4];
+        let length = std::os::unix::fs::FileExt::read_at(&file, &mut bytes, offset).unwrap();
+        bytes[..length].to_vec()
+    };
+    assert_eq!(at(3), [0, 0, b'd', b'd']);
+    assert_eq!(at(13), [b'd', b'd', 0, 0]);
+    assert_eq!(at((3 << 40) + 4998), [b'd', b'd', 0, 0]);
+    assert_eq!(at(size - 2), [0, b'd']);
+    assert_eq!(at(1 << 40), [0; 4]);
+    assert!(fixture.taken(&layer) < 1 << 20);
+    let far = sparse(u64::MAX >> 1, &[(1 << 60, 1)]).finish();
+    assert!(fixture.apply(&far).is_err());
+    super::check_images(&fixture);
+    assert!(fixture.leftovers().is_empty());
+}

@@ -2,6 +2,7 @@
 
 mod contract;
 mod copy_up;
+mod corpus;
 mod diff;
 mod fidelity;
 mod hostile;
