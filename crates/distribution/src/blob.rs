@@ -99,6 +99,13 @@ impl Repository {
         Ok(stream)
     }
 
+    /// Whether another blob of this registry would be streamed at once.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        let downloads = self.client.downloads(self.domain());
+        downloads.available_permits() > 0
+    }
+
     /// A stream of the whole blob, when there is a place for it.
     async fn prepare(&self, blob: &Descriptor, what: &'static str) -> BlobStream {
         let downloads = self.client.downloads(self.domain());
@@ -149,6 +156,13 @@ impl BlobStream {
         if self.hash.is_none() {
             self.end = self.end.min(end).max(self.received);
         }
+    }
+
+    /// Whether the present answer is a part, and not the whole of which most is dropped.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.status == StatusCode::PARTIAL_CONTENT)
     }
 
     /// Whether the registry sends parts of blobs.

@@ -55,6 +55,8 @@ struct Shared {
     asked: Mutex<Vec<(String, String)>>,
     /// Bytes of layers that were sent.
     sent: AtomicUsize,
+    /// The pause behind each piece of a layer, milliseconds.
+    pause: AtomicUsize,
 }
 
 impl Gate {
@@ -154,6 +156,8 @@ impl Shared {
             }
             stream.write_all(piece)?;
             if is_layer {
+                let pause = self.pause.load(Ordering::SeqCst) as u64;
+                std::thread::sleep(Duration::from_millis(pause));
                 self.sent.fetch_add(piece.len(), Ordering::SeqCst);
             }
         }
@@ -348,6 +352,30 @@ fn a_layer_that_several_pulls_want_is_fetched_once() {
     engine.docker(&format!("pull {name}:v1")).ok();
     assert_eq!(gate.asked().len(), all);
     engine.docker(&format!("rmi {name}:v1 {name}:v2")).ok();
+    assert_eq!(partial(&engine), 0);
+}
+
+#[test]
+fn a_slow_registry_is_asked_over_several_connections() {
+    let engine = bare();
+    // 64 KiB each 40 ms: 20 seconds over one connection
+    let bytes = noise(32 << 20, 16);
+    let gate = Gate::serve(vec![("v1", image(&[&bytes]))], usize::MAX);
+    gate.shared.pause.store(40, Ordering::SeqCst);
+    let name = format!("{}/test/slow:v1", gate.address);
+    let session = engine.session(Client::Docker, &format!("pull {name}"));
+    eventually("another connection fetches a part", || {
+        let asked = gate.asked();
+        asked.iter().any(|(_, range)| !range.is_empty())
+    });
+    let outcome = session.finish_within(Duration::from_secs(120));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    engine
+        .docker(&format!("run --rm {name} sh -c 'wc -c < /file0'"))
+        .prints(&bytes.len().to_string());
+    // each byte was asked for once, but for what was on its way when a part was shared
+    assert!(gate.sent() < bytes.len() + (8 << 20), "{}", gate.sent());
+    engine.docker(&format!("rmi {name}")).ok();
     assert_eq!(partial(&engine), 0);
 }
 

@@ -8,6 +8,7 @@ mod blob;
 mod flight;
 mod layer;
 mod partial;
+mod parts;
 mod plan;
 mod told;
 

@@ -13,6 +13,7 @@ use storage::ContentError;
 use storage::content::{Ingest, Ingested};
 use tokio::sync::mpsc;
 
+use super::parts::Parts;
 use super::registry_error;
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
@@ -21,15 +22,14 @@ use crate::error::{Error, Result, Step};
 const PIECES: usize = 8;
 
 /// A piece of a blob and its place.
-type Piece = (u64, Bytes);
+pub(super) type Piece = (u64, Bytes);
 
 /// What is known of a blob while it comes.
 #[derive(Debug, Default)]
 pub(super) struct Blob {
     front: Mutex<Front>,
     moved: Condvar,
-    /// Bytes that are there.
-    pub(super) received: AtomicU64,
+    received: AtomicU64,
     /// Set when all has come and is right.
     ready: OnceLock<Ingested>,
     /// The content was refused: nothing of it is worth keeping.
@@ -50,6 +50,11 @@ struct Front {
 }
 
 impl Blob {
+    /// Bytes that are there.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     /// Whether all has come and is right.
     pub(super) fn is_ready(&self) -> bool {
         self.ready.get().is_some()
@@ -208,27 +213,9 @@ async fn fetch(
         let blob = Arc::clone(blob);
         move || write(ingest, arrived, &blob)
     });
-    let download = async move {
-        for gap in gaps {
-            let part = repository.fetch_blob_part(descriptor, gap).await;
-            let mut part = part.map_err(|e| registry_error(&e))?;
-            loop {
-                let at = part.received();
-                match part.chunk().await.map_err(|e| registry_error(&e))? {
-                    // a writer that has ended says why
-                    Some(bytes) => {
-                        if pieces.send((at, bytes)).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    None => break,
-                }
-            }
-        }
-        Ok(())
-    };
-    let (downloaded, written) = tokio::join!(download, written);
-    downloaded.and(written)
+    let parts = Parts::new(repository, descriptor, gaps, pieces, blob);
+    let (downloaded, written) = tokio::join!(parts.fetch(), written);
+    downloaded.map_err(|e| registry_error(&e)).and(written)
 }
 
 /// Writes the pieces as they come, and verifies the whole when it is there.

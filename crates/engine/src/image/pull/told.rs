@@ -55,7 +55,7 @@ impl<'a> Teller<'a> {
 
     async fn figures(&mut self, way: &Way) -> Result<()> {
         if let Some(blob) = way.blob() {
-            let received = blob.received.load(Ordering::Relaxed);
+            let received = blob.received();
             if !blob.is_ready() && received > 0 && received < self.total {
                 self.downloading = true;
                 let message = moving(self.id, "Downloading", received, self.total);
