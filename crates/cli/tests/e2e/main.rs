@@ -108,6 +108,10 @@ mod push_forms;
 #[cfg(test)]
 mod referrers;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod registry_peers;
+#[cfg(test)]
 mod save_load;
 #[cfg(test)]
 mod service;
