@@ -143,6 +143,8 @@ def attach_and_input():
     output = container.attach(stream=True, logs=True)
     container.start()
     assert b"".join(output) == b"attached\n"
+    # output ends a moment before the process
+    container.wait()
     container.remove()
 
 

@@ -119,7 +119,7 @@ fn cgroup_parent(engine: &Engine, container: &str) -> String {
 #[test]
 fn a_container_forks_without_end() {
     let engine = engine();
-    let bomb = "sh -c 'f() { f | f & }; f; exec sleep 1000'";
+    let bomb = "sh -c 'f() { f | f & }; (f) & exec sleep 1000'";
     responsive(&engine, "forks up to its limit", || {
         let flags = "--pids-limit 60 --cpus 0.5";
         engine

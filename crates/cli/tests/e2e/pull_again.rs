@@ -233,10 +233,8 @@ fn a_pull_goes_on_after_the_engine_was_killed_or_restarted() {
         .iter()
         .filter_map(|(_, range)| range.split('-').next()?.parse().ok())
         .collect();
-    assert!(
-        resumed.len() == 1 && resumed[0] >= HALF - (64 << 10),
-        "{asked:?}"
-    );
+    // a kill may cost what was not noted yet
+    assert!(resumed.len() == 1 && resumed[0] >= HALF / 2, "{asked:?}");
     engine
         .docker(&format!(
             "run --rm {}/test/big:v1 sh -c 'wc -c < /file0'",
