@@ -112,7 +112,7 @@ impl Leases {
         self.held.dirty.load(Ordering::SeqCst)
     }
 
-    /// Says that it is looked for now.
+    /// Says that the search has begun.
     pub(super) fn clean(&self) {
         self.held.dirty.store(false, Ordering::SeqCst);
     }
