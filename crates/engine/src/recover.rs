@@ -39,8 +39,6 @@ pub(crate) fn records(db: &Db) -> Result<(Vec<Record>, Vec<Attachments>)> {
 const AT_ONCE: usize = 64;
 /// A warning names so many things that were found, and counts the rest.
 const SHOWN: usize = 8;
-/// So long the end of an engine waits for shims that ran nothing.
-const LEAVING: Duration = Duration::from_secs(1);
 /// So long a shim that was killed may go on writing.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -256,20 +254,14 @@ impl Engine {
 
     /// Removes the engine's own cgroup when nothing runs in it.
     pub(crate) fn remove_cgroup_parent(&self) {
-        let remove = || {
-            let hierarchies = runtime::cgroup::Hierarchies::detect()?;
+        let removed = runtime::cgroup::Hierarchies::detect().and_then(|hierarchies| {
             runtime::cgroup::Cgroup::open(&hierarchies, &self.config.cgroup_parent)?.delete()
-        };
-        let begun = Instant::now();
-        while let Err(error) = remove() {
-            // the shims that were kept ready are still leaving theirs
-            if begun.elapsed() < LEAVING {
-                std::thread::sleep(Duration::from_millis(10));
-                continue;
-            }
-            let error = crate::error::chain(&error);
-            tracing::debug!(error, "the engine's cgroup stays");
-            break;
+        });
+        if let Err(error) = removed {
+            tracing::debug!(
+                error = crate::error::chain(&error),
+                "the engine's cgroup stays"
+            );
         }
     }
 
