@@ -1,0 +1,1 @@
+//! One solve of a client.

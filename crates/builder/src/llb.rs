@@ -1,0 +1,1 @@
+//! Graphs of operations as clients send them.

@@ -1,0 +1,1 @@
+//! What the solver asks about an operation.

@@ -1,0 +1,1 @@
+//! States of a file system: layers of images and of steps.
