@@ -135,8 +135,18 @@ impl Request {
     /// # Errors
     /// As [`Request::send`], or when the engine does not hand the connection over.
     pub async fn hijack(self) -> Result<Hijacked, ClientError> {
+        self.upgrade("tcp").await
+    }
+
+    /// The same for another protocol, by its name in HTTP, such as `h2c`.
+    ///
+    /// # Errors
+    /// As [`Request::hijack`].
+    pub async fn upgrade(self, protocol: &str) -> Result<Hijacked, ClientError> {
         let path = self.path.clone();
-        let request = self.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+        let request = self
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, protocol);
         let (client, sender, answer) = request.exchange().await?;
         let status = answer.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {

@@ -18,6 +18,7 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_differential;
 mod commit;
 #[cfg(test)]
 mod compose;
