@@ -12,6 +12,7 @@ pub mod content_hash;
 pub mod control;
 pub mod export;
 pub mod front;
+pub mod fsutil;
 pub mod job;
 pub mod llb;
 pub mod op;
