@@ -139,7 +139,7 @@ async fn to_agent(mut read: OwnedReadHalf, sender: mpsc::Sender<BytesMessage>) {
     }
     drop(sender);
     // the agent's last answer is still to come
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn from_agent(
