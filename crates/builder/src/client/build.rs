@@ -198,7 +198,7 @@ pub async fn subrequest(
     match answer {
         // what went wrong is told by the request that was cut off
         Err(status) => match ended {
-            Ok(Err(outer)) if status.code() == Code::Canceled => Err(BuildError::of(&outer)),
+            Ok(Err(outer)) if status.code() == Code::Cancelled => Err(BuildError::of(&outer)),
             _ => Err(BuildError::of(&status)),
         },
         Ok(metadata) => Ok(Subrequest { metadata }),

@@ -5,14 +5,14 @@
 
 mod build;
 mod link;
-mod prune;
+mod disk_usage;
 mod services;
 mod source;
 mod update;
 
 pub use build::{Attributes, Build, BuildError, Exporter, Outcome, Subrequest, run, subrequest};
 pub use link::{Io, LinkError, Stream};
-pub use prune::{CacheRecord, disk_usage, prune};
+pub use disk_usage::{CacheRecord, disk_usage};
 pub use services::{Folder, LocalFolder, Lookup, Offer, Output, SecretSource, SshAgent};
 pub use source::Excerpt;
 pub use update::{Log, Status, Update, Vertex, Warning};

@@ -123,7 +123,11 @@ async fn credentials(
         return Ok(None);
     }
     let found = auth::load(globals)?.credentials(host).await?;
-    Ok(found.map(|found| found.for_session()))
+    // a refresh token comes without a name, as BuildKit's clients send it
+    Ok(found.map(|found| match found.identity_token.as_str() {
+        "" => (found.username, found.password),
+        token => (String::new(), token.to_owned()),
+    }))
 }
 
 /// One build, shown, with its files written.

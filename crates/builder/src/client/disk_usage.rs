@@ -1,4 +1,4 @@
-//! What builds keep, and giving it up.
+//! What builds keep.
 
 use bollard_buildkit_proto::moby::buildkit::v1 as proto;
 use jiff::Timestamp;
@@ -71,29 +71,6 @@ pub async fn disk_usage(
     let answer = client.disk_usage(request).await.map_err(refused)?;
     let records = answer.into_inner().record.into_iter();
     Ok(records.map(CacheRecord::from).collect())
-}
-
-/// Gives up what is not in use, and tells what was.
-///
-/// # Errors
-/// When the engine cannot be spoken to or a filter is wrong.
-pub async fn prune(
-    control: Stream,
-    filters: Vec<String>,
-    all: bool,
-) -> Result<Vec<CacheRecord>, BuildError> {
-    let mut client = ControlClient::new(link::channel(control).await?);
-    let request = proto::PruneRequest {
-        filter: filters,
-        all,
-        ..proto::PruneRequest::default()
-    };
-    let mut stream = client.prune(request).await.map_err(refused)?.into_inner();
-    let mut records = Vec::new();
-    while let Some(record) = stream.message().await.map_err(refused)? {
-        records.push(CacheRecord::from(record));
-    }
-    Ok(records)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a function for map_err")]
