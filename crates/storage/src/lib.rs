@@ -45,7 +45,8 @@ pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader};
 pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{
-    Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id,
+    Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, LayerTar, LayerTarError,
+    StagedLayer, chain_id,
 };
 pub use packing::Packing;
 pub use snapshotter::{Format, SnapshotterChoice};

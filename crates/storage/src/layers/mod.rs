@@ -11,6 +11,7 @@ mod check;
 mod flush;
 mod record;
 mod remove;
+mod tar;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -31,6 +32,7 @@ use crate::unpack::{self, Applied, ApplyOptions, Finish, LayerLimits, UnpackErro
 pub use check::Damage;
 use record::Record;
 pub use remove::DetachedLayer;
+pub use tar::{LayerTar, LayerTarError};
 
 /// The folder with a layer's files, in the layer's own folder.
 pub(crate) const FILES: &str = "fs";
