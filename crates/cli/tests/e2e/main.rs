@@ -88,6 +88,8 @@ mod network;
 #[cfg(test)]
 mod network_check;
 #[cfg(test)]
+mod network_end;
+#[cfg(test)]
 mod network_faults;
 #[cfg(test)]
 mod networks;

@@ -7,6 +7,7 @@
 //! as durable; a layer without the mark that was unpacked before the last boot may have lost
 //! data in a power failure, and is dropped when the store is opened ([`LayerStore::lost`]).
 
+mod adopt;
 mod check;
 mod flush;
 mod record;
@@ -29,6 +30,7 @@ use crate::failpoint::{self, Point};
 use crate::fsutil::{self, temp::TempDir};
 use crate::snapshotter::{Folder, Format, Snapshotter, SnapshotterChoice};
 use crate::unpack::{self, Applied, ApplyOptions, Finish, LayerLimits, UnpackError};
+pub use adopt::FolderLayer;
 pub use check::Damage;
 use record::Record;
 pub use remove::DetachedLayer;

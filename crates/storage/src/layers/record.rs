@@ -7,7 +7,7 @@ use std::path::Path;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::LayerInfo;
+use super::{FolderLayer, LayerInfo};
 use crate::container::discard;
 use crate::content::digest_from_hex;
 use crate::snapshotter::Format;
@@ -46,6 +46,18 @@ impl Record {
             entries: applied.entries,
             opaque_root: applied.opaque_root,
             format,
+            boot: boot.to_owned(),
+        }
+    }
+
+    pub(super) fn of_folder(layer: &FolderLayer, parent: Option<&Digest>, boot: &str) -> Self {
+        Self {
+            parent: parent.cloned(),
+            diff_id: layer.diff_id.clone(),
+            size: layer.size,
+            entries: layer.entries,
+            opaque_root: false,
+            format: Format::Folder,
             boot: boot.to_owned(),
         }
     }
