@@ -79,6 +79,20 @@ impl Request {
         self.header(HeaderName::from_static(name), value)
     }
 
+    /// Adds a header by a name that is only known now.
+    ///
+    /// # Errors
+    /// When it is no name of a header.
+    pub fn header_named(self, name: &str, value: impl Into<String>) -> Result<Self, ClientError> {
+        match HeaderName::try_from(name) {
+            Ok(name) => Ok(self.header(name, value)),
+            Err(error) => Err(ClientError::Request {
+                path: self.path,
+                source: error.into(),
+            }),
+        }
+    }
+
     /// Sends the path as it is, without a version in front.
     #[must_use]
     pub fn unversioned(mut self) -> Self {

@@ -1,1 +1,3 @@
 //! Where files come from: images, contexts, repositories, the web.
+
+pub mod local;

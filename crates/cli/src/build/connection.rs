@@ -1,9 +1,7 @@
 //! The two connections of a build: one for requests to the engine, one for its requests to the client.
 
-use anyhow::Context as _;
 use api::client::Client;
 use builder::client::{Offer, Stream};
-use hyper::header::HeaderName;
 
 /// A name that nobody else uses.
 pub(crate) fn id() -> String {
@@ -26,9 +24,7 @@ pub(crate) async fn control(client: &Client) -> anyhow::Result<Stream> {
 pub(crate) async fn session(client: &Client, offer: &Offer) -> anyhow::Result<Stream> {
     let mut request = client.post("/session");
     for (name, value) in offer.headers() {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .with_context(|| format!("{name} cannot be a header"))?;
-        request = request.header(name, value);
+        request = request.header_named(&name, value)?;
     }
     Ok(Stream::new(request.upgrade("h2c").await?))
 }

@@ -1,7 +1,7 @@
 //! What a client offers to its build: files, a place for results, credentials, secrets, an ssh agent.
 
 mod auth;
-//mod files;
+mod files;
 mod results;
 mod secrets;
 mod ssh;
