@@ -7,12 +7,17 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+pub mod builder;
 pub mod cache;
+pub mod cancel;
 pub mod content_hash;
 pub mod control;
+pub mod db;
+pub mod error;
 pub mod export;
 pub mod front;
 pub mod fsutil;
+pub mod id;
 pub mod job;
 pub mod llb;
 pub mod op;
@@ -23,3 +28,6 @@ pub mod session;
 pub mod snapshot;
 pub mod solver;
 pub mod source;
+
+pub use builder::{Builder, Settings};
+pub use error::{Error, Kind, Result};
