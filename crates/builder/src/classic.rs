@@ -18,8 +18,9 @@ use storage::files::{ExtractOptions, Ownership, extract};
 use crate::builder::Builder;
 use crate::client::{Lookup, Offer, Stream};
 use crate::error::{Error, Result, Step as _};
-use crate::export::{self, ExporterRequest};
-use crate::front::{self, DOCKERFILE, FrontResult, FrontendRequest, Refs};
+use crate::build::{self, Finish};
+use crate::export::ExportRequest;
+use crate::front::{self, DOCKERFILE, FrontResult, FrontendRequest};
 use crate::job::{Job, JobOptions};
 use crate::llb::Graph;
 use crate::progress::Update;
@@ -178,7 +179,7 @@ async fn run(job: &Arc<Job>, request: &ClassicRequest, sender: &ProgressSender) 
         ..FrontendRequest::default()
     };
     let result = front::solve_frontend(job, front).await?;
-    let script = Script::of(&result)?;
+    let script = Script::of(&result);
     let (say, quiet) = (sender.clone(), request.quiet);
     let telling = tokio::spawn(async move {
         let mut teller = Teller::new(script);
@@ -203,12 +204,16 @@ async fn run(job: &Arc<Job>, request: &ClassicRequest, sender: &ProgressSender) 
 
 /// Builds and gives the result its names.
 async fn finish(job: &Arc<Job>, request: &ClassicRequest, result: FrontResult) -> Result<String> {
-    let exporter = ExporterRequest {
+    let export = ExportRequest {
         kind: "image".to_owned(),
         attrs: BTreeMap::from([("name".to_owned(), request.tags.join(","))]),
-        ..ExporterRequest::default()
+        ..ExportRequest::default()
     };
-    let response = export::export(job, &exporter, &result).await?;
+    let finish = Finish {
+        attrs: request.attrs.clone(),
+        exports: vec![export],
+    };
+    let response = build::complete(job, &result, &finish).await?;
     let id = response
         .get("containerimage.config.digest")
         .or_else(|| response.get("containerimage.digest"));
@@ -264,15 +269,9 @@ struct Script {
 }
 
 impl Script {
-    fn of(result: &FrontResult) -> Result<Self> {
-        let first = match &result.refs {
-            Refs::Single(one) => one.as_ref(),
-            Refs::Platforms(all) => all.values().flatten().next(),
-        };
-        let Some(reference) = first else {
-            return Ok(Self::default());
-        };
-        Ok(Self::of_graph(reference.graph()))
+    fn of(result: &FrontResult) -> Self {
+        let first = result.refs.iter().find_map(|(_, reference)| reference?.graph());
+        first.map_or_else(Self::default, |graph| Self::of_graph(graph))
     }
 
     fn of_graph(graph: &Graph) -> Self {

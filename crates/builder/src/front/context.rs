@@ -117,9 +117,7 @@ fn local_source(job: &Arc<Job>, key: &str, step: String, names: &[String]) -> So
 }
 
 async fn open(job: &Arc<Job>, definition: &pb::Definition) -> Result<std::os::fd::OwnedFd> {
-    let reference = Ref::of_definition(job, definition)?;
-    let reference = reference.ok_or_else(|| Error::internal("a source without a graph"))?;
-    let snapshot = reference.snapshot().await?;
+    let snapshot = Ref::new(job, definition.clone())?.snapshot().await?;
     snapshot.open().step(|| "open a context")
 }
 

@@ -18,7 +18,7 @@ use crate::llb::SourceSpan;
 pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<FrontResult> {
     let asked = subrequest::asked(&request.attrs);
     if asked == Some(subrequest::DESCRIBE) {
-        return Ok(subrequest::describe());
+        return subrequest::describe();
     }
     let wanted = Request::from_attrs(&request.attrs)
         .map_err(|error| Error::invalid(error.to_string()))?;
@@ -28,7 +28,7 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     }
     let options = options(job, wanted.options, &loaded)?;
     if let Some(asked) = asked {
-        return subrequest::answer(job, asked, options, &loaded, request.inputs).await;
+        return subrequest::answer(job, asked, options, request.inputs).await;
     }
     let platforms = wanted.platforms;
     let multi = options.multi_platform;
@@ -58,7 +58,7 @@ fn other_front_end(attrs: &BTreeMap<String, String>, loaded: &Loaded) -> Option<
         return None;
     }
     let given = context::text(attrs, "build-arg:BUILDKIT_SYNTAX").map(str::to_owned);
-    let line = || dockerfile::syntax::directive("syntax", &loaded.file.data);
+    let line = || dockerfile::syntax::syntax(&loaded.file.data);
     let image = given.or_else(|| line().map(|directive| directive.word))?;
     (!gateway::is_built_in(&image)).then_some(image)
 }
@@ -96,8 +96,8 @@ async fn convert(
 }
 
 /// An error of the language with its places in the file.
-pub(super) fn located(error: &dockerfile::Error, options: &Options) -> Error {
-    let ranges = error.spans.iter().map(|span| span.range()).collect();
+pub(super) fn located(error: &dockerfile::DockerfileError, options: &Options) -> Error {
+    let ranges = error.spans.iter().flat_map(|span| span.ranges()).collect();
     let source = SourceSpan {
         info: Arc::new(options.file.info()),
         ranges,
@@ -123,7 +123,8 @@ fn result(
     for (platform, converted) in all {
         let platform = platform.unwrap_or_else(|| converted.platform.clone());
         let name = platform.to_string();
-        let reference = Ref::of_definition(job, &converted.definition)?;
+        let reference = Ref::new(job, converted.definition)?;
+        let reference = reference.graph().is_some().then_some(reference);
         let key = |document: &str| {
             if multi {
                 format!("{document}/{name}")

@@ -129,10 +129,10 @@ pub async fn solve_frontend(job: &Arc<Job>, request: FrontendRequest) -> Result<
 }
 
 fn definition(job: &Arc<Job>, request: &FrontendRequest) -> Result<FrontResult> {
-    let reference = match &request.definition {
-        Some(definition) => Ref::of_definition(job, definition)?,
-        None => None,
-    };
+    let definition = request.definition.as_ref().filter(|d| !d.def.is_empty());
+    let reference = definition
+        .map(|definition| Ref::new(job, definition.clone()))
+        .transpose()?;
     Ok(FrontResult {
         refs: Refs::Single(reference),
         ..FrontResult::default()

@@ -41,21 +41,20 @@ impl Resolver {
 }
 
 async fn look_up(job: &Arc<Job>, request: &ImageRequest) -> Result<ResolvedImage> {
-    let found = image::resolve(
+    let found = image::resolve_config(
         job,
-        &image::Wanted {
-            reference: request.reference.clone(),
-            platform: request.platform.clone(),
-            mode: request.mode.parse().unwrap_or_default(),
-            step: request.log_name.clone(),
-            store: request.store.as_ref().map(|store| (store.session.clone(), store.id.clone())),
+        &image::ConfigRequest {
+            name: request.reference.clone(),
+            platform: Some(request.platform.clone()),
+            mode: image::mode(request.mode)?,
+            log_name: request.log_name.clone(),
         },
     )
     .await?;
     Ok(ResolvedImage {
         reference: None,
-        digest: Some(found.digest.to_string()),
-        config: found.config,
+        digest: found.digest.map(|digest| digest.to_string()),
+        config: found.config.to_vec(),
     })
 }
 

@@ -17,9 +17,9 @@ pub(super) fn tell(job: &Arc<Job>, warnings: &[Warning], file: &SourceFile, step
             level: 1,
             short: warning.short().into_bytes(),
             detail: vec![warning.rule.description().as_bytes().to_vec()],
-            url: warning.rule.url().to_owned(),
+            url: warning.rule.url(),
             info: Some(info.clone()),
-            ranges: warning.span.iter().map(|span| span.range()).collect(),
+            ranges: warning.span.iter().flat_map(|span| span.ranges()).collect(),
         });
     }
 }

@@ -19,6 +19,7 @@ mod bandwidth;
 mod bench;
 #[cfg(test)]
 mod build_differential;
+mod build_gorae;
 mod commit;
 #[cfg(test)]
 mod compose;

@@ -102,6 +102,12 @@ const METHODS: [&str; 9] = [
 ];
 
 impl Offer {
+    /// The methods that a session with it announces.
+    #[must_use]
+    pub fn methods(&self) -> Vec<String> {
+        METHODS.iter().map(|method| (*method).to_owned()).collect()
+    }
+
     /// The headers that open the session.
     #[must_use]
     pub fn headers(&self) -> Vec<(String, String)> {
@@ -127,7 +133,7 @@ impl Offer {
 
 /// Services that answer until they are ended.
 #[derive(Debug)]
-pub(super) struct Serving {
+pub struct Serving {
     end: oneshot::Sender<()>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -137,7 +143,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 
 impl Serving {
     /// Serves one connection.
-    pub(super) fn start(stream: Stream, offer: Offer) -> Self {
+    #[must_use]
+    pub fn start(stream: Stream, offer: Offer) -> Self {
         let (end, ended) = oneshot::channel::<()>();
         let folders = offer.folders.iter();
         let files = files::FileService {
@@ -171,7 +178,7 @@ impl Serving {
     }
 
     /// Ends the services; what is being answered may take a moment.
-    pub(super) async fn end(self) {
+    pub async fn end(self) {
         const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(500);
         // a server that has ended by itself hears nothing
         let _ended = self.end.send(());
