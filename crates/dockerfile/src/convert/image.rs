@@ -344,15 +344,11 @@ impl Image {
         });
     }
 
-    /// Sets a variable where it stands, or at the end.
-    pub(super) fn set_env(&mut self, key: &str, value: &str) {
+    /// Sets a variable where it stands, or at the end; `known` says whether it may stand there.
+    pub(super) fn set_env(&mut self, key: &str, value: &str, known: bool) {
         let text = format!("{key}={value}");
-        let old = self
-            .config
-            .env
-            .iter_mut()
-            .find(|e| crate::env::split(e).0 == key);
-        match old {
+        let mut all = self.config.env.iter_mut().filter(|_| known);
+        match all.find(|e| crate::env::split(e).0 == key) {
             Some(old) => *old = text,
             None => self.config.env.push(text),
         }

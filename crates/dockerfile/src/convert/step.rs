@@ -238,8 +238,10 @@ impl Converter<'_> {
             checks::secret("ENV", &pair.key, command.span, scope.lint);
             text.push_str(&format!(" {}={}", pair.key, pair.value));
             let state = self.state(scope);
+            // a variable that the stage does not know is not in its image either
+            let known = state.env.get(&pair.key).is_some();
             state.env.set(&pair.key, pair.value.clone());
-            state.image.set_env(&pair.key, &pair.value);
+            state.image.set_env(&pair.key, &pair.value, known);
         }
         self.note(scope, text, false)
     }
