@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::job::Job;
+use crate::session::Sessions;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
+    /// What clients offer to their builds.
+    pub sessions: Arc<Sessions>,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -56,6 +59,7 @@ impl Builder {
             engine,
             root,
             db,
+            sessions: Arc::default(),
             settings: watch::Sender::new(settings),
             jobs: watch::Sender::default(),
         }))

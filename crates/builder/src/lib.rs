@@ -25,6 +25,7 @@ pub mod job;
 pub mod llb;
 pub mod op;
 pub mod ops;
+pub mod platforms;
 pub mod progress;
 pub mod remote_cache;
 pub mod session;
