@@ -12,6 +12,7 @@ use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::job::Job;
 use crate::session::Sessions;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Builder {
     pub db: Db,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// The folders of clients that builds use.
+    pub locals: Arc<Locals>,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -54,12 +57,14 @@ impl Builder {
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         Ok(Arc::new(Self {
             engine,
             root,
             db,
             sessions: Arc::default(),
+            locals: Arc::default(),
             settings: watch::Sender::new(settings),
             jobs: watch::Sender::default(),
         }))

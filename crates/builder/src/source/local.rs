@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use oci::Digest;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timestamps, Uid};
+use rustix::mount::{MoveMountFlags, UnmountFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::filter::Filter;
@@ -58,15 +59,41 @@ impl Drop for Slot {
     }
 }
 
-/// A folder that was made for one build.
+/// A folder that was made for one build, and what is mounted in it.
 struct Made(PathBuf);
+
+/// Where in such a folder the context is seen without what is hidden.
+const SEEN: &str = "seen";
+/// What hides it.
+const HIDING: &str = "hiding";
+/// How the names of such folders begin.
+const VIEW: &str = "view-";
 
 impl Drop for Made {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, path = %self.0.display(), "a folder of a build stays");
+        take_away(&self.0);
+    }
+}
+
+/// Removes such a folder and what is mounted in it.
+fn take_away(folder: &Path) {
+    let seen = folder.join(SEEN);
+    if seen.exists() {
+        // it is no mount where the few wanted files were copied
+        let _none = rustix::mount::unmount(&seen, UnmountFlags::DETACH);
+    }
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %folder.display(), "a folder of a build stays");
+    }
+}
+
+/// Removes what builds of an engine that was killed have left.
+pub(crate) fn clean(root: &Path) {
+    for entry in fs::read_dir(root.join("locals")).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(VIEW) {
+            take_away(&entry.path());
         }
     }
 }
@@ -208,7 +235,7 @@ async fn in_place(
             let index = walk(folder.as_fd(), look, |_, _| Wanted::Yes)
                 .step(|| format!("look through context {}", path.display()))?;
             let digest = named(&path, &index);
-            let snapshot = Snapshot::of_view(digest.to_string(), vec![path], Arc::new(()));
+            let snapshot = Snapshot::of_folder(digest.to_string(), path, Arc::new(()));
             return Ok((digest, snapshot));
         }
         let mut seen = Vec::new();
@@ -219,17 +246,14 @@ async fn in_place(
         })
         .step(|| format!("look through context {}", path.display()))?;
         let digest = named(&path, &index);
-        let own = Made(made.join(format!("view-{}", crate::id::new())));
-        fs::create_dir_all(&own.0).step(|| "make a folder for a context")?;
-        let lowers = if index.entries.len() <= FEW && index.size() <= SMALL {
-            pick(&path, &own.0, &index).step(|| format!("read context {}", path.display()))?;
-            vec![own.0.clone()]
-        } else {
-            hide(&path, &own.0, &index, seen)
-                .step(|| format!("hide what is ignored of context {}", path.display()))?;
-            vec![own.0.clone(), path]
-        };
-        let snapshot = Snapshot::of_view(digest.to_string(), lowers, Arc::new(own));
+        let own = Made(made.join(format!("{VIEW}{}", crate::id::new())));
+        let seen_at = own.0.join(SEEN);
+        fs::create_dir_all(&seen_at).step(|| "make a folder for a context")?;
+        let few = index.entries.len() <= FEW && index.size() <= SMALL;
+        if few || !show(&path, &own.0, &index, &seen)? {
+            pick(&path, &seen_at, &index).step(|| format!("read context {}", path.display()))?;
+        }
+        let snapshot = Snapshot::of_folder(digest.to_string(), seen_at, Arc::new(own));
         Ok((digest, snapshot))
     };
     tokio::task::spawn_blocking(work)
@@ -240,6 +264,31 @@ async fn in_place(
 fn named(path: &Path, index: &Index) -> Digest {
     use std::os::unix::ffi::OsStrExt as _;
     digest_of("local in place", &[path.as_os_str().as_bytes(), &index.digest()])
+}
+
+/// Mounts a folder without what is not wanted of it; `false` where the kernel cannot.
+fn show(path: &Path, own: &Path, index: &Index, seen: &[String]) -> Result<bool> {
+    let hiding = own.join(HIDING);
+    fs::create_dir(&hiding).step(|| "make a folder for a context")?;
+    hide(path, &hiding, index, seen)
+        .step(|| format!("hide what is ignored of context {}", path.display()))?;
+    let view = match storage::overlay::mount_view(&[hiding, path.to_owned()]) {
+        Ok(view) => view,
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "a context is copied, for it cannot be shown in part");
+            return Ok(false);
+        }
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match rustix::mount::move_mount(&view, "", CWD, own.join(SEEN), flags) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            // older kernels give a view that is mounted elsewhere
+            tracing::debug!(%error, "a context is copied, for its view cannot be mounted");
+            Ok(false)
+        }
+    }
 }
 
 /// Copies the few files that are wanted.
@@ -271,11 +320,10 @@ fn like(source: &Path, target: &Path) -> io::Result<()> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
         rustix::fs::chmodat(CWD, target, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
     }
-    let time = |sec: i64, nsec: u64| rustix::fs::Timespec {
-        tv_sec: sec,
-        tv_nsec: i64::try_from(nsec).unwrap_or(0),
+    let modified = rustix::fs::Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
     };
-    let modified = time(stat.st_mtime, stat.st_mtime_nsec.cast_unsigned_or_zero());
     let times = Timestamps {
         last_access: modified,
         last_modification: modified,
@@ -284,29 +332,12 @@ fn like(source: &Path, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Nanoseconds as the kernel's header has them on this machine.
-trait Nanoseconds {
-    fn cast_unsigned_or_zero(self) -> u64;
-}
-
-impl Nanoseconds for u64 {
-    fn cast_unsigned_or_zero(self) -> u64 {
-        self
-    }
-}
-
-impl Nanoseconds for i64 {
-    fn cast_unsigned_or_zero(self) -> u64 {
-        u64::try_from(self).unwrap_or(0)
-    }
-}
-
 /// Makes a layer of overlayfs that hides all that is not wanted: character devices 0/0
 /// (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
-fn hide(from: &Path, to: &Path, index: &Index, seen: Vec<String>) -> io::Result<()> {
+fn hide(from: &Path, to: &Path, index: &Index, seen: &[String]) -> io::Result<()> {
     let wanted: BTreeSet<&str> = index.entries.iter().map(|e| e.path.as_str()).collect();
     let mut folders = BTreeSet::new();
-    for path in &seen {
+    for path in seen {
         if wanted.contains(path.as_str()) {
             continue;
         }
@@ -360,11 +391,11 @@ async fn transferred(
             move |bytes| count.store(bytes, std::sync::atomic::Ordering::Relaxed),
         )
         .await
-        .map_err(|error| Error::invalid(crate::error::chain(&error)))?;
+        .map_err(|error| Error::system("read the client's files", &error))?;
     part.update(told.load(std::sync::atomic::Ordering::Relaxed), 0);
     drop(part);
     let digest = digest_of("local", &[&received.index.digest()]);
-    let snapshot = Snapshot::of_view(digest.to_string(), vec![files], Arc::new(slot));
+    let snapshot = Snapshot::of_folder(digest.to_string(), files, Arc::new(slot));
     Ok((digest, snapshot))
 }
 

@@ -16,7 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::fsutil;
-use crate::source::local::Filter;
+use crate::source::filter::Filter;
 
 /// Packets that wait for the engine.
 const QUEUE: usize = 64;
