@@ -15,7 +15,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 use testkit::image::Archive;
-use testkit::{Engine, EngineOptions};
+use testkit::engine::{Engine, EngineOptions};
 
 use crate::service::GORAE;
 

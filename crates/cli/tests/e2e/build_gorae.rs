@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use testkit::Engine;
+use testkit::engine::Engine;
 use testkit::docker::{Client, Outcome};
 
 use crate::bench::engine;
