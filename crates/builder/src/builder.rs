@@ -8,11 +8,14 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::job::Job;
 use crate::session::Sessions;
 use crate::source::local::{self, Locals};
+use crate::snapshot::Snapshots;
+use crate::solver::Solver;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,12 @@ pub struct Builder {
     pub sessions: Arc<Sessions>,
     /// The folders of clients that builds use.
     pub locals: Arc<Locals>,
+    /// States of file systems.
+    pub snapshots: Snapshots,
+    /// What was built before.
+    pub cache: Arc<Cache>,
+    /// What is built now.
+    pub solver: Solver,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -50,7 +59,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Opens the build engine's part of an engine's folder.
+    /// Opens the build engine's part of an engine's folder. It blocks, and wants a runtime around it.
     ///
     /// # Errors
     /// When its folder or its database cannot be made.
@@ -59,13 +68,26 @@ impl Builder {
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
         local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
+        let store = Arc::clone(engine.store());
+        let snapshots =
+            Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
+        let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let solver = settings.max_parallelism.map(Solver::new);
+        let settings = watch::Sender::new(settings);
+        tokio::spawn(Cache::keep_small(
+            Arc::downgrade(&cache),
+            settings.subscribe(),
+        ));
         Ok(Arc::new(Self {
             engine,
             root,
             db,
             sessions: Arc::default(),
             locals: Arc::default(),
-            settings: watch::Sender::new(settings),
+            snapshots,
+            cache,
+            solver: solver.unwrap_or_default(),
+            settings,
             jobs: watch::Sender::default(),
         }))
     }
