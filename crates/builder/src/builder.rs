@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
+use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::session::Sessions;
-use crate::source::local::{self, Locals};
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
+use crate::source::image::Bases;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Builder {
     pub cache: Arc<Cache>,
     /// What is built now.
     pub solver: Solver,
+    pub(crate) bases: Bases,
+    pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -78,9 +82,12 @@ impl Builder {
             Arc::downgrade(&cache),
             settings.subscribe(),
         ));
+
         Ok(Arc::new(Self {
             engine,
             root,
+            bases: Bases::default(),
+            packed: PackedBlobs::load(&db)?,
             db,
             sessions: Arc::default(),
             locals: Arc::default(),
