@@ -28,6 +28,7 @@ mod recover;
 mod seccomp;
 mod shim_link;
 mod signal;
+mod step;
 mod system;
 mod volume;
 mod warm;
@@ -42,5 +43,6 @@ pub use image::{
     AttestationRequest, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
     ProgressSender, PushRequest, SignaturePolicy, SignatureRule,
 };
+pub use step::{StepEnd, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};
