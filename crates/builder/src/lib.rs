@@ -7,11 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+pub mod builder;
 pub mod cache;
+pub mod cancel;
 pub mod content_hash;
 pub mod control;
+pub mod db;
+pub mod error;
 pub mod export;
 pub mod front;
+pub mod id;
 pub mod job;
 pub mod llb;
 pub mod op;
@@ -22,3 +27,6 @@ pub mod session;
 pub mod snapshot;
 pub mod solver;
 pub mod source;
+
+pub use builder::{Builder, Settings};
+pub use error::{Error, Kind, Result};

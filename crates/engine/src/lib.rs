@@ -40,8 +40,9 @@ pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    AttestationRequest, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
-    ProgressSender, PushRequest, SignaturePolicy, SignatureRule,
+    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltRelease,
+    ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender,
+    PushRequest, SignaturePolicy, SignatureRule,
 };
 pub use step::{StepEnd, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
 pub use storage::SnapshotterChoice;

@@ -46,8 +46,8 @@ pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, 
 pub use fsutil::trees;
 pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{
-    Damage, DetachedLayer, ErofsUnusable, FolderLayer, LayerError, LayerStore, StagedLayer,
-    chain_id,
+    Damage, DetachedLayer, ErofsUnusable, FolderLayer, LayerError, LayerStore, LayerTar,
+    LayerTarError, StagedLayer, chain_id,
 };
 pub use packing::Packing;
 pub use snapshotter::{Format, SnapshotterChoice};

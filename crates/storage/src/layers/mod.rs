@@ -12,6 +12,7 @@ mod check;
 mod flush;
 mod record;
 mod remove;
+mod tar;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -33,6 +34,7 @@ pub use adopt::FolderLayer;
 pub use check::Damage;
 use record::Record;
 pub use remove::DetachedLayer;
+pub use tar::{LayerTar, LayerTarError};
 
 /// The folder with a layer's files, in the layer's own folder.
 pub(crate) const FILES: &str = "fs";
