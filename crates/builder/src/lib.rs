@@ -16,6 +16,7 @@ pub mod db;
 pub mod error;
 pub mod export;
 pub mod front;
+pub mod fsutil;
 pub mod id;
 pub mod job;
 pub mod llb;

@@ -25,6 +25,8 @@ mod names;
 mod network;
 mod notice;
 mod recover;
+#[cfg(test)]
+mod scene;
 mod seccomp;
 mod shim_link;
 mod signal;

@@ -61,7 +61,7 @@ pub struct Layer {
     free: Condvar,
     fetch: Mutex<Option<Arc<dyn Fetch>>>,
     fetching: tokio::sync::Mutex<()>,
-    archive: tokio::sync::OnceCell<Digest>,
+    archive: tokio::sync::OnceCell<Archive>,
     measured: OnceLock<Usage>,
 }
 
@@ -71,6 +71,14 @@ impl std::fmt::Debug for Layer {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// A layer's uncompressed tar.
+#[derive(Clone, Debug)]
+struct Archive {
+    digest: Digest,
+    /// Its length, where it is known.
+    size: Option<u64>,
 }
 
 /// Where a layer is.
@@ -274,30 +282,36 @@ impl Layer {
         if let Some(image) = self.image() {
             return Ok(image.diff_id);
         }
-        let digest = self
+        let archive = self
             .archive
             .get_or_try_init(|| self.digest_archive())
             .await?;
-        Ok(digest.clone())
+        Ok(archive.digest.clone())
     }
 
-    async fn digest_archive(self: &Arc<Self>) -> Result<Digest> {
+    async fn digest_archive(self: &Arc<Self>) -> Result<Archive> {
         let _permit = self.shared.archives.acquire().await;
         let layer = Arc::clone(self);
         blocking("digest a layer", move || {
             let mut output = super::store::Hasher::default();
             layer.write_archive(&mut output)?;
-            let digest = output.digest();
-            layer.note(|record| record.diff_id = Some(digest.clone()));
-            Ok(digest)
+            let (digest, size) = output.finish();
+            layer.note(|record| {
+                record.diff_id = Some(digest.clone());
+                record.tar_size = Some(size);
+            });
+            Ok(Archive {
+                digest,
+                size: Some(size),
+            })
         })
         .await
     }
 
     /// Notes a digest that was computed before.
-    pub(super) fn set_diff_id(&self, digest: Digest) {
+    pub(super) fn set_diff_id(&self, digest: Digest, size: Option<u64>) {
         // computed meanwhile, it is the same
-        let _same = self.archive.set(digest);
+        let _same = self.archive.set(Archive { digest, size });
     }
 
     /// Writes the layer as an uncompressed tar, always the same bytes. It blocks.
@@ -397,6 +411,7 @@ impl Layer {
             diff_id: diff_id.clone(),
             size,
             entries,
+            tar_size: self.tar_size_over(parent),
         };
         let folder = self.shared.layer_folder(&self.id);
         self.shared
@@ -410,6 +425,17 @@ impl Layer {
             blob: None,
         });
         Ok(())
+    }
+
+    /// Length of the tar that the folder gives on a parent, if that is what it was written on.
+    fn tar_size_over(&self, parent: Option<&Digest>) -> Option<u64> {
+        let below = self.below.last().map(|layer| layer.image());
+        let same = match (below, parent) {
+            (None, None) => true,
+            (Some(Some(below)), Some(parent)) => below.chain == *parent,
+            _ => false,
+        };
+        self.archive.get().filter(|_| same)?.size
     }
 
     /// A layer that lies on another parent already is unpacked once more for this one.

@@ -187,7 +187,7 @@ impl Snapshot {
             return Ok(storage::overlay::mount_view(&alone)?);
         }
         let Some(layer) = self.layers().first() else {
-            return empty_view();
+            return Ok(storage::overlay::empty_view()?);
         };
         let mut lowers = self.lowers()?;
         if lowers.paths.len() < 2 {
@@ -220,21 +220,4 @@ pub fn merge(snapshots: &[Snapshot]) -> Result<Snapshot> {
         layers.extend(snapshot.layers().iter().cloned());
     }
     Ok(Snapshot::of_layers(layers))
-}
-
-/// A file system with nothing in it.
-fn empty_view() -> Result<OwnedFd> {
-    use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen,
-    };
-    let mount = || {
-        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    mount().map_err(SnapshotError::io::<rustix::io::Errno>(
-        "mount an empty file system at",
-        Path::new("/"),
-    ))
 }

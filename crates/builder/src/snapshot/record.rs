@@ -24,6 +24,9 @@ pub(super) struct Record {
     pub(super) below: Vec<String>,
     #[serde(default)]
     pub(super) diff_id: Option<Digest>,
+    /// Length of its uncompressed tar.
+    #[serde(default)]
+    pub(super) tar_size: Option<u64>,
     /// The layer of the engine's store that it is or has become.
     #[serde(default)]
     pub(super) chain: Option<Digest>,

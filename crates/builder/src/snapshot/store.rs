@@ -167,6 +167,7 @@ impl Snapshots {
             durable: true,
             below: Vec::new(),
             diff_id: Some(image.diff_id.clone()),
+            tar_size: None,
             chain: Some(image.chain.clone()),
             blob: image.blob.clone(),
         };
@@ -221,7 +222,7 @@ impl Snapshots {
             .collect();
         let layer = Layer::own(shared(), id.to_owned(), facts, below);
         if let Some(digest) = record.diff_id {
-            layer.set_diff_id(digest);
+            layer.set_diff_id(digest, record.tar_size);
         }
         let layer = self.shared.enter(layer);
         // removed in between, before it was in use
@@ -314,17 +315,22 @@ pub(crate) fn draw_id() -> Result<String> {
 
 /// Hashes what is written to it.
 #[derive(Default)]
-pub(super) struct Hasher(Sha256);
+pub(super) struct Hasher {
+    hash: Sha256,
+    size: u64,
+}
 
 impl Hasher {
-    pub(super) fn digest(self) -> Digest {
-        Digest::from_sha256(&self.0.finalize().into())
+    /// The digest of all that came, and its length.
+    pub(super) fn finish(self) -> (Digest, u64) {
+        (Digest::from_sha256(&self.hash.finalize().into()), self.size)
     }
 }
 
 impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
         Ok(bytes.len())
     }
 

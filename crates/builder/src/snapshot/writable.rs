@@ -170,6 +170,7 @@ impl Writable {
             durable: false,
             below: below.iter().map(|layer| layer.id().to_owned()).collect(),
             diff_id: None,
+            tar_size: None,
             chain: None,
             blob: None,
         };

@@ -114,6 +114,8 @@ mod registry;
 #[cfg(test)]
 mod registry_peers;
 #[cfg(test)]
+mod registry_within;
+#[cfg(test)]
 mod save_load;
 #[cfg(test)]
 mod service;

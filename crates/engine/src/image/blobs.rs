@@ -86,6 +86,9 @@ impl Layer {
     pub(crate) fn is_made(&self, store: &Store) -> bool {
         self.blob == self.diff_id
             && !store.content().has(&self.blob)
-            && store.layers().has_files(&self.chain)
+            && store
+                .layers()
+                .info(&self.chain)
+                .is_ok_and(|info| info.tar_size == Some(self.blob_size))
     }
 }

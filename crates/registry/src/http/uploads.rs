@@ -92,7 +92,7 @@ async fn mounted(
     };
     store.link(name, &digest, size).await?;
     let target = Target::blob(&digest, size).from(&from);
-    call.app.told(call, Action::Mount, name, &target);
+    call.app.told(call, Action::Mount, name, &target).await;
     created(name, &digest).map(Some)
 }
 
@@ -316,7 +316,7 @@ async fn complete(call: &Call, name: &Name, held: Held, digest: &Digest) -> Answ
     })?;
     store.add(name, digest, size, path).await?;
     let target = Target::blob(digest, size);
-    call.app.told(call, Action::Push, name, &target);
+    call.app.told(call, Action::Push, name, &target).await;
     created(name, digest)
 }
 

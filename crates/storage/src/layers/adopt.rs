@@ -20,6 +20,9 @@ pub struct FolderLayer {
     pub size: u64,
     /// Number of files and directories.
     pub entries: u64,
+    /// Length of that tar, where it was made over the very layers that the folder is put on: then
+    /// [`LayerStore::read_tar`] makes it again.
+    pub tar_size: Option<u64>,
 }
 
 impl LayerStore {

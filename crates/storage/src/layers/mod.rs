@@ -120,6 +120,8 @@ pub struct LayerInfo {
     pub entries: u64,
     /// How it lies on the disk.
     pub format: Format,
+    /// Length of its tar, if that can be made again from its files.
+    pub tar_size: Option<u64>,
 }
 
 /// Why the kernel does not take EROFS images as layers.

@@ -28,6 +28,9 @@ pub(super) struct Record {
     /// Former versions made nothing but folders.
     #[serde(default)]
     pub(super) format: Format,
+    /// Length of the tar that is made of the folder, which has the diff id as its digest.
+    #[serde(default)]
+    tar_size: Option<u64>,
     /// The kernel's boot id when it was unpacked.
     boot: String,
 }
@@ -46,6 +49,7 @@ impl Record {
             entries: applied.entries,
             opaque_root: applied.opaque_root,
             format,
+            tar_size: None,
             boot: boot.to_owned(),
         }
     }
@@ -58,6 +62,7 @@ impl Record {
             entries: layer.entries,
             opaque_root: false,
             format: Format::Folder,
+            tar_size: layer.tar_size,
             boot: boot.to_owned(),
         }
     }
@@ -70,6 +75,7 @@ impl Record {
             size: self.size,
             entries: self.entries,
             format: self.format,
+            tar_size: self.tar_size,
         }
     }
 

@@ -103,15 +103,6 @@ impl LayerStore {
         })
     }
 
-    /// Whether the tar of a layer can be made from its files.
-    #[must_use]
-    pub fn has_files(&self, chain: &Digest) -> bool {
-        let known = self.shared.read();
-        known
-            .get(chain)
-            .is_some_and(|record| record.format == Format::Folder)
-    }
-
     /// Writes the tar of a layer that is a folder. It has the digest that the layer is known by only
     /// if it was made here from that folder.
     ///

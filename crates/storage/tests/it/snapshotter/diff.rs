@@ -219,7 +219,7 @@ fn check_made_again(layers: &storage::LayerStore, chain: &Digest, tar: &[u8]) {
         source.read_to_end(&mut bytes).map(|_| bytes)
     };
     let diff_id = crate::support::sha256(tar);
-    if !layers.has_files(chain) {
+    if !layers.is_folder(chain) {
         let error = read(&diff_id).unwrap_err().to_string();
         assert!(error.contains("is no folder"), "{error}");
         return;
