@@ -98,6 +98,7 @@ impl Engine {
             {
                 tracing::error!(id = %container.id, %error, "a removed container stays in the database");
             }
+            engine.userns.release(&container.id);
         });
     }
 
