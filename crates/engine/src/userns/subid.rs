@@ -229,7 +229,7 @@ mod tests {
         let rest = format!(
             "end:{}:{}\n",
             FIRST + 2 * LENGTH,
-            i32::MAX.unsigned_abs() - FIRST - 3 * LENGTH
+            i32::MAX.unsigned_abs() - FIRST - 3 * LENGTH + 1
         );
         assert_eq!(
             free(&[full.clone(), String::new()]),
