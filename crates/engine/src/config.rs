@@ -11,15 +11,15 @@ use api::host_config::Ulimit;
 use network::{AddressPool, PublishPolicy, Subnet};
 use oci::Digest;
 
-/// Somebody beside the engine who keeps blobs in its content store, such as a registry.
+/// Somebody beside the engine who keeps blobs and layers in its store, such as a registry or a build cache.
 #[derive(Clone)]
 pub struct Keeper(Arc<KeptBlobs>);
 
 type KeptBlobs = dyn Fn() -> io::Result<HashSet<Digest>> + Send + Sync;
 
 impl Keeper {
-    /// Asks a function at each collection, on a thread that may block. It has to name a blob from before
-    /// the blob is put in its place until it may go.
+    /// Asks a function at each collection, on a thread that may block. It has to name a blob, or a layer by
+    /// its chain id, from before that is put in its place until it may go.
     pub fn new(kept: impl Fn() -> io::Result<HashSet<Digest>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(kept))
     }

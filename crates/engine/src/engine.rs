@@ -123,6 +123,10 @@ impl Engine {
             .all(|container| !container.status().is_alive())
         {
             self.remove_cgroup_parent();
+            if let Err(error) = self.networks.withdraw() {
+                let error = crate::error::chain(&error);
+                tracing::warn!(error, "links or rules of networks stay");
+            }
             if let Err(error) = self.store.layers().unmount() {
                 let error = crate::error::chain(&error);
                 tracing::warn!(error, "layers stay mounted");

@@ -25,6 +25,8 @@ mod names;
 mod network;
 mod notice;
 mod recover;
+#[cfg(test)]
+mod scene;
 mod seccomp;
 mod shim_link;
 mod signal;
@@ -40,8 +42,9 @@ pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    AttestationRequest, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
-    ProgressSender, PushRequest, SignaturePolicy, SignatureRule,
+    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltRelease,
+    ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender,
+    PushRequest, SignaturePolicy, SignatureRule,
 };
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};

@@ -24,6 +24,7 @@ mod remove;
 mod repair;
 mod republish;
 mod settings;
+mod withdraw;
 
 pub(crate) use connection::{Attachments, Connection};
 

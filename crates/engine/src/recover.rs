@@ -126,7 +126,11 @@ impl Engine {
     async fn settle(self: &Arc<Self>, container: &Arc<Container>) {
         let status = container.status();
         match status {
-            Status::Removing => return self.remove_in_turn(container, true).await,
+            Status::Removing => {
+                let volumes = container.record().state.volumes_go;
+                drop(self.remove_in_turn(container, volumes).await);
+                return;
+            }
             Status::Dead => return,
             Status::Created
             | Status::Running
@@ -151,7 +155,7 @@ impl Engine {
             container.update(|state| state.status = Status::Restarting);
             self.restart_later(container);
         } else if auto_remove && container.status() == Status::Exited {
-            self.remove_in_turn(container, true).await;
+            drop(self.remove_in_turn(container, true).await);
         }
     }
 

@@ -339,7 +339,7 @@ impl Firewall {
     }
 
     /// Deletes the tables; that they are gone already is no error.
-    pub fn destroy(self) -> Result<(), FirewallError> {
+    pub fn destroy(&self) -> Result<(), FirewallError> {
         let failed = |source| FirewallError::Destroy {
             table: self.table.clone(),
             source,

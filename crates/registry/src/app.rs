@@ -9,7 +9,7 @@ use crate::access_log::AccessLog;
 use crate::auth::{Auth, AuthError};
 use crate::config::Config;
 use crate::gc::{CollectError, Collected, Plan};
-use crate::hooks::{Action, Hooks, Target};
+use crate::hooks::{self, Action, Hooks, Target};
 use crate::http::Call;
 use crate::metrics::Metrics;
 use crate::name::Name;
@@ -17,6 +17,9 @@ use crate::proxy::{Proxy, ProxyError};
 use crate::refusal::{Code, Refusal};
 use crate::store::{Store, StoreError};
 use crate::tls::{Tls, TlsError};
+
+/// What clients may speak.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// A registry that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +83,10 @@ impl App {
             source,
         })?;
         let auth = Auth::new(config).map_err(OpenError::Auth)?;
-        let tls = config.tls.as_ref().map(Tls::new).transpose();
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|files| Tls::new(&files.files(), PROTOCOLS));
         let proxy = config.proxy.as_ref().map(Proxy::new);
         let log = config.access_log.as_deref().map(|path| {
             AccessLog::open(path).map_err(|source| OpenError::AccessLog {
@@ -88,13 +94,16 @@ impl App {
                 source,
             })
         });
+        let store = Store::open(config).map_err(OpenError::Store)?;
+        let kept = store.db.read(|reader| reader.events());
+        let kept = kept.map_err(|error| OpenError::Store(StoreError::Db(error)))?;
         Ok(Self {
-            store: Store::open(config).map_err(OpenError::Store)?,
+            store,
             metrics: Metrics::default(),
-            tls: tls.map_err(OpenError::Tls)?,
+            tls: tls.transpose().map_err(OpenError::Tls)?,
             log: log.transpose()?,
             proxy: proxy.transpose().map_err(OpenError::Proxy)?,
-            hooks: Hooks::new(&config.webhook),
+            hooks: Hooks::new(&config.webhook, kept),
             live: RwLock::new(Live {
                 auth: Arc::new(auth),
                 config: Arc::new(config.clone()),
@@ -108,7 +117,7 @@ impl App {
     pub(crate) fn reload(&self, config: &Config) -> Result<(), OpenError> {
         let auth = Auth::new(config).map_err(OpenError::Auth)?;
         if let (Some(tls), Some(files)) = (&self.tls, &config.tls) {
-            tls.reload(files).map_err(OpenError::Tls)?;
+            tls.reload(&files.files()).map_err(OpenError::Tls)?;
         }
         if let Some(log) = &self.log {
             log.reopen();
@@ -149,8 +158,15 @@ impl App {
         }
     }
 
-    /// Notes what was done, for those who are told.
-    pub(crate) fn told(&self, call: &Call, action: Action, name: &Name, target: &Target) {
+    /// Notes what was done, for those who are told. What was changed is told for sure when this returns;
+    /// a pull waits for no disk.
+    pub(crate) async fn told(
+        self: &Arc<Self>,
+        call: &Call,
+        action: Action,
+        name: &Name,
+        target: &Target,
+    ) {
         tracing::debug!(
             action = action.text(),
             repository = name.as_str(),
@@ -158,7 +174,17 @@ impl App {
             user = call.who.name(),
             "done"
         );
-        self.hooks.tell(call, action, name, target);
+        let events = self.hooks.events(call, action, name, target);
+        if events.is_empty() {
+            return;
+        }
+        let app = Arc::clone(self);
+        // a client that goes away now takes nothing of it along
+        let keeping = async move { hooks::keep(events, &app.store.db, &app.metrics).await };
+        let keeping = tokio::spawn(keeping);
+        if action != Action::Pull {
+            drop(keeping.await);
+        }
     }
 
     /// Collects garbage, unless that is going on already.

@@ -1,10 +1,11 @@
 //! Webhooks: who is told of what was done, in the envelope that CNCF distribution made common.
 //!
 //! Each receiver has a bounded queue and a task of its own: one that is away delays nobody. What
-//! waits is in memory and ends with the registry; a full queue drops its oldest event and counts it.
+//! waits is in the database, so that it is sent after the registry's restart, too; a full queue drops
+//! its oldest event and counts it. An event may come twice, when the registry ends just then.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 
 use crate::auth::glob;
 use crate::config::Webhook;
+use crate::db::Db;
+use crate::db::events::Kept;
 use crate::http::Call;
 use crate::metrics::Metrics;
 use crate::name::Name;
@@ -105,37 +108,73 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Hooks {
     receivers: Vec<Arc<Receiver>>,
+    /// Events of an earlier run that nobody is to be told any more.
+    stale: Vec<(String, u64)>,
 }
 
 #[derive(Debug)]
 struct Receiver {
+    /// By which the database knows it.
+    key: String,
     config: Webhook,
-    queue: Mutex<VecDeque<Value>>,
+    queue: Mutex<VecDeque<Waiting>>,
+    /// The number of the next event.
+    next: AtomicU64,
     arrived: Notify,
 }
 
-impl Hooks {
-    pub(crate) fn new(config: &[Webhook]) -> Self {
-        let receiver = |config: &Webhook| {
-            Arc::new(Receiver {
-                config: config.clone(),
-                queue: Mutex::default(),
-                arrived: Notify::new(),
-            })
-        };
-        Self {
-            receivers: config.iter().map(receiver).collect(),
-        }
-    }
+/// An event that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Waiting {
+    number: u64,
+    text: String,
+}
 
-    /// Tells those who want to know.
-    pub(crate) fn tell(&self, call: &Call, action: Action, name: &Name, target: &Target) {
-        for receiver in &self.receivers {
-            if receiver.wants(action, name) {
-                let event = event(call, action, name, target);
-                receiver.enqueue(event, &call.app.metrics);
+/// What was done, for one of the receivers.
+#[derive(Debug)]
+pub(crate) struct Event {
+    receiver: Arc<Receiver>,
+    text: String,
+}
+
+impl Hooks {
+    /// The receivers, with what they were not told before.
+    pub(crate) fn new(config: &[Webhook], kept: Vec<Kept>) -> Self {
+        let mut receivers: Vec<Receiver> = Vec::new();
+        for config in config {
+            let same = receivers.iter().filter(|r| r.config.url == config.url);
+            let key = match same.count() {
+                0 => config.url.clone(),
+                // the same address with other wishes; no address holds a space
+                before => format!("{} {before}", config.url),
+            };
+            receivers.push(Receiver::new(key, config));
+        }
+        let mut stale = Vec::new();
+        for event in kept {
+            match receivers.iter().find(|r| r.key == event.receiver) {
+                Some(receiver) => stale.extend(receiver.resume(event)),
+                None => stale.push((event.receiver, event.number)),
             }
         }
+        let receivers = receivers.into_iter().map(Arc::new).collect();
+        Self { receivers, stale }
+    }
+
+    /// What is to be told of what was done, and to whom.
+    pub(crate) fn events(
+        &self,
+        call: &Call,
+        action: Action,
+        name: &Name,
+        target: &Target,
+    ) -> Vec<Event> {
+        let wanting = self.receivers.iter().filter(|r| r.wants(action, name));
+        let events = wanting.map(|receiver| Event {
+            receiver: Arc::clone(receiver),
+            text: event(call, action, name, target).to_string(),
+        });
+        events.collect()
     }
 
     /// How many events wait.
@@ -153,14 +192,80 @@ impl Hooks {
         let all = self.receivers.iter().map(|receiver| {
             let (receiver, client) = (Arc::clone(receiver), client.clone());
             let app = Arc::clone(app);
-            async move { receiver.send_all(&client, &app.metrics).await }
+            async move {
+                receiver
+                    .send_all(&client, &app.store.db, &app.metrics)
+                    .await;
+            }
         });
         all.collect()
+    }
+
+    /// Forgets what an earlier run kept for receivers that are gone or have too much.
+    pub(crate) async fn forget_stale(&self, db: &Db, metrics: &Metrics) {
+        let dropped = self.stale.len() as u64;
+        metrics.events_dropped.fetch_add(dropped, Ordering::Relaxed);
+        forget(db, self.stale.clone()).await;
+    }
+}
+
+/// Keeps events and lets them be sent. On a disk that takes nothing they are sent all the same.
+pub(crate) async fn keep(events: Vec<Event>, db: &Db, metrics: &Metrics) {
+    let mut numbered = Vec::with_capacity(events.len());
+    for Event { receiver, text } in events {
+        let number = receiver.next.fetch_add(1, Ordering::Relaxed);
+        numbered.push((receiver, Waiting { number, text }));
+    }
+    let kept: Vec<Kept> = numbered
+        .iter()
+        .map(|(receiver, event)| Kept {
+            receiver: receiver.key.clone(),
+            number: event.number,
+            text: event.text.clone(),
+        })
+        .collect();
+    let written =
+        db.write(move |tables| kept.iter().try_for_each(|event| tables.keep_event(event)));
+    if let Err(error) = written.await {
+        let error = crate::refusal::chain(&error);
+        tracing::error!(error, "events for webhooks are not kept over a restart");
+    }
+    let mut dropped = Vec::new();
+    for (receiver, event) in numbered {
+        let oldest = receiver.enqueue(event);
+        dropped.extend(oldest.map(|number| (receiver.key.clone(), number)));
+    }
+    let count = dropped.len() as u64;
+    metrics.events_dropped.fetch_add(count, Ordering::Relaxed);
+    forget(db, dropped).await;
+}
+
+async fn forget(db: &Db, events: Vec<(String, u64)>) {
+    if events.is_empty() {
+        return;
+    }
+    let forgotten = db.write(move |tables| {
+        let mut events = events.iter();
+        events.try_for_each(|(receiver, number)| tables.forget_event(receiver, *number))
+    });
+    if let Err(error) = forgotten.await {
+        let error = crate::refusal::chain(&error);
+        tracing::error!(error, "events may be sent to webhooks once more");
     }
 }
 
 impl Receiver {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Value>> {
+    fn new(key: String, config: &Webhook) -> Self {
+        Self {
+            key,
+            config: config.clone(),
+            queue: Mutex::default(),
+            next: AtomicU64::new(0),
+            arrived: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,29 +283,43 @@ impl Receiver {
         wanted && (repositories.is_empty() || repositories.iter().any(fits))
     }
 
-    fn enqueue(&self, event: Value, metrics: &Metrics) {
+    /// Takes up an event of an earlier run; tells the one that has to go for it.
+    fn resume(&self, event: Kept) -> Option<(String, u64)> {
+        let next = event.number.saturating_add(1);
+        self.next.fetch_max(next, Ordering::Relaxed);
+        let oldest = self.enqueue(Waiting {
+            number: event.number,
+            text: event.text,
+        });
+        oldest.map(|number| (self.key.clone(), number))
+    }
+
+    /// Puts an event behind those that wait; tells the one that has to go for it.
+    fn enqueue(&self, event: Waiting) -> Option<u64> {
         let mut queue = self.lock();
-        if queue.len() >= self.config.queue.max(1) {
-            queue.pop_front();
-            metrics.events_dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let full = queue.len() >= self.config.queue.max(1);
+        let oldest = if full { queue.pop_front() } else { None };
         queue.push_back(event);
         drop(queue);
         self.arrived.notify_one();
+        oldest.map(|event| event.number)
     }
 
-    async fn send_all(&self, client: &distribution::Client, metrics: &Metrics) {
+    async fn send_all(&self, client: &distribution::Client, db: &Db, metrics: &Metrics) {
         loop {
             let next = self.lock().pop_front();
             match next {
                 None => self.arrived.notified().await,
-                Some(event) => self.send(client, &event, metrics).await,
+                Some(event) => {
+                    self.send(client, &event.text, metrics).await;
+                    forget(db, vec![(self.key.clone(), event.number)]).await;
+                }
             }
         }
     }
 
-    async fn send(&self, client: &distribution::Client, event: &Value, metrics: &Metrics) {
-        let body = json!({"events": [event]}).to_string();
+    async fn send(&self, client: &distribution::Client, event: &str, metrics: &Metrics) {
+        let body = format!("{{\"events\":[{event}]}}");
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=TRIES {
             let Webhook {
@@ -275,23 +394,79 @@ fn event(call: &Call, action: Action, name: &Name, target: &Target) -> Value {
 mod tests {
     use super::*;
 
+    fn hook(text: &str) -> Webhook {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn kept(receiver: &str, number: u64) -> Kept {
+        Kept {
+            receiver: receiver.to_owned(),
+            number,
+            text: number.to_string(),
+        }
+    }
+
+    fn numbers(receiver: &Receiver) -> Vec<u64> {
+        receiver.lock().iter().map(|event| event.number).collect()
+    }
+
     #[test]
-    fn who_wants_what_and_how_much() {
-        let config: Webhook =
-            serde_json::from_str(r#"{"url": "http://x/", "repositories": ["a/*"], "queue": 2}"#)
-                .unwrap();
-        let hooks = Hooks::new(&[config]);
+    fn who_wants_what() {
+        let config = hook(r#"{"url": "http://x/", "repositories": ["a/*"]}"#);
+        let hooks = Hooks::new(&[config], Vec::new());
         let receiver = &hooks.receivers[0];
         let name = |text| Name::parse(text).unwrap();
         assert!(receiver.wants(Action::Push, &name("a/b")));
         assert!(!receiver.wants(Action::Pull, &name("a/b")));
         assert!(!receiver.wants(Action::Push, &name("b/b")));
+    }
+
+    #[test]
+    fn what_an_earlier_run_kept() {
+        let config = [
+            hook(r#"{"url": "http://x/", "queue": 2}"#),
+            hook(r#"{"url": "http://x/", "events": ["pull"]}"#),
+        ];
+        let events = vec![
+            kept("http://gone/", 3),
+            kept("http://x/", 4),
+            kept("http://x/", 5),
+            kept("http://x/", 9),
+            kept("http://x/ 1", 1),
+        ];
+        let hooks = Hooks::new(&config, events);
+        assert_eq!(numbers(&hooks.receivers[0]), [5, 9]);
+        assert_eq!(numbers(&hooks.receivers[1]), [1]);
+        let stale = [("http://gone/".to_owned(), 3), ("http://x/".to_owned(), 4)];
+        assert_eq!(hooks.stale, stale);
+        assert_eq!(hooks.waiting(), 3);
+        assert_eq!(hooks.receivers[0].next.load(Ordering::Relaxed), 10);
+    }
+
+    #[tokio::test]
+    async fn events_are_kept_until_they_are_taken_or_too_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = Db::open(&path).unwrap();
+        let config = [hook(r#"{"url": "http://x/", "queue": 2}"#)];
+        let hooks = Hooks::new(&config, Vec::new());
         let metrics = Metrics::default();
         for number in 0..3 {
-            receiver.enqueue(json!(number), &metrics);
+            let event = Event {
+                receiver: Arc::clone(&hooks.receivers[0]),
+                text: number.to_string(),
+            };
+            keep(vec![event], &db, &metrics).await;
         }
-        assert_eq!(hooks.waiting(), 2);
         assert_eq!(metrics.events_dropped.load(Ordering::Relaxed), 1);
-        assert_eq!(receiver.lock().front(), Some(&json!(1)));
+        assert_eq!(numbers(&hooks.receivers[0]), [1, 2]);
+        drop(db);
+        let db = Db::open(&path).unwrap();
+        let events = db.read(|reader| reader.events()).unwrap();
+        assert_eq!(events, [kept("http://x/", 1), kept("http://x/", 2)]);
+        // the receiver is gone from the configuration
+        let hooks = Hooks::new(&[], events);
+        hooks.forget_stale(&db, &metrics).await;
+        assert_eq!(db.read(|reader| reader.events()).unwrap(), []);
     }
 }

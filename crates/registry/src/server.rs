@@ -129,6 +129,7 @@ impl Server {
         tasks.spawn(admin::serve(socket, Arc::clone(&app)));
         tasks.spawn(collect_by_time(Arc::clone(&app)));
         let client = distribution::Client::new(distribution::ClientConfig::from_env());
+        app.hooks.forget_stale(&app.store.db, &app.metrics).await;
         for sender in app.hooks.senders(&client, &app) {
             tasks.spawn(sender);
         }

@@ -13,8 +13,11 @@ mod walk;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use crate::files::TreeError;
+use crate::fsutil;
+use crate::overlay::{self, ViewError};
 use crate::tar_stream::shown;
 
 /// What became of a path.
@@ -78,6 +81,26 @@ pub struct Trees {
     pub lower: OwnedFd,
     /// Paths of empty files and directories that nobody but the engine has made, to mount on them.
     pub places: HashSet<Vec<u8>>,
+}
+
+impl Trees {
+    /// The trees of a layer that was made here: its folder, and the view of those below it, topmost
+    /// first; none for a layer that lies on nothing. The same folders give the same layer.
+    ///
+    /// # Errors
+    ///
+    /// A folder that cannot be opened, or a kernel without overlayfs.
+    pub fn over(upper: &Path, lowers: &[PathBuf]) -> Result<Self, ViewError> {
+        let lower = match lowers {
+            [] => overlay::empty_view()?,
+            lowers => overlay::mount_view(lowers)?,
+        };
+        Ok(Self {
+            upper: fsutil::open_dir(upper).map_err(ViewError::new("open layer", upper))?,
+            lower,
+            places: HashSet::new(),
+        })
+    }
 }
 
 /// Lists what the upper tree changes, a directory in front of what is in it, names in order.

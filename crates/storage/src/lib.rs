@@ -43,9 +43,11 @@ pub mod volume;
 
 pub use compression::Compression;
 pub use content::{BlobStore, BlobWriter, ContentError, DetachedBlob, digest_of, digest_of_reader};
+pub use fsutil::trees;
 pub use fsutil::usage::{Cancel, Usage};
 pub use layers::{
-    Damage, DetachedLayer, ErofsUnusable, LayerError, LayerStore, StagedLayer, chain_id,
+    Damage, DetachedLayer, ErofsUnusable, FolderLayer, LayerError, LayerStore, LayerTar,
+    LayerTarError, StagedLayer, chain_id,
 };
 pub use packing::Packing;
 pub use snapshotter::{Format, SnapshotterChoice};

@@ -68,6 +68,22 @@ pub fn mount_view(lower: &[PathBuf]) -> Result<OwnedFd, ViewError> {
     }
 }
 
+/// Opens an empty, read-only root: what lies below the first layer of an image that stands on nothing.
+///
+/// # Errors
+///
+/// The kernel gives no file system in memory.
+pub fn empty_view() -> Result<OwnedFd, ViewError> {
+    let nothing = Path::new("");
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(ViewError::new("open an empty root", nothing))?;
+    fsconfig_set_string(&context, "mode", "0755")
+        .map_err(ViewError::new("set the mode of an empty root", nothing))?;
+    fsconfig_create(&context).map_err(ViewError::new("create an empty root", nothing))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ATTRIBUTES)
+        .map_err(ViewError::new("mount an empty root", nothing))
+}
+
 /// No device of an image is opened through a view, and nothing of it is run.
 const ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
     .union(MountAttrFlags::MOUNT_ATTR_NOSUID)

@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount,
-    open_tree,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    mount_change, move_mount, open_tree,
 };
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use sys::mount::{Depth, MountChange};
@@ -232,6 +232,48 @@ impl Name {
         let text = format!("/proc/self/fd/{}", fd.as_raw_fd());
         Ok(Self { text, _fd: fd })
     }
+}
+
+/// Opens layers, the topmost first, with a writable folder on top, for files that are made in it by
+/// descriptors. It is mounted at no path, and nothing of it is ever waited for to be on the disk: the
+/// end of a mount would flush the whole file system (`ovl_sync_fs`).
+///
+/// # Errors
+///
+/// A step that the kernel refuses.
+pub fn writable(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, ViewError> {
+    let at = || ViewError::new("mount the overlay on", upper);
+    let root = match mount_volatile(lower, upper, work) {
+        // `lowerdir+` came with Linux 6.7
+        Err(Errno::INVAL) => in_thread(upper, || {
+            sys::process::unshare(UnshareFlags::NEWNS)
+                .map_err(ViewError::new("leave the mount namespace for", upper))?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).map_err(ViewError::new("make mounts private for", upper))?;
+            mount_as_text(lower, upper, work, Access::Write).map_err(at())
+        })?,
+        other => other.map_err(at())?,
+    };
+    harden(root.as_fd(), Access::Write)
+        .map_err(ViewError::new("restrict the overlay on", upper))?;
+    Ok(root)
+}
+
+fn mount_volatile(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in lower {
+        fsconfig_set_string(&context, "lowerdir+", Name::new(layer)?.text.as_str())?;
+    }
+    unmark(work);
+    fsconfig_set_string(&context, "upperdir", Name::new(upper)?.text.as_str())?;
+    fsconfig_set_string(&context, "workdir", Name::new(work)?.text.as_str())?;
+    for option in ["redirect_dir", "metacopy", "index"] {
+        fsconfig_set_string(&context, option, "off")?;
+    }
+    fsconfig_set_flag(&context, "volatile")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::empty();
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 fn mount_by_parts(

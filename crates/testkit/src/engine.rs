@@ -27,9 +27,6 @@ use crate::leaks::Marks;
 use crate::namespace::Namespace;
 
 const BRIDGE: &str = "gorae0";
-/// The default bridge, and the pair by which the host's firewall is asked, stay when the engine ends:
-/// containers may run on.
-const STAYING: [&str; 3] = [BRIDGE, "gorae-in", "gorae-out"];
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const TAIL: usize = 40;
@@ -510,7 +507,6 @@ impl Engine {
             folder: self.folder.path(),
             cgroup: &self.cgroup,
             network: &self.network,
-            links: &STAYING,
         }
     }
 

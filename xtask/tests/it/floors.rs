@@ -25,9 +25,11 @@ const FLOORS: &[(&str, u8, Sight)] = &[
     ("distribution", 1, Only(&["oci"])),
     ("network", 1, Only(&["sys", "oci"])),
     ("logfile", 1, Only(&[])),
+    ("dockerfile", 1, Only(&["oci"])),
     ("shim", 2, Only(&["sys", "oci", "runtime", "logfile"])),
     ("engine", 3, Below),
     ("registry", 4, Only(&["oci", "storage", "distribution"])),
+    ("builder", 4, Below),
     ("daemon", 5, Below),
     ("cli", 6, Below),
     // beside the house: nothing that runs on a user's machine depends on these
@@ -64,9 +66,10 @@ const FENCES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "redb",
-        &["engine", "registry"],
-        "the engine has one database, and a registry, which needs no engine, one of its own",
+        &["engine", "registry", "builder"],
+        "the engine has one database; a registry, which needs no engine, and the build cache, which may be lost, have their own",
     ),
+    ("tonic", &["builder"], "gRPC is the build clients' alone"),
     (
         "bcrypt",
         &["registry"],
@@ -80,6 +83,7 @@ const FENCES: &[(&str, &[&str], &str)] = &[
             "network",
             "engine",
             "registry",
+            "builder",
             "daemon",
             "cli",
         ],

@@ -196,6 +196,34 @@ fn a_kill_at_any_moment_of_run_leaves_nothing_half_made() {
 }
 
 #[test]
+fn a_removed_container_does_not_come_back() {
+    let mut engine = engine();
+    for round in 0..8 {
+        for name in ["keeps", "takes"] {
+            engine
+                .docker(&format!(
+                    "create --name {name}{round} -v /data busybox true"
+                ))
+                .ok();
+        }
+        let remove = |path: &str| engine.api("DELETE", path, "").unwrap().status;
+        assert_eq!(remove(&format!("/containers/keeps{round}")), 204);
+        assert_eq!(remove(&format!("/containers/takes{round}?v=1")), 204);
+        // what follows has happened only in memory, perhaps
+        engine.kill9().unwrap();
+        engine.restart().unwrap();
+        engine.docker("ps -aq").prints("");
+        // what the engine that died has not deleted, this one has
+        eventually("the folders are gone", || engine.traces().is_empty());
+        eventually(
+            "anonymous volumes stay where nobody asked for their end",
+            || engine.docker("volume ls -q").ok().lines().count() == round + 1,
+        );
+    }
+    engine.docker("volume prune -f").ok();
+}
+
+#[test]
 fn a_stopped_engine_leaves_containers_alone() {
     let mut engine = engine();
     engine.docker("run -d --name box busybox sleep 1000").ok();

@@ -88,6 +88,8 @@ mod network;
 #[cfg(test)]
 mod network_check;
 #[cfg(test)]
+mod network_end;
+#[cfg(test)]
 mod network_faults;
 #[cfg(test)]
 mod networks;
@@ -111,6 +113,8 @@ mod referrers;
 mod registry;
 #[cfg(test)]
 mod registry_peers;
+#[cfg(test)]
+mod registry_within;
 #[cfg(test)]
 mod save_load;
 #[cfg(test)]

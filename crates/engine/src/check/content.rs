@@ -8,7 +8,7 @@ use oci::Digest;
 use super::finding;
 use crate::engine::Engine;
 use crate::error::{Result, Step};
-use crate::image::Needed;
+use crate::image::{Layer, Needed};
 
 /// Documents of images are short, so they are read at every check.
 const DOCUMENT_MAX: u64 = 32 << 20;
@@ -112,7 +112,8 @@ impl Engine {
             if let Some(index) = &image.record.index {
                 add(index, "the index", None);
             }
-            for layer in &image.record.layers {
+            let stored = |layer: &&Layer| !layer.is_made(&self.store);
+            for layer in image.record.layers.iter().filter(stored) {
                 add(&layer.blob, "a layer", Some(layer.blob_size));
             }
         }

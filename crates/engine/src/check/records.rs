@@ -83,6 +83,65 @@ fn differences(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::CheckRequest;
+    use crate::scene::{import, with_engine};
+
+    /// What a write that failed or a person with a tool may have made of the database.
+    #[test]
+    fn the_database_is_written_anew_from_memory() {
+        with_engine(
+            |_| {},
+            async |engine| {
+                let (one, two) = (import(engine, "one").await, import(engine, "two").await);
+                let stranger = "sha256:".to_owned() + &"0".repeat(64);
+                let (lost, other) = (one.to_string(), two.to_string());
+                let record = engine.images.by_id(&one).unwrap();
+                let changes = vec![
+                    Change::remove(Table::Images, &lost),
+                    Change::put(Table::Images, &other, &record.record).unwrap(),
+                    Change::put(Table::Images, &stranger, &record.record).unwrap(),
+                ];
+                engine
+                    .db
+                    .begin(changes)
+                    .await
+                    .unwrap()
+                    .wait()
+                    .await
+                    .unwrap();
+                let expect = [
+                    (stranger, "only the database knows the image"),
+                    (lost, "the database does not know the image"),
+                    (other, "the database has another record of the image"),
+                ];
+                for repair in [false, true] {
+                    let request = CheckRequest {
+                        repair,
+                        deep: false,
+                    };
+                    let report = engine.system_check(request).await.unwrap();
+                    for (object, problem) in &expect {
+                        let mut found = report.findings.iter();
+                        let found = found.find(|f| f.object == *object).unwrap();
+                        assert_eq!(
+                            (found.kind.as_str(), found.problem.as_str()),
+                            ("record", *problem)
+                        );
+                        assert_eq!(found.repaired, repair);
+                    }
+                    assert_eq!(report.findings.len(), expect.len(), "{report:?}");
+                }
+                let request = CheckRequest {
+                    repair: false,
+                    deep: true,
+                };
+                let report = engine.system_check(request).await.unwrap();
+                assert!(report.findings.is_empty(), "{report:?}");
+                // what the next engine will find
+                assert_eq!(engine.db.load::<Value>(Table::Images).unwrap().len(), 2);
+            },
+        );
+    }
 
     #[test]
     fn records_that_differ() {

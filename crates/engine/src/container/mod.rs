@@ -152,6 +152,8 @@ pub(crate) struct State {
     pub(crate) finished_at: Option<Timestamp>,
     /// Whether a person stopped it, so that `unless-stopped` leaves it alone.
     pub(crate) stopped_by_hand: bool,
+    /// Its anonymous volumes go with it, once it is being removed.
+    pub(crate) volumes_go: bool,
     pub(crate) restart_count: u64,
     /// Its health, where it has a check.
     pub(crate) health: Option<health::Health>,

@@ -163,7 +163,8 @@ impl Engine {
             let _turn = container.lifecycle.lock().await;
             if container.status() == Status::Exited {
                 engine.containers.remember(&container);
-                engine.remove_in_turn(&container, true).await;
+                // nobody waits for the disk: an engine that dies now finds it ended, and removes it
+                drop(engine.remove_in_turn(&container, true).await);
             }
         });
     }

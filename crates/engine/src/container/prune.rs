@@ -20,6 +20,7 @@ impl Engine {
         let until = filter::until(filters)?;
         let mut deleted = Vec::new();
         let mut space = 0;
+        let mut noted = Vec::new();
         for container in self.containers.all() {
             let _turn = container.lifecycle.lock().await;
             let matches = {
@@ -34,8 +35,11 @@ impl Engine {
                 continue;
             }
             space += self.container_size(&container.id).await?;
-            self.remove_in_turn(&container, false).await;
+            noted.push(self.remove_in_turn(&container, false).await);
             deleted.push(container.id.to_string());
+        }
+        for noted in noted {
+            noted.settle().await;
         }
         self.prune_event("container", space);
         Ok(PruneReport {

@@ -6,9 +6,26 @@ use api::query::ContainerRemove;
 use oci::ContainerId;
 
 use super::{Container, MountKind, Status};
-use crate::db::Table;
+use crate::db::{Saved, Table};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+
+/// That a container is being removed, on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Noted(Result<Saved>);
+
+impl Noted {
+    /// Waits for the disk. One that is full must not keep a container from being removed.
+    pub(crate) async fn settle(self) {
+        let saved = match self.0 {
+            Ok(saved) => saved.wait().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = saved {
+            tracing::error!(%error, "the engine may not remember that a container was removed");
+        }
+    }
+}
 
 impl Engine {
     /// Removes a container.
@@ -55,7 +72,8 @@ impl Engine {
         }
         // it may have removed itself at its end
         if self.containers.get(container.id.as_str()).is_ok() {
-            self.remove_in_turn(&container, options.volumes).await;
+            let noted = self.remove_in_turn(&container, options.volumes).await;
+            noted.settle().await;
         }
         Ok(())
     }
@@ -63,14 +81,20 @@ impl Engine {
     /// Removes a stopped container whose turn the caller holds.
     ///
     /// The name is free and waiters are told at once; what is left on the disk is deleted behind
-    /// their backs, and by the next engine should this one die meanwhile: the record goes last.
+    /// their backs, and by the next engine should this one die meanwhile: the record goes last. The
+    /// answer tells when a crash cannot bring the container back any more.
     pub(crate) async fn remove_in_turn(
         self: &Arc<Self>,
         container: &Arc<Container>,
         volumes: bool,
-    ) {
-        container.update(|state| state.status = Status::Removing);
-        self.save_later(container).await;
+    ) -> Noted {
+        container.update(|state| {
+            state.status = Status::Removing;
+            state.volumes_go = volumes;
+        });
+        let record = container.record().clone();
+        let table = Table::Containers;
+        let noted = Noted(self.db.begin_put(table, record.id.as_str(), &record).await);
         let image = container.record().image.clone();
         if self.images.by_id(&image).is_none() {
             // it was the last that needed these layers, perhaps
@@ -100,6 +124,7 @@ impl Engine {
             }
             engine.userns.release(&container.id);
         });
+        noted
     }
 
     /// Deletes a container's folders.

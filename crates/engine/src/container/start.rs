@@ -74,7 +74,7 @@ impl Engine {
         container.begin_anew();
         let result = self.start_in_turn(&container).await;
         if result.is_err() && container.record().host.auto_remove {
-            self.remove_in_turn(&container, true).await;
+            drop(self.remove_in_turn(&container, true).await);
         }
         result
     }

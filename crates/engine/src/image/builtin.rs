@@ -128,6 +128,7 @@ impl Engine {
             id: manifest.config.digest,
             manifest: first.digest.clone(),
             index: None,
+            beside: Vec::new(),
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

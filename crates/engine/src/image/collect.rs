@@ -79,10 +79,10 @@ impl Engine {
                 .extend(container.record().layers.iter().cloned());
         }
         for keeper in &self.config.keepers {
-            let kept = keeper.kept();
-            needed
-                .blobs
-                .extend(kept.step(|| "ask who else keeps content")?);
+            let kept = keeper.kept().step(|| "ask who else keeps content")?;
+            // a chain id is no blob's digest, but that of the lowest layer, which may be one
+            needed.chains.extend(kept.iter().cloned());
+            needed.blobs.extend(kept);
         }
         needed.leased = self.images.leases.leased();
         Ok(needed)

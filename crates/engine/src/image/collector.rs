@@ -165,3 +165,63 @@ async fn run(engine: &Weak<Engine>) {
         drop(tokio::time::timeout(interval, rung).await);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scene::{import, with_engine};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn names(engine: &Arc<Engine>) -> Vec<String> {
+        let images = engine.images.all();
+        let mut names: Vec<String> = images
+            .iter()
+            .flat_map(|image| image.record.tags.iter().map(ToString::to_string))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Images go that were not used for longer than the settings say: not those that were, nor those that
+    /// a container has.
+    #[test]
+    fn images_go_for_their_age() {
+        let change = |config: &mut crate::Config| {
+            config.store.unused_for = Some(Duration::from_secs(3600));
+            config.store.tagged = true;
+            config.store.interval = Duration::from_secs(1);
+        };
+        with_engine(change, async |engine| {
+            let hours = |hours| Timestamp::now() - SignedDuration::from_hours(hours);
+            let (old, held) = (import(engine, "old").await, import(engine, "held").await);
+            import(engine, "fresh").await;
+            let create = serde_json::from_str(r#"{"Image": "held", "Cmd": ["/name"]}"#).unwrap();
+            engine
+                .container_create(Some("box"), None, create)
+                .await
+                .unwrap();
+            for (id, used) in [(&old, hours(2)), (&held, hours(3))] {
+                engine.images.uses.set(id, used);
+            }
+            let gone = async {
+                while engine.images.by_id(&old).is_some() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(LIMIT, gone).await.unwrap();
+            // its layer goes as well, and nothing of the others
+            let left = async {
+                while engine.store.layers().list().len() > 2 {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(LIMIT, left).await.unwrap();
+            let expect = [
+                "docker.io/library/fresh:latest",
+                "docker.io/library/held:latest",
+            ];
+            assert_eq!(names(engine), expect);
+        });
+    }
+}

@@ -198,6 +198,7 @@ impl Engine {
             id,
             manifest,
             index: None,
+            beside: Vec::new(),
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -179,6 +179,7 @@ impl Engine {
             id,
             manifest: digest,
             index: None,
+            beside: Vec::new(),
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -1,6 +1,8 @@
 //! Images: their records, and a file for each verb.
 
 mod attestations;
+mod blobs;
+mod built;
 mod builtin;
 mod change;
 mod collect;
@@ -38,11 +40,12 @@ use crate::db::{Db, Table};
 use crate::error::{Error, Result};
 
 pub use attestations::AttestationRequest;
+pub use built::{BuiltImage, BuiltLayer, BuiltRelease, ContentLease};
 pub(crate) use collect::Needed;
 pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
 pub use load::LoadRequest;
-pub use pull::ProgressSender;
+pub use pull::{BaseImage, BaseMode, BaseRequest, ProgressSender};
 pub(crate) use pull::{credentials, registry_error};
 pub use push::PushRequest;
 pub use save::ImageArchive;
@@ -72,6 +75,9 @@ pub(crate) struct Record {
     pub(crate) manifest: Digest,
     /// The index it was chosen from.
     pub(crate) index: Option<Digest>,
+    /// Documents that the index names beside images, and that were made here with it.
+    #[serde(default)]
+    pub(crate) beside: Vec<Digest>,
     /// Names with tags, normalised.
     pub(crate) tags: Vec<String>,
     /// Names with the digest that the registry knows them by, normalised.
@@ -122,11 +128,20 @@ impl Image {
         }
     }
 
+    /// All of its blobs and layers, for a lease.
+    fn content(&self) -> impl Iterator<Item = Digest> {
+        let layers = self.record.layers.iter();
+        self.blobs()
+            .cloned()
+            .chain(layers.map(|layer| layer.chain.clone()))
+    }
+
     /// Everything in the content store that the image needs.
     fn blobs(&self) -> impl Iterator<Item = &Digest> {
         let documents = [&self.record.id, &self.record.manifest].into_iter();
         documents
             .chain(self.record.index.as_ref())
+            .chain(&self.record.beside)
             .chain(self.record.layers.iter().map(|layer| &layer.blob))
     }
 }

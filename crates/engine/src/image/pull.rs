@@ -4,6 +4,7 @@
 //! store, verified, until its image is known: a pull that is given up leaves there what the next
 //! one goes on with.
 
+mod base;
 mod blob;
 mod flight;
 mod layer;
@@ -28,6 +29,7 @@ use super::store::{Lease, Registered};
 use super::{Layer, Record};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
+pub use base::{BaseImage, BaseMode, BaseRequest};
 pub(crate) use layer::Fetches;
 use layer::Way;
 use plan::{Planned, plan};
@@ -269,6 +271,7 @@ impl Engine {
             id: manifest.config.digest.clone(),
             manifest: resolved.manifest_descriptor.digest.clone(),
             index,
+            beside: Vec::new(),
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -9,7 +9,6 @@ mod pack;
 mod target;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{Read, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use serde_json::{Value, json};
 use storage::Packing;
 
 use self::target::Target;
+use super::blobs::Blobs;
 use super::manifests::{Stored, is_foreign};
 use super::pull::{ProgressSender, tell};
 use super::remote::shown;
@@ -291,7 +291,7 @@ impl Engine {
     ) -> Result<()> {
         self.push_layers(ready, tag, repository, progress).await?;
         let config = &ready.manifest.manifest.config;
-        let source = self.source(&config.digest);
+        let source = self.source(&[], &config.digest);
         repository
             .push_blob(config, &[], &source)
             .await
@@ -350,7 +350,7 @@ impl Engine {
         if is_foreign(blob) {
             return tell(progress, Progress::of(id, "Skipped foreign layer")).await;
         }
-        let source = self.source(&blob.digest);
+        let source = self.source(std::slice::from_ref(layer), &blob.digest);
         let elsewhere = self.repositories_with(&blob.digest, tag);
         let mut push = std::pin::pin!(repository.push_blob(blob, &elsewhere, &source));
         let sent = loop {
@@ -371,14 +371,11 @@ impl Engine {
         tell(progress, Progress::of(id, text)).await
     }
 
-    /// Where a push reads a blob.
-    fn source(&self, digest: &Digest) -> BlobSource {
-        let (content, digest) = (self.store.content().clone(), digest.clone());
-        BlobSource::new(move |offset| {
-            let mut file = content.open(&digest).map_err(std::io::Error::other)?;
-            file.seek(SeekFrom::Start(offset))?;
-            Ok(Box::new(file) as Box<dyn Read + Send>)
-        })
+    /// Where a push reads a blob of an image.
+    fn source(&self, layers: &[Layer], digest: &Digest) -> BlobSource {
+        let blobs = Blobs::of(&self.store, layers.iter());
+        let digest = digest.clone();
+        BlobSource::new(move |offset| blobs.open(&digest, offset))
     }
 
     /// Other repositories of a registry that had a blob when an image came from there or went there.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use storage::BlobStore;
 use tar::{Builder, EntryType, Header};
 
+use super::blobs::Blobs;
 use super::manifests::{Stored, layer_descriptors};
 use super::store::Lease;
 use super::{Image, familiar};
@@ -30,7 +31,7 @@ const NAMES_MAX: usize = 4096;
 /// An archive of images that is ready to be written. Its blobs stay as long as it lives.
 #[derive(Debug)]
 pub struct ImageArchive {
-    content: BlobStore,
+    source: Blobs,
     blobs: BTreeSet<Digest>,
     /// The small members behind the blobs.
     documents: Vec<(&'static str, Vec<u8>)>,
@@ -95,11 +96,12 @@ impl Engine {
         }
         let blobs = chosen
             .iter()
-            .flat_map(|one: &Chosen| one.image.blobs().cloned())
+            .flat_map(|one: &Chosen| one.image.content())
             .collect();
         let lease = self.images.leases.take_there(blobs).await;
-        let content = self.store.content().clone();
-        let reader = content.clone();
+        let layers = chosen.iter().flat_map(|one| &one.image.record.layers);
+        let source = Blobs::of(&self.store, layers);
+        let reader = self.store.content().clone();
         let (chosen, documents) = self
             .blocking(move || {
                 let mut documents = Documents::default();
@@ -114,7 +116,7 @@ impl Engine {
             self.image_event("save", &id, &id);
         }
         Ok(ImageArchive {
-            content,
+            source,
             documents: documents.members()?,
             blobs: documents.blobs,
             _lease: lease,
@@ -303,8 +305,8 @@ impl ImageArchive {
     }
 
     fn write_blob(&self, builder: &mut Builder<impl Write>, digest: &Digest) -> io::Result<()> {
-        let mut file = self.content.open(digest).map_err(io::Error::other)?;
-        let size = file.metadata()?.len();
+        let size = self.source.size(digest)?;
+        let mut file = self.source.open(digest, 0)?;
         let header = header(&blob_path(digest), EntryType::Regular, size)?;
         // pieces as large as those that are sent are not gathered on the way
         let target = builder.get_mut();
@@ -320,6 +322,12 @@ impl ImageArchive {
             }
             target.write_all(&piece[..count])?;
             left -= count as u64;
+        }
+        // a layer that is made meanwhile is checked at its end
+        if file.read(&mut piece)? > 0 {
+            return Err(io::Error::other(format!(
+                "blob {digest} is longer than {size} bytes"
+            )));
         }
         let rest = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         if rest > 0 {

@@ -224,7 +224,7 @@ impl Engine {
 }
 
 impl Tables {
-    fn register(
+    pub(super) fn register(
         &mut self,
         mut record: Record,
         tag: Option<String>,

@@ -37,6 +37,12 @@ impl Uses {
         lock(&self.0).remove(id);
     }
 
+    /// Notes that an image was last used at a time of a test's choice.
+    #[cfg(test)]
+    pub(super) fn set(&self, id: &Digest, time: Timestamp) {
+        lock(&self.0).insert(id.clone(), time);
+    }
+
     /// Notes a use; says whether it is to be written down.
     fn note(&self, id: &Digest, now: Timestamp) -> bool {
         let mut uses = lock(&self.0);

@@ -4,6 +4,7 @@
 //! pushes at once wait for a few disk flushes. What a transaction checks and what it writes are
 //! one step: nothing else writes in between. Readers see the last commit and wait for nobody.
 
+pub(crate) mod events;
 pub(crate) mod records;
 pub(crate) mod tables;
 

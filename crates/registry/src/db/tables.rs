@@ -8,6 +8,7 @@ use redb::{
 };
 
 use super::DbError;
+use super::events::EVENTS;
 use super::records::{Manifest, Referrer};
 use crate::name::{Name, Tag};
 
@@ -57,6 +58,7 @@ pub(crate) struct Tables<'t> {
     referrers: Table<'t, Triple, &'static [u8]>,
     uses: Table<'t, Triple, ()>,
     usage: Table<'t, &'static str, u64>,
+    pub(super) events: Table<'t, (&'static str, u64), &'static [u8]>,
 }
 
 fn open_all(transaction: &WriteTransaction) -> Result<Tables<'_>, TableError> {
@@ -71,6 +73,7 @@ fn open_all(transaction: &WriteTransaction) -> Result<Tables<'_>, TableError> {
         referrers: transaction.open_table(REFERRERS)?,
         uses: transaction.open_table(USES)?,
         usage: transaction.open_table(USAGE)?,
+        events: transaction.open_table(EVENTS)?,
     })
 }
 
@@ -505,6 +508,14 @@ pub(crate) struct Reader<'t> {
 impl<'t> Reader<'t> {
     pub(super) fn new(transaction: &'t ReadTransaction) -> Self {
         Self { transaction }
+    }
+
+    /// A table.
+    pub(super) fn open<K: redb::Key, V: redb::Value>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<redb::ReadOnlyTable<K, V>, DbError> {
+        Ok(self.transaction.open_table(table)?)
     }
 
     /// Whether the repository was written to.

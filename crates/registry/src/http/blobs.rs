@@ -137,6 +137,7 @@ async fn remove(call: &Call, name: &Name, digest: &Digest) -> Answer {
     call.app.deletable()?;
     call.app.store.remove_blob(name, digest).await?;
     call.app
-        .told(call, Action::Delete, name, &Target::blob(digest, 0));
+        .told(call, Action::Delete, name, &Target::blob(digest, 0))
+        .await;
     finish(reply(StatusCode::ACCEPTED), Body::Empty)
 }

@@ -53,7 +53,7 @@ async fn get(call: &Call, name: &Name, reference: &Reference) -> Answer {
     if call.method == Method::GET {
         let size = served.bytes.len() as u64;
         let target = Target::manifest(&served.digest, &served.media_type, size, reference);
-        call.app.told(call, Action::Pull, name, &target);
+        call.app.told(call, Action::Pull, name, &target).await;
     }
     serve(call, served)
 }
@@ -103,7 +103,7 @@ async fn put(call: &Call, name: &Name, reference: Reference, body: Incoming) -> 
         .put_manifest(name, &digest, &document, bytes, tag)
         .await?;
     let target = Target::manifest(&digest, &document.media_type, size, &reference);
-    call.app.told(call, Action::Push, name, &target);
+    call.app.told(call, Action::Push, name, &target).await;
     let mut builder = reply(StatusCode::CREATED)
         .header(header::LOCATION, format!("/v2/{name}/manifests/{digest}"))
         .header(CONTENT_DIGEST, digest.to_string());
@@ -149,6 +149,6 @@ async fn remove(call: &Call, name: &Name, reference: Reference) -> Answer {
         }
     };
     let target = Target::manifest(&digest, "", 0, &reference);
-    call.app.told(call, Action::Delete, name, &target);
+    call.app.told(call, Action::Delete, name, &target).await;
     finish(reply(StatusCode::ACCEPTED), Body::Empty)
 }

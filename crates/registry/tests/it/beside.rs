@@ -95,6 +95,49 @@ fn webhooks() {
     assert_eq!(last["request"]["method"], "PUT");
 }
 
+/// What a receiver did not take before the registry ended, it gets after the next start.
+#[test]
+fn webhooks_outlive_the_registry() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", receiver.local_addr().unwrap());
+    let mut registry = Registry::start_with(|config, _| {
+        let hook = serde_json::json!({"url": url, "timeout": "10m"});
+        config.webhook = vec![serde_json::from_value(hook).unwrap()];
+    });
+    registry.image("a", "one", b"layer");
+    // the first event arrives, and is answered by nobody
+    let (mut unanswered, _) = receiver.accept().unwrap();
+    let (_, body) = read_request(&mut unanswered);
+    registry.restart();
+    drop(unanswered);
+    let mut seen: Vec<serde_json::Value> = Vec::new();
+    while seen.len() < 3 {
+        seen.push(take_event(&receiver));
+    }
+    let first: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(seen[0]["id"], first["events"][0]["id"]);
+    assert_eq!(seen[2]["target"]["tag"], "one");
+    // what was taken does not come again, but for the one whose answer the registry may not have read
+    registry.restart();
+    let manifest = String::from_utf8(registry.get("/v2/a/manifests/one").body).unwrap();
+    registry.manifest("a", "two", &manifest);
+    let mut next = take_event(&receiver);
+    if next["id"] == seen[2]["id"] {
+        next = take_event(&receiver);
+    }
+    assert_eq!(next["target"]["tag"], "two");
+}
+
+/// Accepts one event and answers that all is well.
+fn take_event(receiver: &TcpListener) -> serde_json::Value {
+    let (mut stream, _) = receiver.accept().unwrap();
+    let (_, body) = read_request(&mut stream);
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(answer).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    body["events"][0].clone()
+}
+
 fn read_request(stream: &mut TcpStream) -> (String, Vec<u8>) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let mut all = Vec::new();

@@ -23,8 +23,9 @@ use crate::fsutil;
 
 /// Bytes read at once to be hashed.
 const PIECE: usize = 256 * 1024;
-/// Bytes behind a gap after which the list of parts is written again.
-const NOTE: u64 = 8 << 20;
+/// Bytes behind a gap after which the list of parts is written again: what a kill costs at most. Parts
+/// come only from slow registries, and a list is some 50 bytes in a file that nobody syncs.
+const NOTE: u64 = 1 << 20;
 /// The longest list of parts that is read.
 const LIST_MAX: u64 = 1 << 20;
 /// How long the former user of a file may need to let go of it.

@@ -3,6 +3,7 @@
 pub(crate) mod dir_stack;
 pub(crate) mod remove;
 pub(crate) mod temp;
+pub mod trees;
 pub(crate) mod usage;
 
 use std::io;

@@ -7,10 +7,12 @@
 //! as durable; a layer without the mark that was unpacked before the last boot may have lost
 //! data in a power failure, and is dropped when the store is opened ([`LayerStore::lost`]).
 
+mod adopt;
 mod check;
 mod flush;
 mod record;
 mod remove;
+mod tar;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -28,9 +30,11 @@ use crate::failpoint::{self, Point};
 use crate::fsutil::{self, temp::TempDir};
 use crate::snapshotter::{Folder, Format, Snapshotter, SnapshotterChoice};
 use crate::unpack::{self, Applied, ApplyOptions, Finish, LayerLimits, UnpackError};
+pub use adopt::FolderLayer;
 pub use check::Damage;
 use record::Record;
 pub use remove::DetachedLayer;
+pub use tar::{LayerTar, LayerTarError};
 
 /// The folder with a layer's files, in the layer's own folder.
 pub(crate) const FILES: &str = "fs";
@@ -116,6 +120,8 @@ pub struct LayerInfo {
     pub entries: u64,
     /// How it lies on the disk.
     pub format: Format,
+    /// Length of its tar, if that can be made again from its files.
+    pub tar_size: Option<u64>,
 }
 
 /// Why the kernel does not take EROFS images as layers.

@@ -7,7 +7,7 @@ use std::path::Path;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::LayerInfo;
+use super::{FolderLayer, LayerInfo};
 use crate::container::discard;
 use crate::content::digest_from_hex;
 use crate::snapshotter::Format;
@@ -28,6 +28,9 @@ pub(super) struct Record {
     /// Former versions made nothing but folders.
     #[serde(default)]
     pub(super) format: Format,
+    /// Length of the tar that is made of the folder, which has the diff id as its digest.
+    #[serde(default)]
+    tar_size: Option<u64>,
     /// The kernel's boot id when it was unpacked.
     boot: String,
 }
@@ -46,6 +49,20 @@ impl Record {
             entries: applied.entries,
             opaque_root: applied.opaque_root,
             format,
+            tar_size: None,
+            boot: boot.to_owned(),
+        }
+    }
+
+    pub(super) fn of_folder(layer: &FolderLayer, parent: Option<&Digest>, boot: &str) -> Self {
+        Self {
+            parent: parent.cloned(),
+            diff_id: layer.diff_id.clone(),
+            size: layer.size,
+            entries: layer.entries,
+            opaque_root: false,
+            format: Format::Folder,
+            tar_size: layer.tar_size,
             boot: boot.to_owned(),
         }
     }
@@ -58,6 +75,7 @@ impl Record {
             size: self.size,
             entries: self.entries,
             format: self.format,
+            tar_size: self.tar_size,
         }
     }
 

@@ -49,6 +49,44 @@ fn a_blob_comes_in_pieces_and_over_restarts() {
     assert_eq!(fixture.leftovers(), Vec::<String>::new());
 }
 
+/// A kill leaves the file and the list as they are at that moment.
+#[test]
+fn a_kill_costs_a_mebibyte_at_most() {
+    const PIECE: u64 = 100_000;
+    let (fixture, killed) = (Fixture::new(), Fixture::new());
+    let size = 64 * PIECE;
+    let bytes = noise(u32::try_from(size).unwrap());
+    let digest = sha256(&bytes);
+    let path = |fixture: &Fixture| {
+        fixture
+            .store
+            .root()
+            .join("content/ingest")
+            .join(digest.hex())
+    };
+    let mut ingest = fixture.store.content().ingest(&digest, size).unwrap();
+    // three connections, each with a part of its own; the pieces of the first are where no gap is
+    for number in 0..15 {
+        for part in [0, 20, 40] {
+            let at = (part + number) * PIECE;
+            let (from, to) = (
+                usize::try_from(at).unwrap(),
+                usize::try_from(at + PIECE).unwrap(),
+            );
+            ingest.put(at, &bytes[from..to]).unwrap();
+            for file in [path(&fixture), path(&fixture).with_extension("parts")] {
+                if file.exists() {
+                    let name = file.file_name().unwrap();
+                    std::fs::copy(&file, path(&killed).with_file_name(name)).unwrap();
+                }
+            }
+            let after = killed.store.content().ingest(&digest, size).unwrap();
+            let lost = ingest.received() - after.received();
+            assert!(lost <= 1 << 20, "{lost} of {}", ingest.received());
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_does_not_stay() {
     let fixture = Fixture::new();

@@ -9,6 +9,7 @@ use distribution::{BlobPipe, Repository, blob_pipe};
 use oci::image::{Descriptor, media_type};
 use storage::{BlobWriter, Compression, Packing};
 
+use super::super::blobs::Blobs;
 use super::super::manifests::{Stored, is_plain, layer_descriptors};
 use super::super::pull::{ProgressSender, tell};
 use super::super::store::Lease;
@@ -53,11 +54,7 @@ impl Engine {
         repository: &Repository,
         progress: &ProgressSender,
     ) -> Result<Ready> {
-        let mut lease = self
-            .images
-            .leases
-            .take(image.blobs().cloned().collect())
-            .await;
+        let mut lease = self.images.leases.take(image.content().collect()).await;
         let (content, read) = (self.store.content().clone(), Arc::clone(&image));
         let (stored, layers) = self
             .blocking(move || {
@@ -88,7 +85,8 @@ impl Engine {
             tell(progress, Progress::of(layer.diff_id.short(), "Compressing")).await?;
             let (pipe, flow) = blob_pipe();
             let engine = Arc::clone(self);
-            let work = move || engine.pack_layer(packing, &descriptor, lease, pipe);
+            let layer = layer.clone();
+            let work = move || engine.pack_layer(packing, &layer, &descriptor, lease, pipe);
             // sent while it is made; what goes wrong with that is tried again as a whole, and told then
             let (made, streamed) = tokio::join!(self.blocking(work), repository.stream_blob(flow));
             let (descriptor, extended) = made?;
@@ -115,13 +113,15 @@ impl Engine {
     fn pack_layer(
         &self,
         packing: Packing,
+        layer: &Layer,
         plain: &Descriptor,
         mut lease: Lease,
         pipe: BlobPipe,
     ) -> Result<(Descriptor, Lease)> {
         let content = self.store.content();
         let step = || format!("compress layer {}", plain.digest);
-        let source = content.open(&plain.digest).step(step)?;
+        let source = Blobs::of(&self.store, std::iter::once(layer));
+        let source = source.open(&plain.digest, 0).step(step)?;
         let writer = content.writer(None).step(step)?;
         let mut both = Both { writer, pipe };
         storage::gzip::pack_as(packing, source, &mut both).step(step)?;

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use oci::{ContainerId, Digest};
@@ -199,6 +200,7 @@ fn a_layer_of_the_changes_gives_the_same_tree() {
             .layers()
             .apply(again, &storage::ApplyOptions::default());
         assert_eq!(again.unwrap().applied().diff_id, applied.diff_id);
+        check_made_again(container.fixture.store.layers(), &chain, &once);
         let lowers = container.fixture.store.layers().lowers(&chain).unwrap();
         let image = storage::overlay::mount_view(&lowers).unwrap();
         let (view, merged) = container.view(Access::Read, &[]);
@@ -207,6 +209,45 @@ fn a_layer_of_the_changes_gives_the_same_tree() {
         drop(view);
         assert!(container.fixture.leftovers().is_empty());
     }
+}
+
+/// The tar of a folder is made again from it, and nobody takes one that has become another.
+fn check_made_again(layers: &storage::LayerStore, chain: &Digest, tar: &[u8]) {
+    let read = |diff_id: &Digest| {
+        let mut bytes = Vec::new();
+        let mut source = layers.read_tar(chain, diff_id).unwrap();
+        source.read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let diff_id = crate::support::sha256(tar);
+    if !layers.is_folder(chain) {
+        let error = read(&diff_id).unwrap_err().to_string();
+        assert!(error.contains("is no folder"), "{error}");
+        return;
+    }
+    assert!(read(&diff_id).unwrap() == tar);
+    let error = read(&Digest::from_sha256(&[1; 32])).unwrap_err();
+    assert!(error.to_string().contains("have changed"), "{error}");
+    // a reader that goes away ends the thread
+    let mut source = layers.read_tar(chain, &diff_id).unwrap();
+    source.read_exact(&mut [0; 10]).unwrap();
+}
+
+#[test]
+fn a_first_layer_lies_on_nothing() {
+    let container = Container::new(&lower_layers());
+    let upper = container.fixture.dir.path().join("first");
+    fs::create_dir(&upper).unwrap();
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
+    let tar = |upper: &Path| {
+        let mut bytes = Vec::new();
+        write_layer(Trees::over(upper, &[]).unwrap(), &mut bytes).unwrap();
+        bytes
+    };
+    // nothing but the end of an archive
+    assert_eq!(tar(&upper), [0; 1024]);
+    fs::write(upper.join("file"), "x").unwrap();
+    assert!(tar(&upper) == tar(&upper));
+    assert!(tar(&upper).len() > 1024);
 }
 
 #[test]

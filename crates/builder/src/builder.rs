@@ -1,0 +1,86 @@
+//! The build engine as a whole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::Engine;
+use tokio::sync::watch;
+
+use crate::db::Db;
+use crate::error::{Result, Step};
+use crate::job::Job;
+
+/// What the build engine goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What the cache may take, bytes. Beyond it, what was not used for longest goes.
+    pub cache_max_size: Option<u64>,
+    /// What is to be free on the file system, bytes; with less, what was not used for longest goes.
+    pub cache_min_free: Option<u64>,
+    /// How many steps run at the same time; absent for twice the number of processors.
+    pub max_parallelism: Option<usize>,
+}
+
+/// The build engine: its jobs, its cache, and the engine below.
+pub struct Builder {
+    /// The engine whose isolation, networks and images the builds use.
+    pub engine: Arc<Engine>,
+    /// What lies below is the build engine's.
+    pub root: PathBuf,
+    /// What must survive a crash.
+    pub db: Db,
+    pub(crate) settings: watch::Sender<Settings>,
+    pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Opens the build engine's part of an engine's folder.
+    ///
+    /// # Errors
+    /// When its folder or its database cannot be made.
+    pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
+        let root = root.join("builder");
+        std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        let db = Db::open(&root.join("builder.db"))?;
+        Ok(Arc::new(Self {
+            engine,
+            root,
+            db,
+            settings: watch::Sender::new(settings),
+            jobs: watch::Sender::default(),
+        }))
+    }
+
+    /// What the build engine goes by now.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.settings.borrow().clone()
+    }
+
+    /// Takes other settings while builds go on.
+    pub fn configure(&self, settings: Settings) {
+        self.settings.send_if_modified(|now| {
+            let differs = *now != settings;
+            *now = settings;
+            differs
+        });
+    }
+
+    /// Ends all jobs.
+    pub fn close(&self) {
+        let jobs: Vec<_> = self.jobs.borrow().values().cloned().collect();
+        for job in jobs {
+            job.end();
+        }
+    }
+}

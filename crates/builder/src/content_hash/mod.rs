@@ -1,0 +1,1 @@
+//! Digests of the content of a snapshot below chosen paths.

@@ -1,0 +1,1 @@
+//! Front ends: from what the client sends to graphs of operations.

@@ -1,0 +1,1 @@
+//! The operations: processes, files, merges, differences.

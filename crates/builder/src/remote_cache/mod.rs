@@ -1,0 +1,1 @@
+//! Caches that other machines can read.

@@ -1,0 +1,1 @@
+//! Which operations have to run, in which order.

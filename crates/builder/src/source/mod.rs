@@ -1,0 +1,1 @@
+//! Where files come from: images, contexts, repositories, the web.
