@@ -104,6 +104,8 @@ mod pull;
 #[cfg(test)]
 mod pull_again;
 #[cfg(test)]
+mod pull_chunked;
+#[cfg(test)]
 mod pull_registries;
 #[cfg(test)]
 mod push;
