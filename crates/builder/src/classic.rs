@@ -14,6 +14,7 @@ use dockerfile::syntax::Document;
 use engine::ProgressSender;
 use oci::Digest;
 use storage::files::{ExtractOptions, Ownership, extract};
+use storage::files::Owners;
 
 use crate::builder::Builder;
 use crate::client::{Lookup, Offer, Stream};
@@ -109,6 +110,7 @@ async fn unpack(builder: &Arc<Builder>, archive: Box<dyn Read + Send>) -> Result
             ownership: Ownership::Archive,
             replace_kind: true,
             rename: None,
+            owners: Owners::default(),
         };
         extract(OwnedFd::from(opened), archive, &options)
             .map_err(|error| Error::invalid(format!("failed to read the build context: {error}")))?;
@@ -163,7 +165,8 @@ async fn own_session(
         folders: folders.collect(),
         ..Head::default()
     };
-    let open = builder.sessions.open(head, ours).await?;
+    let open = builder.sessions.open(head, ours).await;
+    let open = open.step(|| "open a session of its own")?;
     Ok(OwnSession {
         id,
         _open: open,

@@ -7,18 +7,18 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
-//pub mod build;
+pub mod build;
 pub mod builder;
 pub mod cache;
 pub mod cancel;
-//pub mod classic;
+pub mod classic;
 pub mod client;
 pub mod content_hash;
 pub mod control;
 pub mod db;
 pub mod error;
 pub mod export;
-//pub mod front;
+pub mod front;
 pub mod fsutil;
 pub mod id;
 pub mod job;

@@ -66,7 +66,7 @@ fn other_front_end(attrs: &BTreeMap<String, String>, loaded: &Loaded) -> Option<
 fn options(job: &Arc<Job>, options: Options, loaded: &Loaded) -> Result<Options> {
     let session = job.sessions.all().into_iter().next().unwrap_or_default();
     Ok(Options {
-        build_platforms: job.builder()?.platforms(),
+        build_platforms: crate::platforms::supported(),
         session,
         context: loaded.context.clone(),
         file: loaded.file.clone(),

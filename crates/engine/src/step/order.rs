@@ -66,6 +66,7 @@ impl Engine {
             endpoints: endpoint.into_iter().collect::<BTreeMap<_, _>>(),
             mounts: request.mounts.iter().map(mount).collect(),
             attached: None,
+            userns: None,
             state: State::default(),
         })
     }
@@ -86,6 +87,8 @@ impl Engine {
             cgroup: self.cgroup(record),
             files: Vec::new(),
             joined: Joined::default(),
+            users: None,
+            foreign_volumes: Vec::new(),
         };
         let mut spec = spec::build(&context)?;
         spec.process.env.clone_from(&request.env);

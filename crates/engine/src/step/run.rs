@@ -74,15 +74,11 @@ impl Engine {
 
     async fn start_step(self: &Arc<Self>, request: StepRequest) -> Result<Start> {
         let record = self.step_record(&request)?;
-        let usual = Namespaces {
-            new_pid: true,
-            new_ipc: true,
-            new_uts: true,
-            join_pid: None,
-        };
+        // steps write layers, in which ids are those of the host
+        let usual = Namespaces::usual(false);
         let network = {
             let (engine, record) = (Arc::clone(self), record.clone());
-            self.blocking(move || engine.networks.attach(&engine, &record))
+            self.blocking(move || engine.networks.attach(&engine, &record, None))
         };
         let (network, shim) = tokio::join!(network, self.warmer.take(usual));
         let connection = network?;
@@ -160,7 +156,9 @@ impl Engine {
             fds: roles,
             ..order
         };
-        let Ready { mut control, child } = shim;
+        let Ready {
+            mut control, child, ..
+        } = shim;
         match control.call(&Request::Run(Box::new(order)), &fds).await {
             Ok(Reply::Started { .. }) => {
                 drop(request.guard);
