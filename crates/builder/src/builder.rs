@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
+use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
+use crate::source::image::Bases;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Builder {
     pub cache: Arc<Cache>,
     /// What is built now.
     pub solver: Solver,
+    pub(crate) bases: Bases,
+    pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -77,9 +81,11 @@ impl Builder {
         Ok(Arc::new(Self {
             engine,
             root,
-            db,
             snapshots,
             sessions: Arc::default(),
+            bases: Bases::default(),
+            packed: PackedBlobs::load(&db)?,
+            db,
             cache,
             solver: solver.unwrap_or_default(),
             settings,
