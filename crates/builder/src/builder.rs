@@ -82,7 +82,6 @@ impl Builder {
             Arc::downgrade(&cache),
             settings.subscribe(),
         ));
-
         Ok(Arc::new(Self {
             engine,
             root,
