@@ -470,7 +470,7 @@ impl Converter<'_> {
                 timestamp: self.nanoseconds(),
             };
             let action = pb::file_action::Action::Mkdir(mkdir);
-            let root = self.actions(inputs, vec![(None, action)], scope.at, meta)?;
+            let root = self.actions(inputs, vec![(None, action)], meta)?;
             self.state(scope).root = root;
         }
         self.note(scope, format!("WORKDIR {folder}"), layer)
@@ -530,19 +530,6 @@ impl Converter<'_> {
         name + shown
     }
 
-    /// Adds file actions upon a root; each with the root that it copies from.
-    pub(super) fn actions(
-        &mut self,
-        root: State,
-        actions: Vec<(State, pb::file_action::Action)>,
-        at: usize,
-        meta: Meta,
-    ) -> Result<State, DockerfileError> {
-        let platform = self.stages.list[at].platform.clone();
-        let platform = platform.unwrap_or_else(|| self.platform.clone());
-        self.file_actions(root, actions, &platform, meta)
-    }
-
     fn scans(&mut self, at: usize) {
         let stage = self.stages.list[at].name.clone();
         for (number, key) in NOT_ENV.into_iter().enumerate() {
@@ -568,20 +555,21 @@ impl Converter<'_> {
         &mut self,
         root: State,
         copies: Vec<(State, pb::FileActionCopy)>,
-        platform: &Platform,
         meta: Meta,
     ) -> Result<State, DockerfileError> {
         let actions = copies
             .into_iter()
             .map(|(s, c)| (s, pb::file_action::Action::Copy(c)));
-        self.file_actions(root, actions.collect(), platform, meta)
+        self.actions(root, actions.collect(), meta)
     }
 
-    pub(super) fn file_actions(
+    /// Adds file actions upon a root, each with the root that it copies from.
+    ///
+    /// Files are the same on every platform: the operation names none.
+    pub(super) fn actions(
         &mut self,
         root: State,
         actions: Vec<(State, pb::file_action::Action)>,
-        platform: &Platform,
         meta: Meta,
     ) -> Result<State, DockerfileError> {
         let mut inputs = crate::llb::Inputs::default();
@@ -612,12 +600,7 @@ impl Converter<'_> {
             actions: list.collect(),
         });
         let meta = meta.with_caps(&[caps::FILE_BASE]);
-        Ok(Some(self.graph.add(
-            inputs.list(),
-            op,
-            Some(platform),
-            &meta,
-        )?))
+        Ok(Some(self.graph.add(inputs.list(), op, None, &meta)?))
     }
 }
 

@@ -4,3 +4,5 @@
 mod convert;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod graph;
