@@ -94,10 +94,10 @@ impl Converter<'_> {
                 return Err(ConvertError::ChecksumSource.into());
             }
         }
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         Ok(Plan {
             destination: self.destination(scope, &transfer.destination),
-            name: self.shown(&command.code, self.lexer, &env),
+            name: self.shown(&command.code, self.lexer, &*env),
             mode,
             command,
             transfer,
@@ -133,7 +133,7 @@ impl Converter<'_> {
         scope: &mut Scope<'_>,
         mut plan: Plan<'_>,
     ) -> Result<(), DockerfileError> {
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         let meta = self.named(scope, &plan.name, &env);
         let title = meta.name.clone().unwrap_or_default();
         for source in &plan.transfer.sources {

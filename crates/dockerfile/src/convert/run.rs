@@ -77,7 +77,7 @@ impl Converter<'_> {
         if self.options.shm_size > 0 {
             parts.files.push(tmpfs("/dev/shm", self.options.shm_size));
         }
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         let lexer = Lexer {
             raw_quotes: true,
             skip_unset: true,
@@ -170,7 +170,7 @@ impl Converter<'_> {
     ) -> Result<Mount, DockerfileError> {
         let state = &self.stages.list[scope.at];
         parse_mount(text, |value| -> Result<String, DockerfileError> {
-            let expanded = self.lexer.expand(value, &state.env)?;
+            let expanded = self.lexer.expand(value, &*state.env)?;
             unmatched(&expanded.unmatched, state, command.span, scope.lint);
             Ok(expanded.text)
         })
@@ -413,11 +413,11 @@ impl Converter<'_> {
             output: true,
         });
         parts.files.sort_by(|a, b| a.target.cmp(&b.target));
-        let mut env = self.stages.list[scope.at].env.clone();
+        let mut env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         if let Some(agent) = parts.agents.first()
             && env.get("SSH_AUTH_SOCK").is_none()
         {
-            env.set("SSH_AUTH_SOCK", agent.dest.clone());
+            std::rc::Rc::make_mut(&mut env).set("SSH_AUTH_SOCK", agent.dest.clone());
         }
         let network = match run.network {
             Network::Default => self.options.network,
