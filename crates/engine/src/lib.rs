@@ -31,6 +31,7 @@ mod seccomp;
 mod shim_link;
 mod signal;
 mod system;
+mod userns;
 mod volume;
 mod warm;
 
@@ -41,9 +42,9 @@ pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltRelease,
-    ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender,
-    PushRequest, SignaturePolicy, SignatureRule,
+    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltPush,
+    BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
+    ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
 };
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};
