@@ -225,7 +225,12 @@ impl Built {
     ///
     /// # Errors
     /// When there is no such layer.
-    pub fn with_blob(mut self, number: usize, blob: Blob, annotations: &Value) -> io::Result<Self> {
+    pub fn with_blob(
+        mut self,
+        number: usize,
+        blob: &Blob,
+        annotations: &Value,
+    ) -> io::Result<Self> {
         let mut manifest: Value = serde_json::from_slice(&self.manifest.bytes)?;
         let missing = || io::Error::other(format!("there is no layer {number}"));
         *self.layers.get_mut(number).ok_or_else(missing)? = blob.clone();

@@ -84,6 +84,8 @@ mod macvlan;
 #[cfg(test)]
 mod manifest;
 #[cfg(test)]
+mod many_entries;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod network;

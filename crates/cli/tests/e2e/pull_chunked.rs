@@ -27,7 +27,7 @@ fn chunked_annotations() -> Value {
 }
 
 /// Busybox with a layer on top that inflates to this archive.
-fn image(archive: Vec<u8>, blob: Blob, annotations: &Value) -> Built {
+fn image(archive: Vec<u8>, blob: &Blob, annotations: &Value) -> Built {
     let image = TestImage::busybox().unwrap();
     let image = image.with_layer(archive, Compression::None);
     let built = image.build().unwrap();
@@ -81,7 +81,7 @@ fn zstd_chunked() {
         "application/vnd.oci.image.layer.v1.tar+zstd",
         CHUNKED.to_vec(),
     );
-    let image = image(archive, blob, &chunked_annotations());
+    let image = image(archive, &blob, &chunked_annotations());
     check(
         &image,
         "cat /hello; readlink /link; stat -c %h /d/hard; wc -c < /d/zeros; ls -d /d/sub; grep -c same /d/text; stat -c %s /empty",
@@ -94,7 +94,7 @@ fn zstd_chunked() {
 fn estargz_layers() {
     let large = vec![b'x'; 100_000];
     let layer = estargz::layer(&[("hello", b"hello"), ("d/large", &large)]).unwrap();
-    let image = image(layer.archive, layer.blob, &layer.annotations);
+    let image = image(layer.archive, &layer.blob, &layer.annotations);
     check(
         &image,
         "cat /hello; wc -c < /d/large; ls -a / | grep -e stargz -e landmark; grep -o version /stargz.index.json",
