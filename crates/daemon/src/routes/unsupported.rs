@@ -13,12 +13,9 @@ use crate::error::{ApiError, Reply};
 use crate::request::Params;
 
 pub(super) fn routes() -> Router<Shared> {
-    let mut router = Router::new().route("/build/prune", post(prune_nothing));
-    for path in ["/build", "/build/cancel"] {
-        router = router.route(path, post(move || refuse("building images")));
-    }
     let checkpoints = "/containers/{id}/checkpoints";
-    router
+    Router::new()
+        .route("/build/prune", post(prune_nothing))
         .route(checkpoints, get(experimental).post(experimental))
         .route(&format!("{checkpoints}/{{name}}"), delete(experimental))
 }
@@ -30,10 +27,6 @@ async fn experimental(_: Bytes) -> ApiError {
         "This experimental feature is disabled by default. Start the Docker daemon in experimental \
          mode in order to enable it.",
     )
-}
-
-async fn refuse(what: &'static str) -> ApiError {
-    ApiError::not_implemented(what)
 }
 
 /// There is no build cache yet, so its prune, which `docker system prune` asks for too, frees nothing.
