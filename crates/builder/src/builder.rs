@@ -10,8 +10,11 @@ use tokio::sync::watch;
 
 use crate::db::Db;
 use crate::error::{Result, Step};
+use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::session::Sessions;
+use crate::snapshot::Snapshots;
+use crate::source::image::Bases;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +35,12 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
+    /// States of file systems.
+    pub snapshots: Snapshots,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    pub(crate) bases: Bases,
+    pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -55,11 +62,17 @@ impl Builder {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
         let db = Db::open(&root.join("builder.db"))?;
+        let store = Arc::clone(engine.store());
+        let snapshots =
+            Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
         Ok(Arc::new(Self {
             engine,
             root,
-            db,
+            snapshots,
             sessions: Arc::default(),
+            bases: Bases::default(),
+            packed: PackedBlobs::load(&db)?,
+            db,
             settings: watch::Sender::new(settings),
             jobs: watch::Sender::default(),
         }))

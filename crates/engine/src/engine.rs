@@ -138,7 +138,7 @@ impl Engine {
     /// The client for files and registries beyond this machine, as the settings have it now.
     #[must_use]
     pub fn downloader(&self) -> distribution::Client {
-        self.live.registries()
+        self.registries()
     }
 
     /// The events so far and from now on.
