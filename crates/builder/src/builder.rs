@@ -8,12 +8,14 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
+use crate::solver::Solver;
 use crate::source::image::Bases;
 
 /// What the build engine goes by.
@@ -39,6 +41,10 @@ pub struct Builder {
     pub snapshots: Snapshots,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// What was built before.
+    pub cache: Arc<Cache>,
+    /// What is built now.
+    pub solver: Solver,
     pub(crate) bases: Bases,
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
@@ -54,7 +60,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Opens the build engine's part of an engine's folder.
+    /// Opens the build engine's part of an engine's folder. It blocks, and wants a runtime around it.
     ///
     /// # Errors
     /// When its folder or its database cannot be made.
@@ -65,6 +71,13 @@ impl Builder {
         let store = Arc::clone(engine.store());
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
+        let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let solver = settings.max_parallelism.map(Solver::new);
+        let settings = watch::Sender::new(settings);
+        tokio::spawn(Cache::keep_small(
+            Arc::downgrade(&cache),
+            settings.subscribe(),
+        ));
         Ok(Arc::new(Self {
             engine,
             root,
@@ -73,7 +86,9 @@ impl Builder {
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
-            settings: watch::Sender::new(settings),
+            cache,
+            solver: solver.unwrap_or_default(),
+            settings,
             jobs: watch::Sender::default(),
         }))
     }

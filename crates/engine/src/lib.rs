@@ -31,6 +31,7 @@ mod seccomp;
 mod shim_link;
 mod signal;
 mod system;
+mod userns;
 mod volume;
 mod warm;
 

@@ -140,6 +140,8 @@ mod testcontainers;
 #[cfg(test)]
 mod update_ports;
 #[cfg(test)]
+mod userns;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod volumes_api;
