@@ -8,11 +8,13 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
 };
 
 use super::bridge::Bridges;
+use super::status::proto;
 use crate::Builder;
 use crate::build::{self, Finish};
 use crate::error::{Error, Result};
 use crate::export::ExportRequest;
 use crate::front::FrontendRequest;
+use crate::history::Begun;
 use crate::job::{Job, JobOptions, RemoteCache};
 
 /// Exporters of one request at most.
@@ -92,6 +94,7 @@ pub(super) async fn solve(
     })?;
     let _ends = job.end_on_drop();
     let session = request.session.clone();
+    let wire = exporters.clone();
     let exporters = exporters.into_iter().enumerate().map(|(number, exporter)| ExportRequest {
         kind: exporter.r#type,
         attrs: sorted(exporter.attrs),
@@ -101,12 +104,23 @@ pub(super) async fn solve(
     let finish = Finish {
         attrs: sorted(request.frontend_attrs.clone()),
         exports: exporters.collect(),
-        cache_to: exports,
     };
+    let entry = (!request.internal).then(|| {
+        let begun = Begun {
+            frontend: request.frontend.clone(),
+            attrs: finish.attrs.clone(),
+            exporters: wire,
+        };
+        builder.history.begin(&job, begun)
+    });
     let cancel = job.cancel.clone();
-    let response = cancel.run(run(&job, bridges, request, &finish)).await?;
+    let result = cancel.run(run(&job, bridges, request, &finish)).await;
+    if let Some(entry) = entry {
+        let told = result.as_ref().map_err(proto);
+        entry.end(told.as_ref().map(|response| *response));
+    }
     Ok(SolveResponse {
-        exporter_response: response.into_iter().collect(),
+        exporter_response: result?.into_iter().collect(),
     })
 }
 
