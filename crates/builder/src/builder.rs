@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
+use crate::history::History;
 use crate::job::Job;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
@@ -40,6 +41,8 @@ pub struct Builder {
     pub db: Db,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// Builds of the past.
+    pub history: Arc<History>,
     /// The folders of clients that builds use.
     pub locals: Arc<Locals>,
     /// States of file systems.
@@ -84,9 +87,10 @@ impl Builder {
         ));
         Ok(Arc::new(Self {
             engine,
-            root,
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
+            history: History::open(&root, db.clone())?,
+            root,
             db,
             sessions: Arc::default(),
             locals: Arc::default(),
