@@ -8,13 +8,16 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
+use crate::solver::Solver;
 use crate::source::image::Bases;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,10 +38,16 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
-    /// States of file systems.
-    pub snapshots: Snapshots,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// The folders of clients that builds use.
+    pub locals: Arc<Locals>,
+    /// States of file systems.
+    pub snapshots: Snapshots,
+    /// What was built before.
+    pub cache: Arc<Cache>,
+    /// What is built now.
+    pub solver: Solver,
     pub(crate) bases: Bases,
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
@@ -54,26 +63,37 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Opens the build engine's part of an engine's folder.
+    /// Opens the build engine's part of an engine's folder. It blocks, and wants a runtime around it.
     ///
     /// # Errors
     /// When its folder or its database cannot be made.
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         let store = Arc::clone(engine.store());
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
+        let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let solver = settings.max_parallelism.map(Solver::new);
+        let settings = watch::Sender::new(settings);
+        tokio::spawn(Cache::keep_small(
+            Arc::downgrade(&cache),
+            settings.subscribe(),
+        ));
         Ok(Arc::new(Self {
             engine,
             root,
-            snapshots,
-            sessions: Arc::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
-            settings: watch::Sender::new(settings),
+            sessions: Arc::default(),
+            locals: Arc::default(),
+            snapshots,
+            cache,
+            solver: solver.unwrap_or_default(),
+            settings,
             jobs: watch::Sender::default(),
         }))
     }

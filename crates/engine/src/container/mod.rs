@@ -11,7 +11,7 @@ mod device;
 pub(crate) mod exec;
 mod exec_user;
 mod export;
-mod files;
+pub(crate) mod files;
 mod health;
 mod hint;
 mod inspect;
@@ -31,7 +31,7 @@ mod rename;
 mod restart;
 mod run;
 pub(crate) mod spec;
-mod start;
+pub(crate) mod start;
 pub(crate) mod stats;
 mod stop;
 mod top;
@@ -206,6 +206,9 @@ pub(crate) struct Record {
     /// What the client asked of each network, by network name.
     pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
+    /// The range of ids that it has for itself (`--userns=auto`).
+    #[serde(default)]
+    pub(crate) userns: Option<crate::userns::IdMaps>,
     /// Its place in the network while it runs.
     #[serde(default)]
     pub(crate) attached: Option<crate::network::Attachments>,
