@@ -8,9 +8,13 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::job::Job;
+use crate::ops::cache_mount::CacheMounts;
+use crate::session::Sessions;
+use crate::snapshot::Snapshots;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,14 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
+    /// The states of file systems that steps work on.
+    pub snapshots: Snapshots,
+    /// Folders that outlive the steps that use them.
+    pub cache_mounts: CacheMounts,
+    /// What snapshots hold, as far as it was looked at.
+    pub content_hashes: ContentHashes,
+    /// What clients offer.
+    pub sessions: Arc<Sessions>,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -52,10 +64,17 @@ impl Builder {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
         let db = Db::open(&root.join("builder.db"))?;
+        crate::ops::stage::sweep(&engine.steps_folder());
+        let snapshots = Snapshots::open(&root, Arc::clone(engine.store()))?;
+        let cache_mounts = CacheMounts::open(&root)?;
         Ok(Arc::new(Self {
             engine,
             root,
             db,
+            snapshots,
+            cache_mounts,
+            content_hashes: ContentHashes::default(),
+            sessions: Arc::default(),
             settings: watch::Sender::new(settings),
             jobs: watch::Sender::default(),
         }))

@@ -246,6 +246,13 @@ impl Layer {
         }
     }
 
+    /// Whether it lies on a file system of its own.
+    #[must_use]
+    pub fn is_own_device(&self) -> bool {
+        self.image()
+            .is_some_and(|image| !self.shared.store.layers().is_folder(&image.chain))
+    }
+
     pub(super) fn hides_all_below(&self) -> Result<bool> {
         match self.image() {
             None => Ok(false),
@@ -258,7 +265,7 @@ impl Layer {
     pub fn size(&self) -> u64 {
         match self.image() {
             Some(image) => self.shared.store.layers().size(&image.chain).unwrap_or(0),
-            None => self.usage().files,
+            None => self.usage().apparent,
         }
     }
 
@@ -358,7 +365,9 @@ impl Layer {
     fn adopt_now(self: &Arc<Self>, diff_id: Digest, parent: Option<&Digest>) -> Result<Adopted> {
         let layers = self.shared.store.layers();
         let chain = storage::chain_id(parent, &diff_id);
-        let Usage { files, inodes, .. } = match self.image() {
+        let Usage {
+            apparent, inodes, ..
+        } = match self.image() {
             None => self.usage(),
             Some(_) => Usage::default(),
         };
@@ -373,7 +382,7 @@ impl Layer {
                             .unwrap_or_else(PoisonError::into_inner);
                     }
                     if matches!(&*place, Place::Own { .. }) {
-                        self.move_to_store(&mut place, diff_id.clone(), parent, (files, inodes))?;
+                        self.move_to_store(&mut place, diff_id.clone(), parent, (apparent, inodes))?;
                     }
                 }
                 Place::Store(_) => {}
