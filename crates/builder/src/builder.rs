@@ -11,10 +11,12 @@ use tokio::sync::watch;
 use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
+use crate::export::PackedBlobs;
 use crate::job::Job;
 use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
+use crate::source::image::Bases;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,14 +37,16 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
-    /// The states of file systems that steps work on.
+    /// States of file systems.
     pub snapshots: Snapshots,
     /// Folders that outlive the steps that use them.
     pub cache_mounts: CacheMounts,
     /// What snapshots hold, as far as it was looked at.
     pub content_hashes: ContentHashes,
-    /// What clients offer.
+    /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    pub(crate) bases: Bases,
+    pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
 }
@@ -64,17 +68,20 @@ impl Builder {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
         let db = Db::open(&root.join("builder.db"))?;
+        let store = Arc::clone(engine.store());
+        let snapshots =
+            Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
         crate::ops::stage::sweep(&engine.steps_folder());
-        let snapshots = Snapshots::open(&root, Arc::clone(engine.store()))?;
-        let cache_mounts = CacheMounts::open(&root)?;
         Ok(Arc::new(Self {
             engine,
-            root,
-            db,
-            snapshots,
-            cache_mounts,
+            cache_mounts: CacheMounts::open(&root)?,
             content_hashes: ContentHashes::default(),
+            root,
+            snapshots,
             sessions: Arc::default(),
+            bases: Bases::default(),
+            packed: PackedBlobs::load(&db)?,
+            db,
             settings: watch::Sender::new(settings),
             jobs: watch::Sender::default(),
         }))

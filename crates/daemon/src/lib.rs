@@ -38,8 +38,8 @@ mod version;
 mod web_page;
 mod websocket;
 
+pub use ::registry::tls::{TlsError, TlsFiles};
 pub use address::{Address, ParseAddressError};
 pub use config::Config;
 pub use run::{RunError, run};
 pub use serve::{ServeError, serve};
-pub use tls::{TlsError, TlsFiles};

@@ -19,7 +19,7 @@ use crate::reload::Reloader;
 use crate::routes::{self, Closing, Shared};
 use crate::seats::{Limits, Seats};
 use crate::sockets;
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 
 /// Why a daemon cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,11 @@ pub async fn serve(
     config: &Config,
     passed: Vec<(String, OwnedFd)>,
 ) -> Result<(), ServeError> {
-    let tls = config.tls.as_ref().map(Tls::new).transpose();
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|files| Tls::new(files, tls::PROTOCOLS));
+    let tls = tls.transpose();
     let tls = tls.map_err(|error| ServeError::Listen(ListenError::Tls(error)))?;
     let tls = tls.map(Arc::new);
     let sockets = sockets::open(config, tls.as_ref(), passed).map_err(ServeError::Listen)?;

@@ -42,9 +42,9 @@ pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use event::Subscription;
 pub use image::{
-    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltRelease,
-    ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest, ProgressSender,
-    PushRequest, SignaturePolicy, SignatureRule,
+    AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltPush,
+    BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
+    ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
 };
 pub use step::{StepEnd, StepGuard, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
 pub use storage::SnapshotterChoice;

@@ -18,6 +18,9 @@ use crate::refusal::{Code, Refusal};
 use crate::store::{Store, StoreError};
 use crate::tls::{Tls, TlsError};
 
+/// What clients may speak.
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
 /// A registry that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -80,7 +83,10 @@ impl App {
             source,
         })?;
         let auth = Auth::new(config).map_err(OpenError::Auth)?;
-        let tls = config.tls.as_ref().map(Tls::new).transpose();
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|files| Tls::new(&files.files(), PROTOCOLS));
         let proxy = config.proxy.as_ref().map(Proxy::new);
         let log = config.access_log.as_deref().map(|path| {
             AccessLog::open(path).map_err(|source| OpenError::AccessLog {
@@ -94,7 +100,7 @@ impl App {
         Ok(Self {
             store,
             metrics: Metrics::default(),
-            tls: tls.map_err(OpenError::Tls)?,
+            tls: tls.transpose().map_err(OpenError::Tls)?,
             log: log.transpose()?,
             proxy: proxy.transpose().map_err(OpenError::Proxy)?,
             hooks: Hooks::new(&config.webhook, kept),
@@ -111,7 +117,7 @@ impl App {
     pub(crate) fn reload(&self, config: &Config) -> Result<(), OpenError> {
         let auth = Auth::new(config).map_err(OpenError::Auth)?;
         if let (Some(tls), Some(files)) = (&self.tls, &config.tls) {
-            tls.reload(files).map_err(OpenError::Tls)?;
+            tls.reload(&files.files()).map_err(OpenError::Tls)?;
         }
         if let Some(log) = &self.log {
             log.reopen();

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::tls::TlsFiles;
+
 /// Settings of one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -103,6 +105,17 @@ pub struct Tls {
     /// Authorities whose certificates clients must show; absent where clients need none.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
+}
+
+impl Tls {
+    /// The same as files to read.
+    pub(crate) fn files(&self) -> TlsFiles {
+        TlsFiles {
+            authority: self.client_ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+        }
+    }
 }
 
 /// Who clients are.

@@ -29,7 +29,7 @@ mod proxy;
 mod refusal;
 mod server;
 mod store;
-mod tls;
+pub mod tls;
 mod uploads;
 mod web;
 

@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use oci::Digest;
@@ -33,6 +33,8 @@ pub(crate) struct Uploads {
     folder: PathBuf,
     most: usize,
     state: Mutex<State>,
+    /// How fast files take what is written.
+    pub(crate) pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +56,32 @@ pub(crate) struct Session {
     file: Option<File>,
     hash: Sha256,
     written: u64,
+}
+
+/// Whether files take what is written at once, as they do until the kernel makes writers wait for the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<Option<Instant>>);
+
+/// A write that took longer has waited for something other than a busy processor.
+const QUICK: Duration = Duration::from_millis(100);
+/// How long writes are taken for slow after one was.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+impl Pace {
+    /// Whether the next write can be expected to be a copy in memory.
+    pub(crate) fn is_quick(&self) -> bool {
+        let mut slow_since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slow_since.take_if(|since| since.elapsed() >= SLOW_FOR);
+        slow_since.is_none()
+    }
+
+    /// Notes what a write took.
+    pub(crate) fn took(&self, time: Duration) {
+        if time >= QUICK {
+            let mut slow_since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *slow_since = Some(Instant::now());
+        }
+    }
 }
 
 /// Why an upload does not begin.
@@ -84,6 +112,7 @@ impl Uploads {
                 open: HashMap::new(),
                 count,
             }),
+            pace: Pace::default(),
         })
     }
 
@@ -412,6 +441,17 @@ mod tests {
         assert_eq!(std::fs::read(&done.path).unwrap(), b"hello world");
         assert_eq!(uploads.count(), 0);
         assert!(uploads.take(&id, &name).await.unwrap().is_none());
+    }
+
+    #[test]
+    fn slow_writes_make_the_next_ones_wait_elsewhere() {
+        let pace = Pace::default();
+        pace.took(QUICK / 2);
+        assert!(pace.is_quick());
+        pace.took(QUICK);
+        assert!(pace.0.lock().unwrap().is_some());
+        *pace.0.lock().unwrap() = Instant::now().checked_sub(SLOW_FOR);
+        assert!(pace.is_quick());
     }
 
     #[tokio::test]

@@ -68,6 +68,17 @@ impl Compression {
     }
 }
 
+impl Compression {
+    /// Reads the uncompressed bytes of a layer's blob, packed in any known way.
+    ///
+    /// # Errors
+    ///
+    /// The source fails, or is packed in another way.
+    pub fn reader<R: Read + Send + 'static>(source: R) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(Decoder::new(source)?))
+    }
+}
+
 /// A source whose first bytes were looked at.
 type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 

@@ -124,3 +124,15 @@ pub fn write_layer(trees: Trees, output: impl Write) -> Result<(), DiffError> {
     walk::walk(trees, &mut layer)?;
     Ok(layer.finish()?)
 }
+
+/// The same, in which files that are younger than a second of Unix time are of that second.
+///
+/// # Errors
+///
+/// As [`write_layer`].
+pub fn write_layer_until(trees: Trees, latest: i64, output: impl Write) -> Result<(), DiffError> {
+    let mut layer = layer::Layer::new(output);
+    layer.clamp(latest);
+    walk::walk(trees, &mut layer)?;
+    Ok(layer.finish()?)
+}

@@ -6,17 +6,36 @@
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Scope};
 
-use crate::packing::Packing;
+use crate::packing::{Packer, Packing};
 
-/// The input of one member. Changing it changes the digests of what is packed from then on.
-const PIECE: usize = 4 << 20;
 /// More threads than this bring nothing that a disk could follow.
 const THREADS_MAX: usize = 8;
 
 /// A piece on its way: where its packed form will come from.
 type Packed = Receiver<io::Result<Vec<u8>>>;
+
+/// A piece, and where its packed form is wanted.
+type Order = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
+
+/// Memory that was used and will be again: no page of it is asked of the kernel twice.
+#[derive(Default)]
+struct Spare {
+    pieces: Mutex<Vec<Vec<u8>>>,
+    results: Mutex<Vec<Vec<u8>>>,
+}
+
+fn take(spare: &Mutex<Vec<Vec<u8>>>) -> Vec<u8> {
+    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+    spare.pop().unwrap_or_default()
+}
+
+fn keep(spare: &Mutex<Vec<Vec<u8>>>, memory: Vec<u8>) {
+    let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+    spare.push(memory);
+}
 
 /// Packs a source into a target by gzip.
 ///
@@ -47,11 +66,21 @@ fn pack_by(
     source: impl Read + Send,
     target: &mut impl Write,
 ) -> io::Result<()> {
+    let threads = threads.max(1);
+    let spare = Spare::default();
     // as many pieces wait as are worked on, so memory is bounded
-    let (order, packed) = mpsc::sync_channel::<Packed>(threads);
+    let (announce, packed) = mpsc::sync_channel::<Packed>(threads * 2);
+    let (order, orders) = mpsc::sync_channel::<Order>(threads);
+    let orders = Mutex::new(orders);
+    let workshop = Workshop {
+        packing,
+        threads,
+        orders: &orders,
+        spare: &spare,
+    };
     thread::scope(|scope| {
-        let reader = scope.spawn(move || cut(scope, packing, source, &order));
-        let written = write_in_order(&packed, target);
+        let reader = scope.spawn(move || workshop.cut(scope, source, &announce, &order));
+        let written = write_in_order(&packed, target, &spare);
         // a reader that waits for a place must see that nobody takes pieces any more
         drop(packed);
         let read = reader
@@ -61,40 +90,78 @@ fn pack_by(
     })
 }
 
-/// Cuts the source and starts a thread a piece; an empty source is one empty member.
-fn cut<'scope>(
-    scope: &'scope Scope<'scope, '_>,
+/// What the threads of one packing share.
+#[derive(Clone, Copy)]
+struct Workshop<'env> {
     packing: Packing,
-    mut source: impl Read,
-    order: &SyncSender<Packed>,
-) -> io::Result<()> {
-    let mut first = true;
-    loop {
-        let mut piece = Vec::new();
-        source.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
-        let last = piece.len() < PIECE;
-        if piece.is_empty() && !first {
-            return Ok(());
+    threads: usize,
+    orders: &'env Mutex<Receiver<Order>>,
+    spare: &'env Spare,
+}
+
+impl<'env> Workshop<'env> {
+    /// Cuts the source, with one thread more for each piece until there are enough; an empty source is one
+    /// empty member.
+    fn cut<'scope>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        mut source: impl Read,
+        announce: &SyncSender<Packed>,
+        order: &SyncSender<Order>,
+    ) -> io::Result<()> {
+        let length = self.packing.piece();
+        for number in 0.. {
+            let mut piece = take(&self.spare.pieces);
+            piece.clear();
+            piece.reserve_exact(length);
+            source
+                .by_ref()
+                .take(length as u64)
+                .read_to_end(&mut piece)?;
+            let last = piece.len() < length;
+            if piece.is_empty() && number > 0 {
+                return Ok(());
+            }
+            if number < self.threads {
+                let packer = Packer::new(self.packing);
+                scope.spawn(move || self.work(packer));
+            }
+            let (sender, packed) = mpsc::sync_channel(1);
+            // nobody takes it: the target has failed, and says why
+            if announce.send(packed).is_err() || order.send((piece, sender)).is_err() || last {
+                return Ok(());
+            }
         }
-        first = false;
-        let (sender, packed) = mpsc::sync_channel(1);
-        // nobody takes it: the target has failed, and says why
-        if order.send(packed).is_err() {
-            return Ok(());
-        }
-        scope.spawn(move || drop(sender.send(packing.piece(&piece))));
-        if last {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Packs pieces until there are no more.
+    fn work(self, mut packer: Packer) {
+        loop {
+            let next = self
+                .orders
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
+            let Ok((piece, sender)) = next else { return };
+            let result = take(&self.spare.results);
+            drop(sender.send(packer.pack(&piece, result)));
+            keep(&self.spare.pieces, piece);
         }
     }
 }
 
-fn write_in_order(packed: &Receiver<Packed>, target: &mut impl Write) -> io::Result<()> {
+fn write_in_order(
+    packed: &Receiver<Packed>,
+    target: &mut impl Write,
+    spare: &Spare,
+) -> io::Result<()> {
     for piece in packed {
         let bytes = piece
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("a packing thread failed")))?;
         target.write_all(&bytes)?;
+        keep(&spare.results, bytes);
     }
     Ok(())
 }
@@ -132,8 +199,48 @@ mod tests {
 
     #[test]
     fn the_same_content_is_packed_the_same() {
-        for length in [0, 1, 1000, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5] {
+        let piece = Packing::default().piece();
+        for length in [0, 1, 1000, piece - 1, piece, piece + 1, 9 * piece + 5] {
             check(length);
+        }
+    }
+
+    /// Numbers below a limit as text, with some noise between, the same on every machine.
+    fn content(length: usize, limit: u64, noise: u64) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut content = Vec::with_capacity(length);
+        while content.len() < length {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            match state % noise {
+                0 => content.extend(state.to_le_bytes().repeat(2)),
+                _ => {
+                    let number = (state >> 32) % limit;
+                    content.extend(format!("the line of the number {number}\n").bytes());
+                }
+            }
+        }
+        content
+    }
+
+    #[test]
+    fn results_are_about_as_short_as_those_of_zlib() {
+        for (limit, noise) in [(100, 20), (100_000, 5), (u64::MAX, 2)] {
+            let content = content(3 << 20, limit, noise);
+            for level in [1, 6, 9] {
+                let mut packed = Vec::new();
+                pack_as(Packing::Gzip(level), content.as_slice(), &mut packed).unwrap();
+                let zlib = flate2::Compression::new(level);
+                let mut other = flate2::write::GzEncoder::new(Vec::new(), zlib);
+                other.write_all(&content).unwrap();
+                let other = other.finish().unwrap();
+                let (packed, other) = (packed.len(), other.len());
+                assert!(
+                    packed <= other * 110 / 100,
+                    "{limit} {noise} {level}: {packed}, zlib {other}"
+                );
+            }
         }
     }
 

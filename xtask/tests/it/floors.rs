@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8, Sight)] = &[
     ("distribution", 1, Only(&["oci"])),
     ("network", 1, Only(&["sys", "oci"])),
     ("logfile", 1, Only(&[])),
+    ("dockerfile", 1, Only(&["oci"])),
     ("shim", 2, Only(&["sys", "oci", "runtime", "logfile"])),
     ("engine", 3, Below),
     ("registry", 4, Only(&["oci", "storage", "distribution"])),

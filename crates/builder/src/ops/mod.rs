@@ -29,10 +29,9 @@ use crate::snapshot::{Snapshot, SnapshotError};
 
 impl From<SnapshotError> for Error {
     fn from(error: SnapshotError) -> Self {
-        let words = |error: &SnapshotError| (error.to_string(), std::error::Error::source(error).is_some());
-        match (words(&error), std::error::Error::source(&error)) {
-            ((text, true), Some(source)) => Self::system(text, source),
-            ((text, _), _) => Self::internal(text),
+        match std::error::Error::source(&error) {
+            Some(source) => Self::system(&error, source),
+            None => Self::internal(error.to_string()),
         }
     }
 }

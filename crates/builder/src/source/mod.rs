@@ -1,9 +1,17 @@
 //! Where files come from: images, contexts, repositories, the web.
 
+pub mod image;
+
 use crate::error::{Error, Result};
 use crate::llb::pb;
 use crate::op::{CacheMap, OpContext};
 use crate::snapshot::Snapshot;
+
+/// The scheme of a source's identifier.
+fn scheme(source: &pb::SourceOp) -> &str {
+    let scheme = source.identifier.split_once("://");
+    scheme.map_or("", |(scheme, _)| scheme)
+}
 
 fn unknown(source: &pb::SourceOp) -> Error {
     Error::invalid(format!("unsupported source {}", source.identifier))
@@ -13,14 +21,21 @@ fn unknown(source: &pb::SourceOp) -> Error {
 ///
 /// # Errors
 /// When it cannot be resolved, or its scheme is not known.
-pub async fn cache_map(_context: &OpContext, source: &pb::SourceOp) -> Result<CacheMap> {
-    Err(unknown(source))
+pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<CacheMap> {
+    match scheme(source) {
+        "docker-image" => image::cache_map(context, source).await,
+        _ => Err(unknown(source)),
+    }
 }
 
 /// The files of a source.
 ///
 /// # Errors
 /// When they cannot be had, or its scheme is not known.
-pub async fn run(_context: &OpContext, source: &pb::SourceOp) -> Result<Vec<Snapshot>> {
-    Err(unknown(source))
+pub async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Vec<Snapshot>> {
+    let snapshot = match scheme(source) {
+        "docker-image" => image::run(context, source).await?,
+        _ => return Err(unknown(source)),
+    };
+    Ok(vec![snapshot])
 }

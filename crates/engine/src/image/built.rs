@@ -177,7 +177,7 @@ fn documents(release: &BuiltRelease) -> Vec<Digest> {
 }
 
 impl Layer {
-    fn of_built(layer: &BuiltLayer) -> Self {
+    pub(super) fn of_built(layer: &BuiltLayer) -> Self {
         Self {
             blob: layer.blob.digest.clone(),
             blob_size: layer.blob.size,

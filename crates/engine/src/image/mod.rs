@@ -47,7 +47,7 @@ pub(crate) use inspect::health;
 pub use load::LoadRequest;
 pub use pull::{BaseImage, BaseMode, BaseRequest, ProgressSender};
 pub(crate) use pull::{credentials, registry_error};
-pub use push::PushRequest;
+pub use push::{BuiltPush, PushRequest, PushTold};
 pub use save::ImageArchive;
 pub use signature::{Demand, SignaturePolicy, SignatureRule};
 pub(crate) use store::Leases;

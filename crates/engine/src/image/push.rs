@@ -5,6 +5,7 @@
 //! digests. Layers that were made here as plain tars are packed before the first push, and are kept
 //! packed from then on, so the image has in every registry the digest that it has here.
 
+mod built;
 mod pack;
 mod target;
 
@@ -22,6 +23,7 @@ use oci::{Digest, Platform, Reference};
 use serde_json::{Value, json};
 use storage::Packing;
 
+pub use self::built::{BuiltPush, PushTold};
 use self::target::Target;
 use super::blobs::Blobs;
 use super::manifests::{Stored, is_foreign};

@@ -1,6 +1,7 @@
 //! Uploads: begun, fed in one piece or several, asked about, finished, cancelled; and mounts.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -9,7 +10,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use oci::Digest;
 use serde_json::json;
-use tokio::task::JoinHandle;
 
 use super::body::Body;
 use super::{Answer, CONTENT_DIGEST, Call, UPLOAD_UUID, finish, no_method, reply};
@@ -20,8 +20,10 @@ use crate::refusal::{Code, Refusal};
 use crate::store::{blocking, too_large};
 use crate::uploads::{BeginError, Finished, Held};
 
-/// How much is gathered for one turn of hashing and writing.
-const BATCH: usize = 256 << 10;
+/// So much is worth a turn of hashing and writing.
+const BATCH: usize = 64 << 10;
+/// After so many bytes others have their turn.
+const REST_EVERY: u64 = 1 << 20;
 /// After how many bytes of unknown total the room is looked at again.
 const CHECK_EVERY: u64 = 64 << 20;
 /// Pieces of a chunked upload need not be longer than this.
@@ -202,66 +204,63 @@ fn content_range(text: &str) -> Option<(u64, u64)> {
     (first <= last && last < u64::MAX).then_some((first, last))
 }
 
-/// An upload between two pieces, or while one is written.
-enum Turn {
-    Rests(Held),
-    Writes(JoinHandle<(Held, std::io::Result<()>)>),
-}
-
-impl Turn {
-    /// Hashes and writes pieces on a thread that may wait. The upload goes with them, so that it is whole
-    /// again when they are written, whether the client is still there or not.
-    fn write(mut held: Held, pieces: Vec<Bytes>) -> Self {
-        Self::Writes(tokio::task::spawn_blocking(move || {
-            let result = held.append(&pieces);
-            (held, result)
-        }))
-    }
-
-    async fn settle(self, call: &Call) -> Result<Held, Refusal> {
-        let writing = match self {
-            Self::Rests(held) => return Ok(held),
-            Self::Writes(writing) => writing,
-        };
-        let (held, result) = writing.await.map_err(|error| Refusal::internal(&error))?;
-        match result {
-            Ok(()) => Ok(held),
-            Err(error) => {
-                call.app.store.uploads.set_back(held);
-                Err(Refusal::internal(&error))
-            }
-        }
-    }
-}
-
-/// Takes a body's bytes: while some are hashed and written, the next ones come in.
-async fn receive(call: &Call, held: Held, mut body: Incoming) -> Result<Held, Refusal> {
+/// Takes a body's bytes.
+async fn receive(call: &Call, mut held: Held, mut body: Incoming) -> Result<Held, Refusal> {
     let mut checked = held.written();
-    let mut turn = Turn::Rests(held);
+    let mut rested = held.written();
     loop {
         let (pieces, end) = gather(call, &mut body).await;
-        let held = turn.settle(call).await?;
+        if !pieces.is_empty() {
+            held = write(call, held, pieces).await?;
+        }
         if held.written() - checked >= CHECK_EVERY {
             checked = held.written();
             let store = &call.app.store;
             store.check_room(&held.repository, None, held.written())?;
         }
-        turn = match pieces.is_empty() {
-            true => Turn::Rests(held),
-            false => Turn::write(held, pieces),
-        };
         if let Some(end) = end {
-            let held = turn.settle(call).await?;
             end?;
             if held.written() > call.app.store.blob_max {
                 return Err(too_large("blob", call.app.store.blob_max));
             }
             return Ok(held);
         }
+        if held.written() - rested >= REST_EVERY {
+            rested = held.written();
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-/// Gathers what a turn of writing is worth; says how the body ended, once it did.
+/// Hashes and writes pieces, right here while files take them at once: what was received a moment ago is
+/// in the processor's cache, and its memory is free for what comes next. While files make their writers
+/// wait, a thread that may wait does it. The upload goes with the pieces, so that it is whole again when
+/// they are written, whether the client is still there or not.
+async fn write(call: &Call, mut held: Held, pieces: Vec<Bytes>) -> Result<Held, Refusal> {
+    let uploads = &call.app.store.uploads;
+    let (held, result) = if uploads.pace.is_quick() {
+        let begun = Instant::now();
+        let result = held.append(&pieces);
+        uploads.pace.took(begun.elapsed());
+        (held, result)
+    } else {
+        blocking(move || {
+            let result = held.append(&pieces);
+            (held, result)
+        })
+        .await?
+    };
+    match result {
+        Ok(()) => Ok(held),
+        Err(error) => {
+            uploads.set_back(held);
+            Err(Refusal::internal(&error))
+        }
+    }
+}
+
+/// Gathers what is worth to be written, which is one large piece or several small ones; says how the body
+/// ended, once it did.
 async fn gather(call: &Call, body: &mut Incoming) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
     let mut pieces = Vec::new();
     let mut size = 0;

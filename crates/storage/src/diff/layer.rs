@@ -28,6 +28,10 @@ impl<W: Write> Layer<W> {
         }
     }
 
+    pub(super) fn clamp(&mut self, latest: i64) {
+        self.walker.clamp(latest);
+    }
+
     pub(super) fn finish(self) -> Result<(), TreeError> {
         self.walker.finish().map(drop)
     }

@@ -115,6 +115,11 @@ impl<W: Write> Walker<W> {
         }
     }
 
+    /// From now on, files that are younger get this second as theirs.
+    pub(crate) fn clamp(&mut self, latest: i64) {
+        self.tar.clamp(latest);
+    }
+
     pub(crate) fn finish(self) -> Result<W, TreeError> {
         self.tar.finish().map_err(TreeError::Write)
     }

@@ -38,16 +38,35 @@ pub(crate) struct Description {
 #[derive(Debug)]
 pub(crate) struct TarWriter<W> {
     output: W,
+    /// The last second that a file may be of.
+    latest: Option<i64>,
 }
 
 impl<W: Write> TarWriter<W> {
     pub(crate) fn new(output: W) -> Self {
-        Self { output }
+        Self {
+            output,
+            latest: None,
+        }
+    }
+
+    /// From now on, files that are younger get this second as theirs.
+    pub(crate) fn clamp(&mut self, latest: i64) {
+        self.latest = Some(latest);
+    }
+
+    /// The time of a file as it is written.
+    fn time(&self, file: &Description) -> (i64, u32) {
+        match self.latest {
+            Some(latest) if file.mtime > (latest, 0) => (latest, 0),
+            _ => file.mtime,
+        }
     }
 
     /// Writes an entry's headers; its data has to follow by [`Self::data`].
     pub(crate) fn header(&mut self, name: &[u8], file: &Description) -> io::Result<()> {
-        let records = records(name, file);
+        let time = self.time(file);
+        let records = records(name, file, time);
         if !records.is_empty() {
             let mut header = ustar(b"PaxHeaders/file", EntryType::XHeader, 0o644);
             header.set_size(records.len() as u64);
@@ -60,7 +79,7 @@ impl<W: Write> TarWriter<W> {
         header.set_uid(small(u64::from(file.uid), MAX_ID));
         header.set_gid(small(u64::from(file.gid), MAX_ID));
         header.set_size(small(file.size, MAX_LONG));
-        header.set_mtime(small(u64::try_from(file.mtime.0).unwrap_or(0), MAX_LONG));
+        header.set_mtime(small(u64::try_from(time.0).unwrap_or(0), MAX_LONG));
         if matches!(file.kind, Kind::CharDevice | Kind::BlockDevice) {
             header.set_device_major(file.device.0)?;
             header.set_device_minor(file.device.1)?;
@@ -140,7 +159,7 @@ fn entry_type(kind: Kind) -> EntryType {
 }
 
 /// The PAX records that an entry needs, in an order that does not change.
-fn records(name: &[u8], file: &Description) -> Vec<u8> {
+fn records(name: &[u8], file: &Description, (seconds, nanos): (i64, u32)) -> Vec<u8> {
     let mut all = Vec::new();
     if name.len() > MAX_NAME {
         record(&mut all, b"path", name);
@@ -156,7 +175,6 @@ fn records(name: &[u8], file: &Description) -> Vec<u8> {
             record(&mut all, key, id.to_string().as_bytes());
         }
     }
-    let (seconds, nanos) = file.mtime;
     if nanos != 0 || !u64::try_from(seconds).is_ok_and(|seconds| seconds <= MAX_LONG) {
         record(&mut all, b"mtime", time(seconds, nanos).as_bytes());
     }

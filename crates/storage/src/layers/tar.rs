@@ -110,6 +110,26 @@ impl LayerStore {
     ///
     /// The layer is not there or no folder, or the output takes no more.
     pub fn write_tar(&self, chain: &Digest, output: impl Write) -> Result<(), LayerTarError> {
+        diff::write_layer(self.trees(chain)?, output)?;
+        Ok(())
+    }
+
+    /// The same, in which files that are younger than a second of Unix time are of that second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write_tar`].
+    pub fn write_tar_until(
+        &self,
+        chain: &Digest,
+        latest: i64,
+        output: impl Write,
+    ) -> Result<(), LayerTarError> {
+        diff::write_layer_until(self.trees(chain)?, latest, output)?;
+        Ok(())
+    }
+
+    fn trees(&self, chain: &Digest) -> Result<Trees, LayerTarError> {
         let info = self.info(chain)?;
         if info.format != Format::Folder {
             let chain = chain.clone();
@@ -121,7 +141,6 @@ impl LayerStore {
             None => Vec::new(),
         };
         let upper = self.shared.folder(chain).join(FILES);
-        diff::write_layer(Trees::over(&upper, &lowers)?, output)?;
-        Ok(())
+        Ok(Trees::over(&upper, &lowers)?)
     }
 }
