@@ -51,7 +51,11 @@ pub async fn digest(
     let hashes = builder.content_hashes.clone();
     let (snapshot, selectors) = (snapshot.clone(), selectors.to_vec());
     let done = tokio::task::spawn_blocking(move || hashes.digest(&snapshot, &selectors)).await;
-    done.unwrap_or_else(|error| Err(Error::internal(format!("a background step failed: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(Error::internal(format!(
+            "a background step failed: {error}"
+        )))
+    })
 }
 
 impl ContentHashes {
@@ -75,7 +79,11 @@ impl ContentHashes {
             path: "/".to_owned(),
             ..Selector::default()
         }];
-        let selectors = if selectors.is_empty() { &whole[..] } else { selectors };
+        let selectors = if selectors.is_empty() {
+            &whole[..]
+        } else {
+            selectors
+        };
         let mut all = Sha256::new();
         for selector in selectors {
             all.update(self.selected(&tree, selector)?);

@@ -107,7 +107,11 @@ impl CacheMounts {
         let folder = root.join("mounts");
         let step = || format!("make folder {}", folder.display());
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&folder).step(step)?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .step(step)?;
         let mounts = Self(Arc::new(Inner {
             folder: folder.clone(),
             used: Mutex::default(),
@@ -126,7 +130,9 @@ impl CacheMounts {
     }
 
     fn read(&self, folder: &Path) -> io::Result<CacheMountRecord> {
-        Ok(serde_json::from_slice(&std::fs::read(folder.join("record.json"))?)?)
+        Ok(serde_json::from_slice(&std::fs::read(
+            folder.join("record.json"),
+        )?)?)
     }
 
     /// Takes a cache mount, made of `base` when it is new.
@@ -144,7 +150,7 @@ impl CacheMounts {
             }
             Sharing::Private => (name, None),
         };
-        let mount = self.enter(name, turn, sharing);
+        let mount = self.enter(&name, turn, sharing);
         let (mounts, base, id) = (self.clone(), base.clone(), id.to_owned());
         let name = mount.name.clone();
         super::blocking(move || mounts.fill(&name, &id, &base)).await?;
@@ -154,12 +160,12 @@ impl CacheMounts {
     /// Counts a user; a private one gets the first folder that nobody uses.
     fn enter(
         &self,
-        name: String,
+        name: &str,
         turn: Option<tokio::sync::OwnedMutexGuard<()>>,
         sharing: Sharing,
     ) -> CacheMount {
         let mut used = lock(&self.0.used);
-        let mut chosen = name.clone();
+        let mut chosen = name.to_owned();
         let mut number = 1_u64;
         while sharing == Sharing::Private && used.contains_key(&chosen) {
             chosen = format!("{name}-{number}");
@@ -189,9 +195,15 @@ impl CacheMounts {
         });
         if record.uses == 0 && !folder.join("record.json").exists() {
             storage::trees::remove(&folder).step(step)?;
-            std::fs::DirBuilder::new().mode(0o700).create(&folder).step(step)?;
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&folder)
+                .step(step)?;
             let data = self.data(name);
-            std::fs::DirBuilder::new().mode(0o755).create(&data).step(step)?;
+            std::fs::DirBuilder::new()
+                .mode(0o755)
+                .create(&data)
+                .step(step)?;
             if !base.is_scratch() {
                 super::copy::copy_all(base, &data)?;
             }

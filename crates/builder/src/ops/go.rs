@@ -35,7 +35,10 @@ mod tests {
 
     #[test]
     fn quotes_as_go_does() {
-        assert_eq!(quote(r#"/bin/sh -c echo "a\b""#), r#""/bin/sh -c echo \"a\\b\"""#);
+        assert_eq!(
+            quote(r#"/bin/sh -c echo "a\b""#),
+            r#""/bin/sh -c echo \"a\\b\"""#
+        );
         assert_eq!(quote("a\tb\nc\u{1}é"), "\"a\\tb\\nc\\x01é\"");
     }
 }

@@ -50,7 +50,11 @@ pub async fn cache_map(context: &OpContext) -> Result<CacheMap> {
         pb::op::Op::Source(op) => crate::source::cache_map(context, op).await,
         pb::op::Op::Exec(op) => Ok(exec::cache_map(context, op)),
         pb::op::Op::File(op) => file::cache_map(context, op),
-        pb::op::Op::Merge(op) => Ok(plain("buildkit.merge.v0", &op.encode_to_vec(), op.inputs.len())),
+        pb::op::Op::Merge(op) => Ok(plain(
+            "buildkit.merge.v0",
+            &op.encode_to_vec(),
+            op.inputs.len(),
+        )),
         pb::op::Op::Diff(op) => Ok(plain("buildkit.diff.v0", &op.encode_to_vec(), 2)),
         pb::op::Op::Build(_) => Err(Error::not_implemented("build ops are not supported")),
     }
@@ -114,5 +118,9 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::internal(format!("a background step failed: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(Error::internal(format!(
+            "a background step failed: {error}"
+        )))
+    })
 }

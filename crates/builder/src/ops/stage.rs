@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, OFlags};
 use rustix::mount::{
-    MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags, mount, move_mount, open_tree, unmount,
+    MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    mount, move_mount, open_tree, unmount,
 };
 use sys::mount::{Depth, MountChange};
 
@@ -31,7 +31,11 @@ impl Stage {
         let path = folder.join(crate::id::new());
         let step = || format!("make a place for mounts at {}", path.display());
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&path).step(step)?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .step(step)?;
         let stage = Self {
             path: path.clone(),
             count: 0,
@@ -147,7 +151,9 @@ fn remove(path: &Path) {
 
 /// Removes what a killed engine has left.
 pub(crate) fn sweep(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         remove(&entry.path());
     }

@@ -87,7 +87,7 @@ enum Place {
     /// In a folder of the builder.
     Own { holders: usize },
     /// In the engine's store.
-    Store(ImageLayer),
+    Store(Box<ImageLayer>),
 }
 
 /// Keeps a layer where it is.
@@ -120,7 +120,7 @@ impl Layer {
         facts: LayerFacts,
         image: ImageLayer,
     ) -> Self {
-        Self::new(shared, id, facts, Vec::new(), Place::Store(image))
+        Self::new(shared, id, facts, Vec::new(), Place::Store(Box::new(image)))
     }
 
     fn new(
@@ -171,7 +171,7 @@ impl Layer {
     pub fn image(&self) -> Option<ImageLayer> {
         match &*self.place() {
             Place::Own { .. } => None,
-            Place::Store(image) => Some(image.clone()),
+            Place::Store(image) => Some((**image).clone()),
         }
     }
 
@@ -382,7 +382,12 @@ impl Layer {
                             .unwrap_or_else(PoisonError::into_inner);
                     }
                     if matches!(&*place, Place::Own { .. }) {
-                        self.move_to_store(&mut place, diff_id.clone(), parent, (apparent, inodes))?;
+                        self.move_to_store(
+                            &mut place,
+                            diff_id.clone(),
+                            parent,
+                            (apparent, inodes),
+                        )?;
                     }
                 }
                 Place::Store(_) => {}
@@ -427,12 +432,12 @@ impl Layer {
             .store
             .layers()
             .adopt_folder(&folder, &layer, parent)?;
-        *place = Place::Store(ImageLayer {
+        *place = Place::Store(Box::new(ImageLayer {
             chain,
             parent: parent.cloned(),
             diff_id,
             blob: None,
-        });
+        }));
         Ok(())
     }
 

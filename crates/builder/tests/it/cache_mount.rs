@@ -35,9 +35,15 @@ fn what_a_step_leaves_the_next_finds() {
             pb::op::Op::Exec(op)
         };
         let inputs = [base, filled];
-        let first = fixture.run(op("echo one >> /var/cache/first"), &inputs).await.unwrap();
+        let first = fixture
+            .run(op("echo one >> /var/cache/first"), &inputs)
+            .await
+            .unwrap();
         assert!(!crate::fixture::tree(&first[0]).contains_key("/var/cache"));
-        let made = fixture.run(op("cp /var/cache/first /got"), &inputs).await.unwrap();
+        let made = fixture
+            .run(op("cp /var/cache/first /got"), &inputs)
+            .await
+            .unwrap();
         assert_eq!(read(&made[0], "/got"), "from the base\none\n");
         let mounts = &fixture.builder.cache_mounts;
         let list = mounts.list();
@@ -55,7 +61,10 @@ fn sharing_is_what_was_asked() {
         let mounts = &fixture.builder.cache_mounts;
         let scratch = Snapshot::scratch();
         let take = |sharing| mounts.take("id", &scratch, sharing);
-        let (one, two) = (take(Sharing::Shared).await.unwrap(), take(Sharing::Shared).await.unwrap());
+        let (one, two) = (
+            take(Sharing::Shared).await.unwrap(),
+            take(Sharing::Shared).await.unwrap(),
+        );
         assert_eq!(one.data(), two.data());
         let alone = take(Sharing::Private).await.unwrap();
         assert_ne!(alone.data(), one.data());

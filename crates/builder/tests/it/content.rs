@@ -16,7 +16,11 @@ fn of(fixture: &Fixture, snapshot: &Snapshot, path: &str) -> Digest {
         follow_links: true,
         ..Selector::default()
     };
-    fixture.builder.content_hashes.digest(snapshot, &[selector]).unwrap()
+    fixture
+        .builder
+        .content_hashes
+        .digest(snapshot, &[selector])
+        .unwrap()
 }
 
 fn fill(root: &Path) {
@@ -56,14 +60,17 @@ fn the_same_content_has_the_same_digest() {
 fn changes_count_where_they_are() {
     with_builder(async |fixture| {
         let base = fixture.snapshot(&Snapshot::scratch(), fill);
-        let changed = |write: &dyn Fn(&Path)| fixture.snapshot(&base, |root| {
-            std::fs::create_dir(root.join("a")).unwrap();
-            write(root);
-        });
+        let changed = |write: &dyn Fn(&Path)| {
+            fixture.snapshot(&base, |root| {
+                std::fs::create_dir(root.join("a")).unwrap();
+                write(root);
+            })
+        };
         let content = changed(&|root| std::fs::write(root.join("a/file"), "x").unwrap());
         let mode = changed(&|root| {
             std::fs::write(root.join("a/file"), "1").unwrap();
-            std::fs::set_permissions(root.join("a/file"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::set_permissions(root.join("a/file"), std::fs::Permissions::from_mode(0o755))
+                .unwrap();
         });
         let owner = changed(&|root| {
             std::fs::write(root.join("a/file"), "1").unwrap();
@@ -71,9 +78,22 @@ fn changes_count_where_they_are() {
         });
         let more = changed(&|root| std::fs::write(root.join("a/more"), "").unwrap());
         let beside = changed(&|root| std::fs::write(root.join("beside"), "x").unwrap());
-        for (what, snapshot) in [("content", &content), ("mode", &mode), ("owner", &owner), ("more", &more)] {
-            assert_ne!(of(fixture, &base, "/a"), of(fixture, snapshot, "/a"), "{what}");
-            assert_eq!(of(fixture, &base, "/a/b"), of(fixture, snapshot, "/a/b"), "{what}");
+        for (what, snapshot) in [
+            ("content", &content),
+            ("mode", &mode),
+            ("owner", &owner),
+            ("more", &more),
+        ] {
+            assert_ne!(
+                of(fixture, &base, "/a"),
+                of(fixture, snapshot, "/a"),
+                "{what}"
+            );
+            assert_eq!(
+                of(fixture, &base, "/a/b"),
+                of(fixture, snapshot, "/a/b"),
+                "{what}"
+            );
         }
         assert_eq!(of(fixture, &base, "/a"), of(fixture, &beside, "/a"));
         let filtered = |snapshot: &Snapshot| {
@@ -82,7 +102,11 @@ fn changes_count_where_they_are() {
                 exclude: vec!["file".to_owned()],
                 ..Selector::default()
             };
-            fixture.builder.content_hashes.digest(snapshot, &[selector]).unwrap()
+            fixture
+                .builder
+                .content_hashes
+                .digest(snapshot, &[selector])
+                .unwrap()
         };
         assert_eq!(filtered(&base), filtered(&content));
         assert_ne!(filtered(&base), filtered(&more));
@@ -96,12 +120,18 @@ fn changes_count_where_they_are() {
         };
         assert_eq!(wild(&base, "/b*").unwrap(), wild(&content, "/b*").unwrap());
         assert_ne!(wild(&base, "/*").unwrap(), wild(&content, "/*").unwrap());
-        let error = fixture.builder.content_hashes.digest(&base, &[Selector {
-            path: "/nope".to_owned(),
-            ..Selector::default()
-        }]);
+        let error = fixture.builder.content_hashes.digest(
+            &base,
+            &[Selector {
+                path: "/nope".to_owned(),
+                ..Selector::default()
+            }],
+        );
         let message = error.unwrap_err().to_string();
-        assert!(message.starts_with("failed to calculate checksum of ref "), "{message}");
+        assert!(
+            message.starts_with("failed to calculate checksum of ref "),
+            "{message}"
+        );
         assert!(message.ends_with(": \"/nope\": not found"), "{message}");
     });
 }

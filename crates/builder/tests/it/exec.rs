@@ -26,7 +26,9 @@ pub(crate) fn shell(command: &str) -> pb::ExecOp {
 }
 
 async fn run(fixture: &Fixture, base: &Snapshot, op: pb::ExecOp) -> Snapshot {
-    let made = fixture.run(pb::op::Op::Exec(op), std::slice::from_ref(base)).await;
+    let made = fixture
+        .run(pb::op::Op::Exec(op), std::slice::from_ref(base))
+        .await;
     made.unwrap().remove(0)
 }
 
@@ -41,11 +43,19 @@ fn a_step_writes_a_layer_and_nothing_else() {
     }
     with_builder(async |fixture| {
         let base = fixture.busybox();
-        let made = run(fixture, &base, shell("echo hello > /out; mkdir -p /a/b; rm /etc/group")).await;
+        let made = run(
+            fixture,
+            &base,
+            shell("echo hello > /out; mkdir -p /a/b; rm /etc/group"),
+        )
+        .await;
         assert_eq!(made.layers().len(), 2);
         assert_eq!(read(&made, "/out"), "hello\n");
         let (before, after) = (tree(&base), tree(&made));
-        let mut new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
+        let mut new: Vec<_> = after
+            .keys()
+            .filter(|path| !before.contains_key(*path))
+            .collect();
         new.sort();
         // what was mounted on is gone again; the kernel's own places stay, as with BuildKit
         assert_eq!(new, ["/a", "/a/b", "/dev", "/out", "/proc", "/sys"]);
@@ -60,7 +70,8 @@ fn a_step_sees_what_it_is_told() {
     }
     with_builder(async |fixture| {
         let base = fixture.busybox();
-        let mut op = shell("{ env; id -u; id -g; pwd; hostname; cat /etc/hosts; ulimit -n; } > /tmp/out");
+        let mut op =
+            shell("{ env; id -u; id -g; pwd; hostname; cat /etc/hosts; ulimit -n; } > /tmp/out");
         meta(&mut op).user = "user".to_owned();
         meta(&mut op).cwd = "/work/place".to_owned();
         meta(&mut op).extra_hosts = vec![pb::HostIp {
@@ -79,7 +90,8 @@ fn a_step_sees_what_it_is_told() {
         let base = fixture.snapshot(&base, |root| {
             use std::os::unix::fs::PermissionsExt as _;
             std::fs::create_dir(root.join("tmp")).unwrap();
-            std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+            std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777))
+                .unwrap();
         });
         let made = run(fixture, &base, op).await;
         let out = read(&made, "/tmp/out");
@@ -97,7 +109,10 @@ fn a_step_sees_what_it_is_told() {
             "10.1.2.3\tother",
             "77",
         ] {
-            assert!(out.lines().any(|l| l == line), "{line:?} is missing in:\n{out}");
+            assert!(
+                out.lines().any(|l| l == line),
+                "{line:?} is missing in:\n{out}"
+            );
         }
         assert!(!out.contains("HOSTNAME="), "{out}");
     });
@@ -111,14 +126,20 @@ fn failures_are_told_in_buildkits_words() {
     with_builder(async |fixture| {
         let base = fixture.busybox();
         let op = pb::op::Op::Exec(shell("echo said; echo \"err\" >&2; exit 3"));
-        let error = fixture.run(op, std::slice::from_ref(&base)).await.unwrap_err();
+        let error = fixture
+            .run(op, std::slice::from_ref(&base))
+            .await
+            .unwrap_err();
         assert_eq!(
             error.message(),
             r#"process "/bin/sh -c echo said; echo \"err\" >&2; exit 3" did not complete successfully: exit code: 3"#
         );
         assert_eq!(error.exit_code(), Some(3));
         let output = String::from_utf8_lossy(error.output()).into_owned();
-        assert!(output.contains("said") && output.contains("err"), "{output}");
+        assert!(
+            output.contains("said") && output.contains("err"),
+            "{output}"
+        );
 
         let mut valid = shell("exit 3");
         meta(&mut valid).valid_exit_codes = vec![3];
@@ -126,7 +147,10 @@ fn failures_are_told_in_buildkits_words() {
 
         let mut missing = shell("");
         meta(&mut missing).args = vec!["/no/such/program".to_owned()];
-        let error = fixture.run(pb::op::Op::Exec(missing), std::slice::from_ref(&base)).await.unwrap_err();
+        let error = fixture
+            .run(pb::op::Op::Exec(missing), std::slice::from_ref(&base))
+            .await
+            .unwrap_err();
         assert!(error.message().contains("exit code: 127"), "{error}");
     });
 }
@@ -142,7 +166,9 @@ fn inputs_are_mounted_and_kept_or_not() {
             std::fs::create_dir(root.join("sub")).unwrap();
             std::fs::write(root.join("sub/file"), "data").unwrap();
         });
-        let over = fixture.snapshot(&data, |root| std::fs::write(root.join("top"), "top").unwrap());
+        let over = fixture.snapshot(&data, |root| {
+            std::fs::write(root.join("top"), "top").unwrap();
+        });
         let mut op = shell(
             "set -e; cat /ro/file > /got; ! touch /ro/x 2>/dev/null; cat /rw/top >> /got; echo new > /rw/new; echo lost > /scratch/lost; echo t > /mem/t; test ! -e /empty/x; touch /empty/x",
         );
@@ -223,11 +249,17 @@ fn networks_are_what_was_asked_and_granted() {
         let base = fixture.busybox();
         let mut host = shell("true");
         host.network = pb::NetMode::Host.into();
-        let error = fixture.run(pb::op::Op::Exec(host), std::slice::from_ref(&base)).await.unwrap_err();
+        let error = fixture
+            .run(pb::op::Op::Exec(host), std::slice::from_ref(&base))
+            .await
+            .unwrap_err();
         assert_eq!(error.message(), "network.host is not allowed");
         let mut insecure = shell("true");
         insecure.security = pb::SecurityMode::Insecure.into();
-        let error = fixture.run(pb::op::Op::Exec(insecure), std::slice::from_ref(&base)).await.unwrap_err();
+        let error = fixture
+            .run(pb::op::Op::Exec(insecure), std::slice::from_ref(&base))
+            .await
+            .unwrap_err();
         assert_eq!(error.message(), "security.insecure is not allowed");
     });
 }
@@ -293,7 +325,10 @@ fn stubs_are_removed_without_following_what_the_step_put_there() {
             ..pb::Mount::default()
         });
         meta(&mut op).remove_mount_stubs_recursive = true;
-        let made = fixture.run(pb::op::Op::Exec(op), &[base, data]).await.unwrap();
+        let made = fixture
+            .run(pb::op::Op::Exec(op), &[base, data])
+            .await
+            .unwrap();
         assert!(victim.exists());
         let found = tree(&made[0]);
         assert!(found.contains_key("/deep/x/link"));
@@ -310,7 +345,12 @@ fn many_steps_one_after_another() {
         let mut snapshot = fixture.busybox();
         let begun = std::time::Instant::now();
         for number in 0..20 {
-            snapshot = run(fixture, &snapshot, shell(&format!("echo {number} > /file{number}"))).await;
+            snapshot = run(
+                fixture,
+                &snapshot,
+                shell(&format!("echo {number} > /file{number}")),
+            )
+            .await;
         }
         println!("20 steps took {:?}", begun.elapsed());
         assert_eq!(snapshot.layers().len(), 21);

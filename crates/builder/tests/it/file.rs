@@ -47,7 +47,9 @@ async fn copy(
     action: pb::FileActionCopy,
 ) -> Result<Snapshot, builder::Error> {
     let inputs = [to.clone(), from.clone()];
-    let made = fixture.run(op(vec![act(0, 1, 0, Action::Copy(action))]), &inputs).await;
+    let made = fixture
+        .run(op(vec![act(0, 1, 0, Action::Copy(action))]), &inputs)
+        .await;
     made.map(|mut made| made.remove(0))
 }
 
@@ -99,10 +101,16 @@ fn copies_go_where_docker_puts_them() {
             ("/", "/all", "/all/dir/one f 644 0:0 1"),
             ("../../a.txt", "../../up", "/up f 644 0:0 a"),
         ] {
-            let made = copy(fixture, &base, &from, copied(src, dest)).await.unwrap();
+            let made = copy(fixture, &base, &from, copied(src, dest))
+                .await
+                .unwrap();
             let (path, text) = expected.split_once(' ').unwrap();
             let found = tree(&made);
-            assert_eq!(found.get(path).map(String::as_str), Some(text), "{src} to {dest}: {found:?}");
+            assert_eq!(
+                found.get(path).map(String::as_str),
+                Some(text),
+                "{src} to {dest}: {found:?}"
+            );
         }
         let missing = pb::FileActionCopy {
             allow_empty_wildcard: false,
@@ -110,7 +118,9 @@ fn copies_go_where_docker_puts_them() {
         };
         let error = copy(fixture, &base, &from, missing).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
-        let error = copy(fixture, &base, &from, copied("/dir", "/file")).await.unwrap_err();
+        let error = copy(fixture, &base, &from, copied("/dir", "/file"))
+            .await
+            .unwrap_err();
         assert!(error.message().contains("/file"), "{error}");
     });
 }
@@ -119,30 +129,51 @@ fn copies_go_where_docker_puts_them() {
 fn what_belongs_to_files_goes_along() {
     with_builder(async |fixture| {
         let from = source(fixture);
-        let old = rustix::fs::Timespec { tv_sec: 1_000_000, tv_nsec: 5 };
-        let times = rustix::fs::Timestamps { last_access: old, last_modification: old };
+        let old = rustix::fs::Timespec {
+            tv_sec: 1_000_000,
+            tv_nsec: 5,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: old,
+            last_modification: old,
+        };
         let from = fixture.snapshot(&from, |root| {
             std::fs::create_dir(root.join("dir")).unwrap();
             std::fs::write(root.join("dir/file"), "x").unwrap();
-            rustix::fs::utimensat(rustix::fs::CWD, root.join("dir/file"), &times, rustix::fs::AtFlags::empty()).unwrap();
+            rustix::fs::utimensat(
+                rustix::fs::CWD,
+                root.join("dir/file"),
+                &times,
+                rustix::fs::AtFlags::empty(),
+            )
+            .unwrap();
             let flags = rustix::fs::XattrFlags::empty();
             rustix::fs::setxattr(root.join("dir/file"), "user.mark", b"m", flags).unwrap();
             let sparse = std::fs::File::create(root.join("dir/sparse")).unwrap();
             sparse.set_len(64 << 20).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", (64 << 20) - 3).unwrap();
         });
-        let made = copy(fixture, &Snapshot::scratch(), &from, copied("/dir", "/d")).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &from, copied("/dir", "/d"))
+            .await
+            .unwrap();
         let upper = made.layers()[0].folder().unwrap().0;
-        let (one, same) = (upper.join("d/one").metadata().unwrap(), upper.join("d/same").metadata().unwrap());
+        let (one, same) = (
+            upper.join("d/one").metadata().unwrap(),
+            upper.join("d/same").metadata().unwrap(),
+        );
         assert_eq!((one.ino(), one.nlink()), (same.ino(), 2));
         let file = upper.join("d/file").metadata().unwrap();
         assert_eq!((file.mtime(), file.mtime_nsec()), (1_000_000, 5));
         let mut value = [0; 8];
-        let length = rustix::fs::getxattr(upper.join("d/file"), "user.mark", &mut value[..]).unwrap();
+        let length =
+            rustix::fs::getxattr(upper.join("d/file"), "user.mark", &mut value[..]).unwrap();
         assert_eq!(&value[..length], b"m");
         let sparse = upper.join("d/sparse").metadata().unwrap();
         assert_eq!(sparse.len(), 64 << 20);
-        assert!(sparse.blocks() * 512 < 1 << 20, "the copy of a sparse file is not sparse");
+        assert!(
+            sparse.blocks() * 512 < 1 << 20,
+            "the copy of a sparse file is not sparse"
+        );
 
         let changed = pb::FileActionCopy {
             owner: Some(by_id(7, 8)),
@@ -150,7 +181,9 @@ fn what_belongs_to_files_goes_along() {
             timestamp: 3_000_000_000,
             ..copied("/dir", "/d")
         };
-        let made = copy(fixture, &Snapshot::scratch(), &from, changed).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &from, changed)
+            .await
+            .unwrap();
         let found = tree(&made);
         assert_eq!(found["/d/sub"], "d 755 7:8");
         assert_eq!(found["/d"], "d 755 7:8");
@@ -162,15 +195,26 @@ fn what_belongs_to_files_goes_along() {
 }
 
 fn by_id(uid: u32, gid: u32) -> pb::ChownOpt {
-    let id = |id| pb::UserOpt { user: Some(pb::user_opt::User::ById(id)) };
-    pb::ChownOpt { user: Some(id(uid)), group: Some(id(gid)) }
+    let id = |id| pb::UserOpt {
+        user: Some(pb::user_opt::User::ById(id)),
+    };
+    pb::ChownOpt {
+        user: Some(id(uid)),
+        group: Some(id(gid)),
+    }
 }
 
 fn by_name(user: &str, group: Option<&str>, input: i64) -> pb::ChownOpt {
     let named = |name: &str| pb::UserOpt {
-        user: Some(pb::user_opt::User::ByName(pb::NamedUserOpt { name: name.to_owned(), input })),
+        user: Some(pb::user_opt::User::ByName(pb::NamedUserOpt {
+            name: name.to_owned(),
+            input,
+        })),
     };
-    pb::ChownOpt { user: Some(named(user)), group: group.map(named) }
+    pb::ChownOpt {
+        user: Some(named(user)),
+        group: group.map(named),
+    }
 }
 
 #[test]
@@ -186,22 +230,31 @@ fn patterns_choose_what_is_copied() {
             exclude_patterns: vec!["**/*.md".to_owned(), "sub/two".to_owned()],
             ..copied("/dir", "/d")
         };
-        let made = copy(fixture, &Snapshot::scratch(), &from, action).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &from, action)
+            .await
+            .unwrap();
         assert_eq!(names(&made), "/d /d/link /d/one /d/same /d/sub /d/sub/deep");
         // COPY --parents
         let action = pb::FileActionCopy {
             include_patterns: vec!["dir/sub/deep/*.md".to_owned()],
             ..copied("/", "/d")
         };
-        let made = copy(fixture, &Snapshot::scratch(), &from, action).await.unwrap();
-        assert_eq!(names(&made), "/d /d/dir /d/dir/sub /d/dir/sub/deep /d/dir/sub/deep/three.md");
+        let made = copy(fixture, &Snapshot::scratch(), &from, action)
+            .await
+            .unwrap();
+        assert_eq!(
+            names(&made),
+            "/d /d/dir /d/dir/sub /d/dir/sub/deep /d/dir/sub/deep/three.md"
+        );
         assert_eq!(tree(&made)["/d/dir/sub"], "d 700 0:0");
         let action = pb::FileActionCopy {
             include_patterns: vec!["nope".to_owned()],
             required_paths: vec!["nope".to_owned()],
             ..copied("/", "/d")
         };
-        let error = copy(fixture, &Snapshot::scratch(), &from, action).await.unwrap_err();
+        let error = copy(fixture, &Snapshot::scratch(), &from, action)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound, "{error}");
     });
 }
@@ -215,25 +268,31 @@ fn files_folders_links_and_removals() {
             std::fs::write(root.join("etc/group"), "others:x:1002:\n").unwrap();
             std::fs::create_dir_all(root.join("old/below")).unwrap();
         });
-        let file = |path: &str, data: &str| Action::Mkfile(pb::FileActionMkFile {
-            path: path.to_owned(),
-            mode: 0o640,
-            data: data.as_bytes().to_vec(),
-            owner: Some(by_name("user", Some("others"), 0)),
-            timestamp: -1,
-        });
-        let folder = |path: &str, make_parents| Action::Mkdir(pb::FileActionMkDir {
-            path: path.to_owned(),
-            mode: 0o750,
-            make_parents,
-            owner: Some(by_name("user", None, 0)),
-            timestamp: 5_000_000_000,
-        });
-        let remove = |path: &str, allow_wildcard, allow_not_found| Action::Rm(pb::FileActionRm {
-            path: path.to_owned(),
-            allow_wildcard,
-            allow_not_found,
-        });
+        let file = |path: &str, data: &str| {
+            Action::Mkfile(pb::FileActionMkFile {
+                path: path.to_owned(),
+                mode: 0o640,
+                data: data.as_bytes().to_vec(),
+                owner: Some(by_name("user", Some("others"), 0)),
+                timestamp: -1,
+            })
+        };
+        let folder = |path: &str, make_parents| {
+            Action::Mkdir(pb::FileActionMkDir {
+                path: path.to_owned(),
+                mode: 0o750,
+                make_parents,
+                owner: Some(by_name("user", None, 0)),
+                timestamp: 5_000_000_000,
+            })
+        };
+        let remove = |path: &str, allow_wildcard, allow_not_found| {
+            Action::Rm(pb::FileActionRm {
+                path: path.to_owned(),
+                allow_wildcard,
+                allow_not_found,
+            })
+        };
         let link = Action::Symlink(pb::FileActionSymlink {
             oldpath: "/target".to_owned(),
             newpath: "/a/link".to_owned(),
@@ -247,7 +306,10 @@ fn files_folders_links_and_removals() {
             act(3, -1, -1, remove("/o*", true, false)),
             act(4, -1, 1, remove("/nope", false, true)),
         ];
-        let made = fixture.run(op(actions), std::slice::from_ref(&base)).await.unwrap();
+        let made = fixture
+            .run(op(actions), std::slice::from_ref(&base))
+            .await
+            .unwrap();
         let found = tree(&made[0]);
         assert_eq!(found["/a/b"], "d 750 1000:1001");
         assert_eq!(found["/a/b/file"], "f 640 1000:1002 data");
@@ -256,15 +318,27 @@ fn files_folders_links_and_removals() {
         assert!(!tree(&made[1]).contains_key("/old"));
         assert_eq!(made[0].layers().len(), 2);
         let inputs = std::slice::from_ref(&base);
-        let error = fixture.run(op(vec![act(0, -1, 0, remove("/nope", false, false))]), inputs).await.unwrap_err();
+        let error = fixture
+            .run(
+                op(vec![act(0, -1, 0, remove("/nope", false, false))]),
+                inputs,
+            )
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
-        let error = fixture.run(op(vec![act(0, -1, 0, folder("/x/y", false))]), inputs).await.unwrap_err();
+        let error = fixture
+            .run(op(vec![act(0, -1, 0, folder("/x/y", false))]), inputs)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         let mut unknown = folder("/x", false);
         if let Action::Mkdir(action) = &mut unknown {
             action.owner = Some(by_name("nobody", None, 0));
         }
-        let error = fixture.run(op(vec![act(0, -1, 0, unknown)]), inputs).await.unwrap_err();
+        let error = fixture
+            .run(op(vec![act(0, -1, 0, unknown)]), inputs)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidParameter, "{error}");
     });
 }
@@ -293,32 +367,63 @@ fn nothing_outside_is_read_or_written() {
             assert!(error.is_err(), "{path} was read");
         }
         let up = format!("/up{shown}/secret");
-        assert!(copy(fixture, &scratch, &evil, copied(&up, "/x")).await.is_err());
-        let made = copy(fixture, &scratch, &evil, copied("/tree", "/x")).await.unwrap();
+        assert!(
+            copy(fixture, &scratch, &evil, copied(&up, "/x"))
+                .await
+                .is_err()
+        );
+        let made = copy(fixture, &scratch, &evil, copied("/tree", "/x"))
+            .await
+            .unwrap();
         assert!(tree(&made)["/x/inner"].starts_with("l "));
-        for dest in ["/absolute/new", "/up/new", "/file", "/tree/inner/new", "/absolute/"] {
+        for dest in [
+            "/absolute/new",
+            "/up/new",
+            "/file",
+            "/tree/inner/new",
+            "/absolute/",
+        ] {
             // it lands inside, or is refused
             let made = copy(fixture, &evil, &plain, copied("/a.txt", dest)).await;
             if let Ok(made) = made {
-                assert_eq!(tree(&made).values().filter(|text| text.ends_with(" a")).count(), 1, "{dest}");
+                assert_eq!(
+                    tree(&made)
+                        .values()
+                        .filter(|text| text.ends_with(" a"))
+                        .count(),
+                    1,
+                    "{dest}"
+                );
             }
         }
         let overlay = fixture.snapshot(&scratch, |root| {
             std::fs::create_dir_all(root.join("tree/inner")).unwrap();
             std::fs::write(root.join("tree/inner/secret"), "changed").unwrap();
         });
-        let refused = copy(fixture, &evil, &overlay, copied("/", "/")).await.unwrap_err();
+        let refused = copy(fixture, &evil, &overlay, copied("/", "/"))
+            .await
+            .unwrap_err();
         assert!(refused.message().contains("tree/inner"), "{refused}");
-        for path in ["/absolute/secret", "/tree/inner/secret", "/../../outside/secret", "/up/*"] {
+        for path in [
+            "/absolute/secret",
+            "/tree/inner/secret",
+            "/../../outside/secret",
+            "/up/*",
+        ] {
             let action = Action::Rm(pb::FileActionRm {
                 path: path.to_owned(),
                 allow_wildcard: true,
                 allow_not_found: true,
             });
-            let done = fixture.run(op(vec![act(0, -1, 0, action)]), std::slice::from_ref(&evil)).await;
+            let done = fixture
+                .run(op(vec![act(0, -1, 0, action)]), std::slice::from_ref(&evil))
+                .await;
             drop(done);
         }
-        assert_eq!(std::fs::read_to_string(outside.join("secret")).unwrap(), "secret");
+        assert_eq!(
+            std::fs::read_to_string(outside.join("secret")).unwrap(),
+            "secret"
+        );
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     });
 }
@@ -331,7 +436,9 @@ fn archives_are_unpacked_where_they_land() {
         header.set_size(4);
         header.set_mode(0o600);
         header.set_uid(3);
-        builder.append_data(&mut header, "in/file", &b"data"[..]).unwrap();
+        builder
+            .append_data(&mut header, "in/file", &b"data"[..])
+            .unwrap();
         let archive = builder.into_inner().unwrap();
         let from = fixture.snapshot(&Snapshot::scratch(), |root| {
             std::fs::write(root.join("a.tar"), &archive).unwrap();
@@ -341,9 +448,13 @@ fn archives_are_unpacked_where_they_land() {
             attempt_unpack_docker_compatibility: true,
             ..copied(src, "/to")
         };
-        let made = copy(fixture, &Snapshot::scratch(), &from, add("/a.tar")).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &from, add("/a.tar"))
+            .await
+            .unwrap();
         assert_eq!(tree(&made)["/to/in/file"], "f 600 3:0 data");
-        let made = copy(fixture, &Snapshot::scratch(), &from, add("/no.tar")).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &from, add("/no.tar"))
+            .await
+            .unwrap();
         assert_eq!(tree(&made)["/to"], "f 644 0:0 text");
     });
 }
@@ -358,7 +469,9 @@ fn files_of_a_client_are_roots() {
             std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
         }
         let context = Snapshot::of_folder("context".to_owned(), folder, Arc::new(()));
-        let made = copy(fixture, &Snapshot::scratch(), &context, copied("/", "/to")).await.unwrap();
+        let made = copy(fixture, &Snapshot::scratch(), &context, copied("/", "/to"))
+            .await
+            .unwrap();
         assert_eq!(tree(&made)["/to/dir/file"], "f 644 0:0 x");
         assert_eq!(read(&made, "/to/dir/file"), "x");
     });
@@ -378,7 +491,9 @@ fn two_thousand_files() {
             std::fs::create_dir(root.join("etc")).unwrap();
         });
         let begun = std::time::Instant::now();
-        let made = copy(fixture, &base, &from, copied("/", "/to/")).await.unwrap();
+        let made = copy(fixture, &base, &from, copied("/", "/to/"))
+            .await
+            .unwrap();
         println!("2000 files took {:?}", begun.elapsed());
         assert_eq!(tree(&made).len(), 2000 + 40 + 2);
     });

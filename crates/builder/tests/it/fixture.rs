@@ -104,15 +104,18 @@ fn shim() -> PathBuf {
 pub(crate) fn can_run() -> bool {
     let able = shim().ends_with("gorae-shim") && Path::new(BUSYBOX).exists();
     if !able {
-        eprintln!("SKIPPED: gorae-shim is not built (cargo build -p shim), or there is no busybox-static");
+        eprintln!(
+            "SKIPPED: gorae-shim is not built (cargo build -p shim), or there is no busybox-static"
+        );
     }
     able
 }
 
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
-    "sh", "cat", "ls", "echo", "true", "false", "mkdir", "rm", "touch", "stat", "id", "ip", "env", "pwd",
-    "sleep", "mount", "dd", "test", "grep", "hostname", "ln", "chmod", "chown", "kill", "ulimit", "find", "cp", "mv", "readlink",
+    "sh", "cat", "ls", "echo", "true", "false", "mkdir", "rm", "touch", "stat", "id", "ip", "env",
+    "pwd", "sleep", "mount", "dd", "test", "grep", "hostname", "ln", "chmod", "chown", "kill",
+    "ulimit", "find", "cp", "mv", "readlink",
 ];
 
 impl Fixture {
@@ -124,11 +127,16 @@ impl Fixture {
             }
             std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
             for applet in APPLETS {
-                std::fs::hard_link(root.join("bin/busybox"), root.join("bin").join(applet)).unwrap();
+                std::fs::hard_link(root.join("bin/busybox"), root.join("bin").join(applet))
+                    .unwrap();
             }
             let users = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:user:/home/user:/bin/sh\n";
             std::fs::write(root.join("etc/passwd"), users).unwrap();
-            std::fs::write(root.join("etc/group"), "root:x:0:\npeople:x:1001:\nothers:x:1002:\n").unwrap();
+            std::fs::write(
+                root.join("etc/group"),
+                "root:x:0:\npeople:x:1001:\nothers:x:1002:\n",
+            )
+            .unwrap();
         })
     }
 
@@ -153,7 +161,9 @@ impl Fixture {
         };
         let vertex = Arc::new(Vertex {
             digest: digest.clone(),
-            inputs: (0..inputs).map(|n| edge(u32::try_from(n).unwrap())).collect(),
+            inputs: (0..inputs)
+                .map(|n| edge(u32::try_from(n).unwrap()))
+                .collect(),
             metadata: pb::OpMetadata::default(),
             name: "a test".to_owned(),
             locations: Vec::new(),
@@ -189,12 +199,18 @@ impl Fixture {
             if left.is_empty() {
                 break;
             }
-            assert!(std::time::Instant::now() < patience, "left behind: {left:?}");
+            assert!(
+                std::time::Instant::now() < patience,
+                "left behind: {left:?}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let folder = self.folder.join("run/steps");
-        assert!(!table.contains(folder.to_str().unwrap()), "a mount is left behind");
+        assert!(
+            !table.contains(folder.to_str().unwrap()),
+            "a mount is left behind"
+        );
     }
 }
 
@@ -220,26 +236,36 @@ pub(crate) fn tree(snapshot: &Snapshot) -> HashMap<String, String> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
     let root = sys::tree::open(root.as_fd(), Path::new("/"), flags).unwrap();
     let mut found = HashMap::new();
-    walk(&root, String::new(), &mut found);
+    walk(&root, "", &mut found);
     found
 }
 
-fn walk(folder: &std::os::fd::OwnedFd, path: String, found: &mut HashMap<String, String>) {
+fn walk(folder: &std::os::fd::OwnedFd, path: &str, found: &mut HashMap<String, String>) {
     use rustix::fs::{AtFlags, FileType, Mode, OFlags};
     for (name, _) in storage::trees::list(folder.as_fd()).unwrap() {
         let path = format!("{path}/{}", name.to_str().unwrap());
         let stat = rustix::fs::statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-        let head = format!("{:o} {}:{}", stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
+        let head = format!(
+            "{:o} {}:{}",
+            stat.st_mode & 0o7777,
+            stat.st_uid,
+            stat.st_gid
+        );
         let nofollow = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let text = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let below = rustix::fs::openat(folder, &name, nofollow, Mode::empty()).unwrap();
-                walk(&below, path.clone(), found);
+                walk(&below, &path, found);
                 format!("d {head}")
             }
             FileType::Symlink => {
                 let link = rustix::fs::readlinkat(folder, &name, Vec::new()).unwrap();
-                format!("l {}:{} {}", stat.st_uid, stat.st_gid, link.to_str().unwrap())
+                format!(
+                    "l {}:{} {}",
+                    stat.st_uid,
+                    stat.st_gid,
+                    link.to_str().unwrap()
+                )
             }
             FileType::RegularFile => {
                 let file = rustix::fs::openat(folder, &name, nofollow, Mode::empty()).unwrap();

@@ -32,11 +32,17 @@ fn a_layer_becomes_an_images_by_a_rename() {
         assert_eq!(second.size, 2);
         let store = fixture.engine.store().layers();
         assert_eq!(store.lowers(&second.chain).unwrap().len(), 2);
-        assert_eq!((read(&top, "/a"), read(&top, "/b")), ("1".into(), "22".into()));
+        assert_eq!(
+            (read(&top, "/a"), read(&top, "/b")),
+            ("1".into(), "22".into())
+        );
         assert!(fixture.builder.snapshots.chains().contains(&second.chain));
 
         // the same again is the same, and on another parent it is a copy
-        assert_eq!(top.layers()[1].adopt(Some(&first.chain)).await.unwrap(), second);
+        assert_eq!(
+            top.layers()[1].adopt(Some(&first.chain)).await.unwrap(),
+            second
+        );
         let alone = top.layers()[1].adopt(None).await.unwrap();
         assert_eq!(alone.diff_id, digest);
         assert_ne!(alone.chain, second.chain);
@@ -58,8 +64,15 @@ fn snapshots_are_found_again_and_removed() {
         let root = fixture.builder.root.clone();
         let again = Snapshots::open(&root, Arc::clone(fixture.engine.store())).unwrap();
         let found = again.restore(&ids).unwrap();
-        assert_eq!((read(&found, "/a"), read(&found, "/b")), ("1".into(), "2".into()));
-        assert_eq!(again.retain(|_| false).unwrap(), 0, "a layer in use was removed");
+        assert_eq!(
+            (read(&found, "/a"), read(&found, "/b")),
+            ("1".into(), "2".into())
+        );
+        assert_eq!(
+            again.retain(|_| false).unwrap(),
+            0,
+            "a layer in use was removed"
+        );
         drop((found, again));
         assert!(snapshots.retain(|id| *id == ids[0]).unwrap() > 0);
         assert!(snapshots.restore(&ids).is_none());
@@ -73,8 +86,10 @@ fn snapshots_are_found_again_and_removed() {
 #[test]
 fn merged_and_compared() {
     with_builder(async |fixture| {
-        let write = |name: &'static str| move |root: &std::path::Path| {
-            std::fs::write(root.join(name), name).unwrap();
+        let write = |name: &'static str| {
+            move |root: &std::path::Path| {
+                std::fs::write(root.join(name), name).unwrap();
+            }
         };
         let base = fixture.snapshot(&Snapshot::scratch(), |root| {
             for name in ["kept", "gone", "dir"] {
@@ -86,7 +101,10 @@ fn merged_and_compared() {
         let right = fixture.snapshot(&base, write("right"));
         let merged = merge(&[left.clone(), right.clone()]).unwrap();
         assert_eq!(merged.layers().len(), 4);
-        assert_eq!((read(&merged, "/left"), read(&merged, "/right")), ("left".into(), "right".into()));
+        assert_eq!(
+            (read(&merged, "/left"), read(&merged, "/right")),
+            ("left".into(), "right".into())
+        );
 
         let snapshots = &fixture.builder.snapshots;
         let suffix = diff(snapshots, &base, &left).unwrap();

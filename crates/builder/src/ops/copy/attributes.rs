@@ -98,7 +98,12 @@ pub(super) fn finish_name(
         let mode = Mode::from_raw_mode(stamp.mode & 0o7777);
         rustix::fs::chmodat(directory, name, mode, AtFlags::empty())?;
     }
-    Ok(rustix::fs::utimensat(directory, name, &stamp.times, nofollow)?)
+    Ok(rustix::fs::utimensat(
+        directory,
+        name,
+        &stamp.times,
+        nofollow,
+    )?)
 }
 
 /// Copies the extended attributes that belong to a file's content.
@@ -151,7 +156,9 @@ impl ModeChange {
         }
         let mut clauses = Vec::new();
         for clause in text.split(',') {
-            let end = clause.find(['+', '-', '=']).filter(|_| !clause.is_empty())?;
+            let end = clause
+                .find(['+', '-', '='])
+                .filter(|_| !clause.is_empty())?;
             let (who, mut rest) = clause.split_at(end);
             let who = classes(who)?;
             while let Some(operator) = rest.chars().next() {
@@ -185,14 +192,15 @@ fn classes(text: &str) -> Option<u32> {
         return Some(USER | GROUP | OTHER);
     }
     text.chars().try_fold(0, |who, c| {
-        Some(who
-            | match c {
+        Some(
+            who | match c {
                 'u' => USER,
                 'g' => GROUP,
                 'o' => OTHER,
                 'a' => USER | GROUP | OTHER,
                 _ => return None,
-            })
+            },
+        )
     })
 }
 

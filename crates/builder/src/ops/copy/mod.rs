@@ -15,9 +15,9 @@ use std::path::Path;
 use dockerfile::ignore::Matcher;
 
 pub(super) use attributes::{ModeChange, Stamp, finish_directory};
-pub(super) use tree::Single;
 pub(crate) use path::{clean, split, wildcards};
 pub(super) use path::{make_directories, resolve_in};
+pub(super) use tree::Single;
 
 use crate::error::{Error, Result, Step};
 use crate::snapshot::Snapshot;
@@ -95,7 +95,11 @@ pub(super) fn copy_all(snapshot: &Snapshot, folder: &Path) -> Result<()> {
     copy(&source, "/", &root, "/", &options)?;
     // the root's own attributes go along, for it is what a step sees
     let stat = rustix::fs::fstat(source.root.as_fd()).step(|| "look at the root of a snapshot")?;
-    let owner = if source.of_client { (0, 0) } else { (stat.st_uid, stat.st_gid) };
+    let owner = if source.of_client {
+        (0, 0)
+    } else {
+        (stat.st_uid, stat.st_gid)
+    };
     let stamp = Stamp {
         owner,
         mode: stat.st_mode & 0o7777,

@@ -66,14 +66,22 @@ pub(crate) fn clean(path: &str) -> String {
 
 /// A cleaned path as the directory and the name in it; the root has no name.
 pub(crate) fn split(path: &str) -> (&str, &str) {
-    let path = path.strip_suffix("/.").unwrap_or(path).trim_end_matches('/');
-    path.rsplit_once('/').map_or(("/", path), |(directory, name)| {
-        (if directory.is_empty() { "/" } else { directory }, name)
-    })
+    let path = path
+        .strip_suffix("/.")
+        .unwrap_or(path)
+        .trim_end_matches('/');
+    path.rsplit_once('/')
+        .map_or(("/", path), |(directory, name)| {
+            (if directory.is_empty() { "/" } else { directory }, name)
+        })
 }
 
 /// Opens a path, links followed inside the root.
-pub(in crate::ops) fn resolve_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+pub(in crate::ops) fn resolve_in(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+) -> io::Result<OwnedFd> {
     sys::tree::open(root, Path::new(path), flags)
 }
 
@@ -114,7 +122,8 @@ pub(super) fn place_of(
     let (above, name) = split(to);
     let first = if folder_meant { to } else { above };
     make_directories(root.as_fd(), first, &stamp).map_err(step(first))?;
-    let there = resolve_in(root.as_fd(), to, OFlags::PATH).and_then(|fd| Ok(rustix::fs::fstat(fd)?));
+    let there =
+        resolve_in(root.as_fd(), to, OFlags::PATH).and_then(|fd| Ok(rustix::fs::fstat(fd)?));
     let there = match there {
         Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -129,7 +138,9 @@ pub(super) fn place_of(
         let directory = resolve_in(root.as_fd(), to, DIRECTORY).map_err(step(to))?;
         let name = split(from).1.to_owned();
         if name.is_empty() {
-            return Err(Error::invalid(format!("cannot copy the root itself to {to}")));
+            return Err(Error::invalid(format!(
+                "cannot copy the root itself to {to}"
+            )));
         }
         return Ok(Target {
             directory,
@@ -230,7 +241,11 @@ pub(crate) fn wildcards(root: BorrowedFd<'_>, pattern: &str) -> Result<Vec<Strin
         return Ok(vec![pattern.to_owned()]);
     };
     let base = parts[..first].join("/");
-    let rest: Vec<&str> = parts[first..].iter().copied().filter(|part| !part.is_empty()).collect();
+    let rest: Vec<&str> = parts[first..]
+        .iter()
+        .copied()
+        .filter(|part| !part.is_empty())
+        .collect();
     let step = || failed("look for", pattern);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let start = if base.is_empty() { "/" } else { &base };

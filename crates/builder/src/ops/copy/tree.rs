@@ -67,7 +67,12 @@ impl SourceName<'_> {
             return Ok(rustix::fs::open(path, flags, Mode::empty())?);
         }
         let flags = flags | OFlags::NOFOLLOW;
-        Ok(rustix::fs::openat(self.directory, self.name, flags, Mode::empty())?)
+        Ok(rustix::fs::openat(
+            self.directory,
+            self.name,
+            flags,
+            Mode::empty(),
+        )?)
     }
 }
 
@@ -123,7 +128,6 @@ impl Maker<'_> {
                 .map_or_else(|| attributes::times_of(stat), attributes::at),
         }
     }
-
 }
 
 impl Copier<'_> {
@@ -137,7 +141,9 @@ impl Copier<'_> {
             let to = rustix::fs::openat(&place.directory, c".", flags, Mode::empty());
             (to.map_err(|error| step()(error.into()))?, false)
         } else {
-            self.maker.enter(place.directory.as_fd(), name).map_err(step())?
+            self.maker
+                .enter(place.directory.as_fd(), name)
+                .map_err(step())?
         };
         let names = listed(&from).map_err(step())?;
         self.frames.push(Frame {
@@ -198,7 +204,10 @@ impl Copier<'_> {
                 return Ok(());
             }
             self.make_target()?;
-            let Some(Frame { from, to: Some(to), .. }) = self.frames.last() else {
+            let Some(Frame {
+                from, to: Some(to), ..
+            }) = self.frames.last()
+            else {
                 return Ok(());
             };
             let source = SourceName {
@@ -259,7 +268,12 @@ impl Copier<'_> {
         let made = self.frames.iter().rposition(|frame| frame.to.is_some());
         for at in made.map_or(0, |at| at + 1)..self.frames.len() {
             let (above, below) = self.frames.split_at_mut(at);
-            let (Some(Frame { to: Some(above), .. }), Some(frame)) = (above.last(), below.first_mut())
+            let (
+                Some(Frame {
+                    to: Some(above), ..
+                }),
+                Some(frame),
+            ) = (above.last(), below.first_mut())
             else {
                 return Err(Errno::NOENT.into());
             };
@@ -295,7 +309,10 @@ impl Maker<'_> {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok((rustix::fs::openat(directory, name, flags, Mode::empty())?, made))
+        Ok((
+            rustix::fs::openat(directory, name, flags, Mode::empty())?,
+            made,
+        ))
     }
 
     /// Gives a directory its attributes, after all in it was written.
@@ -323,20 +340,30 @@ impl Maker<'_> {
         if let Some(first) = linked.and_then(|identity| self.linked.get(&identity)) {
             let path = format!("/proc/self/fd/{}", first.as_raw_fd());
             return self.fresh(to, name, || {
-                Ok(rustix::fs::linkat(rustix::fs::CWD, &path, to, name, AtFlags::SYMLINK_FOLLOW)?)
+                Ok(rustix::fs::linkat(
+                    rustix::fs::CWD,
+                    &path,
+                    to,
+                    name,
+                    AtFlags::SYMLINK_FOLLOW,
+                )?)
             });
         }
         match kind {
             FileType::RegularFile => self.file(source, to, name)?,
             FileType::Symlink => {
                 let link = rustix::fs::readlinkat(source.directory, source.name, Vec::new())?;
-                self.fresh(to, name, || Ok(rustix::fs::symlinkat(link.as_c_str(), to, name)?))?;
+                self.fresh(to, name, || {
+                    Ok(rustix::fs::symlinkat(link.as_c_str(), to, name)?)
+                })?;
                 attributes::finish_name(to, name, &self.stamp(stat), true)?;
             }
             _ => {
                 let device = stat.st_rdev;
                 let mode = Mode::from_raw_mode(0o600);
-                self.fresh(to, name, || Ok(rustix::fs::mknodat(to, name, kind, mode, device)?))?;
+                self.fresh(to, name, || {
+                    Ok(rustix::fs::mknodat(to, name, kind, mode, device)?)
+                })?;
                 attributes::finish_name(to, name, &self.stamp(stat), false)?;
             }
         }
@@ -347,7 +374,12 @@ impl Maker<'_> {
     }
 
     /// Keeps the first copy of a file with several links at hand.
-    fn remember(&mut self, identity: (u64, u64), to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    fn remember(
+        &mut self,
+        identity: (u64, u64),
+        to: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<()> {
         /// Each is a descriptor; a hostile tree can have any number.
         const AT_MOST: usize = 512;
         if self.linked.len() >= AT_MOST {
@@ -387,8 +419,16 @@ impl Maker<'_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL.into());
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || Ok(rustix::fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = || {
+            Ok(rustix::fs::openat(
+                to,
+                name,
+                flags,
+                Mode::from_raw_mode(0o600),
+            )?)
+        };
         let mut file = File::from(self.fresh(to, name, create)?);
         self.content(&mut from, &mut file, &stat)?;
         attributes::copy_xattrs(from.as_fd(), file.as_fd())?;
@@ -432,8 +472,11 @@ impl Maker<'_> {
 fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
     let (mut read, mut written) = (start, start);
     while read < end {
-        let length = usize::try_from(end - read).unwrap_or(usize::MAX).min(1 << 30);
-        let copied = rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), length);
+        let length = usize::try_from(end - read)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        let copied =
+            rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), length);
         match copied {
             // it has become shorter
             Ok(0) => return Ok(()),
@@ -452,7 +495,9 @@ fn copy_plainly(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()>
     use std::os::unix::fs::FileExt as _;
     let mut buffer = vec![0; 256 * 1024];
     while at < end {
-        let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let count = from.read_at(&mut buffer[..most], at)?;
         if count == 0 {
             break;

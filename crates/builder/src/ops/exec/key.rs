@@ -62,7 +62,10 @@ fn selectors(mut paths: Vec<String>) -> Vec<Selector> {
     let covered = |path: &String| {
         all.iter().any(|other| {
             other != path
-                && (other == "/" || path.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/')))
+                && (other == "/"
+                    || path
+                        .strip_prefix(other.as_str())
+                        .is_some_and(|rest| rest.starts_with('/')))
         })
     };
     paths.retain(|path| !covered(path));

@@ -32,10 +32,16 @@ pub(super) async fn run(
     op: &pb::ExecOp,
     inputs: &[Snapshot],
 ) -> Result<Vec<Snapshot>> {
-    let meta = op.meta.as_ref().ok_or_else(|| Error::invalid("exec op without meta"))?;
+    let meta = op
+        .meta
+        .as_ref()
+        .ok_or_else(|| Error::invalid("exec op without meta"))?;
     check(context, op, meta)?;
     for snapshot in inputs {
-        context.cancel.run(async { Ok(snapshot.ready().await?) }).await?;
+        context
+            .cancel
+            .run(async { Ok(snapshot.ready().await?) })
+            .await?;
     }
     let mut prepared = mounts::prepare(context, op, inputs).await?;
     let mut env = environment(meta);
@@ -107,7 +113,11 @@ fn request(
     prepared: &mut Prepared,
 ) -> Result<StepRequest> {
     let text = |given: &str, default: &str| {
-        if given.is_empty() { default.to_owned() } else { given.to_owned() }
+        if given.is_empty() {
+            default.to_owned()
+        } else {
+            given.to_owned()
+        }
     };
     let root = prepared.root()?;
     Ok(StepRequest {
@@ -193,7 +203,9 @@ fn judge(meta: &pb::Meta, end: &StepEnd, context: &OpContext) -> Result<()> {
         crate::Kind::System,
         format!("process {process} did not complete successfully: {why}"),
     );
-    Err(error.with_exit_code(end.code).with_output(context.progress.tail()))
+    Err(error
+        .with_exit_code(end.code)
+        .with_output(context.progress.tail()))
 }
 
 /// Something that a step's request needs beside its mounts.

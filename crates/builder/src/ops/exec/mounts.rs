@@ -148,7 +148,9 @@ impl Prepared {
         let source = below(stage, &top, &mount.selector).map_err(missing)?;
         self.mounts.push(bind(source, &place, false));
         match usize::try_from(mount.output) {
-            Ok(index) => self.outputs.push((index, Output::Written(Box::new(writable)))),
+            Ok(index) => self
+                .outputs
+                .push((index, Output::Written(Box::new(writable)))),
             Err(_) => self.scratch.push(writable),
         }
         Ok(())
@@ -167,16 +169,23 @@ impl Prepared {
             pb::CacheSharingOpt::Private => Sharing::Private,
             pb::CacheSharingOpt::Locked => Sharing::Locked,
         };
-        let taken = context.builder.cache_mounts.take(&options.id, &base, sharing);
+        let taken = context
+            .builder
+            .cache_mounts
+            .take(&options.id, &base, sharing);
         let cache = context.cancel.run(taken).await?;
         let data = cache.data();
         let stage = self.stage(context)?;
         let missing = selector_error(&mount.selector);
-        let root = open_folder(&data).map_err(|error| Error::system("open a cache mount", &error))?;
+        let root =
+            open_folder(&data).map_err(|error| Error::system("open a cache mount", &error))?;
         let selector = clean(&mount.selector);
         // another step may be changing what is in it right now: all goes by descriptors
-        let source = stage.attach_below(root.as_fd(), &selector).map_err(missing)?;
-        self.mounts.push(bind(source, &clean_place(&mount.dest), mount.readonly));
+        let source = stage
+            .attach_below(root.as_fd(), &selector)
+            .map_err(missing)?;
+        self.mounts
+            .push(bind(source, &clean_place(&mount.dest), mount.readonly));
         self._caches.push(cache);
         Ok(())
     }
@@ -187,7 +196,8 @@ impl Prepared {
         let Some(data) = data else { return Ok(()) };
         let stage = self.stage(context)?;
         let source = stage.file(&data, (options.uid, options.gid), options.mode)?;
-        self.mounts.push(bind(source, &clean_place(&mount.dest), true));
+        self.mounts
+            .push(bind(source, &clean_place(&mount.dest), true));
         Ok(())
     }
 
@@ -198,7 +208,8 @@ impl Prepared {
             return Ok(());
         };
         let source = socket.path().to_owned();
-        self.mounts.push(bind(source, &clean_place(&mount.dest), false));
+        self.mounts
+            .push(bind(source, &clean_place(&mount.dest), false));
         self._agents.push(socket);
         Ok(())
     }
@@ -223,7 +234,12 @@ impl Prepared {
     pub(super) fn root(&mut self) -> Result<Root> {
         let lowers = self.root.lowers()?;
         let paths = lowers.paths.clone();
-        let own_devices = self.root.parent().layers().iter().any(|layer| layer.is_own_device());
+        let own_devices = self
+            .root
+            .parent()
+            .layers()
+            .iter()
+            .any(|layer| layer.is_own_device());
         let mut guard = StepGuard::default();
         guard.0.push(Box::new(lowers));
         if let Some(stage) = self.stage.take() {
@@ -254,7 +270,10 @@ impl Prepared {
             let mut made = Vec::with_capacity(outputs.len());
             for (index, output) in outputs {
                 if index != made.len() {
-                    return Err(Error::invalid(format!("exec op without output {}", made.len())));
+                    return Err(Error::invalid(format!(
+                        "exec op without output {}",
+                        made.len()
+                    )));
                 }
                 made.push(match output {
                     Output::Root => match root.take() {
@@ -281,14 +300,16 @@ fn selector_error(selector: &str) -> impl FnOnce(std::io::Error) -> Error {
     let selector = selector.to_owned();
     move |error| {
         let text = Error::system(
-            format!("failed to calculate checksum of ref: {}", crate::ops::go::quote(&selector)),
+            format!(
+                "failed to calculate checksum of ref: {}",
+                crate::ops::go::quote(&selector)
+            ),
             &error,
         );
         match error.kind() {
-            std::io::ErrorKind::NotFound => Error::not_found(format!(
-                "{}: not found",
-                crate::ops::go::quote(&selector)
-            )),
+            std::io::ErrorKind::NotFound => {
+                Error::not_found(format!("{}: not found", crate::ops::go::quote(&selector)))
+            }
             _ => text,
         }
     }

@@ -57,10 +57,11 @@ pub(super) async fn agent(
         match session.ssh_check(&wanted.id).await {
             Ok(()) => {
                 let owner = (wanted.uid, wanted.gid);
-                let socket = Arc::clone(&session).ssh_forward(&wanted.id, place, owner, wanted.mode);
-                return socket
-                    .map(Some)
-                    .map_err(|error| Error::system(format!("forward ssh agent {}", wanted.id), &error));
+                let socket =
+                    Arc::clone(&session).ssh_forward(&wanted.id, place, owner, wanted.mode);
+                return socket.map(Some).map_err(|error| {
+                    Error::system(format!("forward ssh agent {}", wanted.id), &error)
+                });
             }
             Err(error) => refusal = Some(error),
         }

@@ -77,9 +77,9 @@ fn deepest<'a>(root: BorrowedFd<'_>, place: &'a str) -> (Option<PathBuf>, Vec<&'
                 let link = format!("/proc/self/fd/{}", found.as_raw_fd());
                 let real = std::fs::read_link(link).ok();
                 let base = std::fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd())).ok();
-                let real = real.zip(base).and_then(|(real, base)| {
-                    real.strip_prefix(base).ok().map(Path::to_owned)
-                });
+                let real = real
+                    .zip(base)
+                    .and_then(|(real, base)| real.strip_prefix(base).ok().map(Path::to_owned));
                 return (real, names[there..].to_vec());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -122,7 +122,12 @@ fn remove_stub(upper: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         last_access: time(before.st_atime, before.st_atime_nsec),
         last_modification: time(before.st_mtime, before.st_mtime_nsec),
     };
-    let again = rustix::fs::openat(&above, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let again = rustix::fs::openat(
+        &above,
+        c".",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     Ok(rustix::fs::futimens(again, &times)?)
 }
 

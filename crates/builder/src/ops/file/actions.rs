@@ -120,7 +120,9 @@ fn required(action: &pb::FileActionCopy, source: &Source, matches: &[String]) ->
 fn parent<'a>(root: &OwnedFd, path: &'a str) -> Result<(OwnedFd, &'a str)> {
     let (above, name) = split(path);
     if name.is_empty() {
-        return Err(Error::invalid("the root cannot be made, replaced or removed"));
+        return Err(Error::invalid(
+            "the root cannot be made, replaced or removed",
+        ));
     }
     let directory = resolve_in(root.as_fd(), above, DIRECTORY).map_err(at("open", above))?;
     Ok((directory, name))
@@ -135,10 +137,15 @@ pub(super) fn make_file(
     let step = || at("create", &path);
     let (directory, name) = parent(&work.root, &path)?;
     // a link at the name leads to the file that is meant, as long as that is inside
-    let there = resolve_in(work.root.as_fd(), &path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK);
+    let there = resolve_in(
+        work.root.as_fd(),
+        &path,
+        OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK,
+    );
     let file = match there {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600));
             made.map_err(|error| step()(error.into()))?
         }
@@ -217,7 +224,9 @@ pub(super) fn remove(work: &Work, action: &pb::FileActionRm) -> Result<()> {
     if removed || action.allow_not_found {
         return Ok(());
     }
-    Err(Error::not_found(format!("rm {path}: no such file or directory")))
+    Err(Error::not_found(format!(
+        "rm {path}: no such file or directory"
+    )))
 }
 
 /// Removes what is at a path; a link at its end goes itself. Tells whether anything was there.

@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 
 use prost::Message as _;
 
-use crate::error::{Error, Result, Step, };
 use crate::error::Subject;
+use crate::error::{Error, Result, Step};
 use crate::llb::pb;
 use crate::llb::pb::file_action::Action;
 use crate::op::{CacheMap, InputKey, OpContext, Selector};
@@ -48,7 +48,12 @@ pub(super) fn cache_map(context: &OpContext, op: &pb::FileOp) -> Result<CacheMap
             continue;
         };
         let selector = selector_of(copy);
-        by_input(&mut selectors, action.secondary_input, count, Some(selector));
+        by_input(
+            &mut selectors,
+            action.secondary_input,
+            count,
+            Some(selector),
+        );
         // where it is read is part of the content's digest: the last name is what the copy is called
         clean_copy.src = name_that_counts(copy);
     }
@@ -72,7 +77,10 @@ fn by_input(
     let Some(index) = usize::try_from(index).ok().filter(|index| *index < count) else {
         return;
     };
-    match (selectors.entry(index).or_insert_with(|| Some(Vec::new())), selector) {
+    match (
+        selectors.entry(index).or_insert_with(|| Some(Vec::new())),
+        selector,
+    ) {
         (Some(list), Some(selector)) if !list.contains(&selector) => list.push(selector),
         (Some(_), Some(_)) | (None, _) => {}
         (entry, None) => *entry = None,
@@ -88,7 +96,9 @@ fn names_of(action: &pb::FileAction) -> Vec<&pb::NamedUserOpt> {
         Some(Action::Symlink(link)) => link.owner.as_ref(),
         Some(Action::Rm(_)) | None => None,
     };
-    let both = owner.into_iter().flat_map(|owner| [&owner.user, &owner.group]);
+    let both = owner
+        .into_iter()
+        .flat_map(|owner| [&owner.user, &owner.group]);
     both.flatten()
         .filter_map(|who| match &who.user {
             Some(pb::user_opt::User::ByName(named)) => Some(named),
@@ -111,7 +121,11 @@ fn selector_of(copy: &pb::FileActionCopy) -> Selector {
 fn name_that_counts(copy: &pb::FileActionCopy) -> String {
     let path = clean(&copy.src);
     let (_, name) = crate::ops::copy::split(&path);
-    let mark = &path[path.trim_end_matches(['/', '.']).len().max(1).min(path.len())..];
+    let mark = &path[path
+        .trim_end_matches(['/', '.'])
+        .len()
+        .max(1)
+        .min(path.len())..];
     format!("{name}{mark}")
 }
 
@@ -139,7 +153,10 @@ pub(super) async fn run(
         return Err(Error::invalid("invalid file op: too many actions"));
     }
     for snapshot in inputs {
-        context.cancel.run(async { Ok(snapshot.ready().await?) }).await?;
+        context
+            .cancel
+            .run(async { Ok(snapshot.ready().await?) })
+            .await?;
     }
     let mut doing = Doing {
         snapshots: context.builder.snapshots.clone(),
@@ -154,7 +171,9 @@ pub(super) async fn run(
         for (index, action) in op.actions.iter().enumerate() {
             doing.cancel.check()?;
             let at = i64::try_from(index).unwrap_or(i64::MAX);
-            doing.act(action).map_err(|error| error.about(Subject::FileAction(at)))?;
+            doing
+                .act(action)
+                .map_err(|error| error.about(Subject::FileAction(at)))?;
         }
         doing.outputs(&op)
     })
@@ -167,7 +186,9 @@ fn uses(op: &pb::FileOp, inputs: usize) -> HashMap<usize, usize> {
     for action in &op.actions {
         let named = names_of(action);
         let named = named.iter().map(|named| named.input);
-        let all = [action.input, action.secondary_input].into_iter().chain(named);
+        let all = [action.input, action.secondary_input]
+            .into_iter()
+            .chain(named);
         for index in all.filter_map(|index| usize::try_from(index).ok()) {
             *uses.entry(index).or_default() += 1;
         }
@@ -192,7 +213,8 @@ struct Doing {
 impl Doing {
     fn act(&mut self, action: &pb::FileAction) -> Result<()> {
         let what = action.action.as_ref();
-        let what = what.ok_or_else(|| Error::invalid("invalid file op: an action without a kind"))?;
+        let what =
+            what.ok_or_else(|| Error::invalid("invalid file op: an action without a kind"))?;
         let owner = {
             let owner = match what {
                 Action::Copy(copy) => copy.owner.clone(),
@@ -221,7 +243,9 @@ impl Doing {
     }
 
     fn index(&self, index: i64) -> Result<usize> {
-        let found = usize::try_from(index).ok().filter(|at| *at < self.states.len());
+        let found = usize::try_from(index)
+            .ok()
+            .filter(|at| *at < self.states.len());
         found.ok_or_else(|| Error::invalid(format!("invalid file op: no result {index} yet")))
     }
 
@@ -240,7 +264,9 @@ impl Doing {
                 writable.commit(LayerFacts::new(&self.name))?
             }
             State::Gone => {
-                return Err(Error::invalid(format!("invalid file op: result {index} is used up")));
+                return Err(Error::invalid(format!(
+                    "invalid file op: result {index} is used up"
+                )));
             }
         };
         self.states[at] = State::Fixed(snapshot.clone());
@@ -286,7 +312,10 @@ impl Doing {
         let mut made = Vec::with_capacity(wanted.len());
         for (output, at) in wanted {
             if usize::try_from(output) != Ok(made.len()) {
-                return Err(Error::invalid(format!("invalid file op: no output {}", made.len())));
+                return Err(Error::invalid(format!(
+                    "invalid file op: no output {}",
+                    made.len()
+                )));
             }
             made.push(self.fixed(i64::try_from(at).unwrap_or(i64::MAX))?);
         }

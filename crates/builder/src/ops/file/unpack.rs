@@ -25,7 +25,9 @@ pub(super) fn unpack(
     }
     let open = || {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        resolve_in(source.root.as_fd(), from, flags).map(File::from).map_err(step())
+        resolve_in(source.root.as_fd(), from, flags)
+            .map(File::from)
+            .map_err(step())
     };
     if !storage::files::is_archive(open()?) {
         return Ok(false);
