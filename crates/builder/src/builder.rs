@@ -8,6 +8,7 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
@@ -16,6 +17,7 @@ use crate::job::Job;
 use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
+use crate::solver::Solver;
 use crate::source::image::Bases;
 
 /// What the build engine goes by.
@@ -45,6 +47,10 @@ pub struct Builder {
     pub content_hashes: ContentHashes,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// What was built before.
+    pub cache: Arc<Cache>,
+    /// What is built now.
+    pub solver: Solver,
     pub(crate) bases: Bases,
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
@@ -60,7 +66,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Opens the build engine's part of an engine's folder.
+    /// Opens the build engine's part of an engine's folder. It blocks, and wants a runtime around it.
     ///
     /// # Errors
     /// When its folder or its database cannot be made.
@@ -72,6 +78,13 @@ impl Builder {
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
         crate::ops::stage::sweep(&engine.steps_folder());
+        let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let solver = settings.max_parallelism.map(Solver::new);
+        let settings = watch::Sender::new(settings);
+        tokio::spawn(Cache::keep_small(
+            Arc::downgrade(&cache),
+            settings.subscribe(),
+        ));
         Ok(Arc::new(Self {
             engine,
             cache_mounts: CacheMounts::open(&root)?,
@@ -82,7 +95,9 @@ impl Builder {
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
-            settings: watch::Sender::new(settings),
+            cache,
+            solver: solver.unwrap_or_default(),
+            settings,
             jobs: watch::Sender::default(),
         }))
     }

@@ -148,6 +148,9 @@ pub struct Config {
     pub no_new_privileges: bool,
     /// Seccomp profile of containers that name none: its text, or `unconfined`; absent for the built-in one.
     pub seccomp_profile: Option<String>,
+    /// Whose ranges of ids the users of containers get that do not say: `default`, `user[:group]` or
+    /// `uid[:gid]`; absent for the host's own.
+    pub userns_remap: Option<String>,
     /// Which images must be signed, and by whom.
     pub signature_policy: SignaturePolicy,
     /// What the collector of images goes by.
@@ -202,6 +205,7 @@ impl Default for Config {
             init: false,
             no_new_privileges: false,
             seccomp_profile: None,
+            userns_remap: None,
             signature_policy: SignaturePolicy::default(),
             store: StoreLimits::default(),
             keepers: Vec::new(),
@@ -288,6 +292,7 @@ settings! {
     "run" => run,
     "shim" => shim,
     "snapshotter" => snapshotter,
+    "userns-remap" => userns_remap,
     "warm" => warm,
 }
 

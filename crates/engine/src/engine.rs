@@ -19,8 +19,9 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::network::Networks;
 use crate::seccomp::Filters;
+use crate::userns::Userns;
 use crate::volume::Volumes;
-use crate::warm::Warmer;
+use crate::warm::{Namespaces, Warmer};
 
 /// One engine over one `root` and one `run` folder.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Engine {
     pub(crate) images: Images,
     pub(crate) volumes: Volumes,
     pub(crate) networks: Networks,
+    pub(crate) userns: Userns,
     pub(crate) filters: Filters,
     pub(crate) warmer: Arc<Warmer>,
     pub(crate) events: Events,
@@ -53,6 +55,7 @@ impl Engine {
     /// When a folder, the database, the bridge or the shim's program cannot be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         logs::check_defaults(&config)?;
+        let userns = Userns::open(config.userns_remap.as_deref())?;
         make_private(&config.run)?;
         let options = storage::StoreOptions {
             snapshotter: config.snapshotter,
@@ -71,7 +74,8 @@ impl Engine {
             cgroup_parent,
             ..config
         };
-        let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm);
+        let usual = Namespaces::usual(userns.is_default());
+        let warmer = Warmer::new(launcher, config.cgroup_parent.clone(), config.warm, usual);
         let (records, attached) = crate::recover::records(&db)?;
         let networks = Networks::open(&config, &db, &attached).await?;
         let live = Live::new(&config)?;
@@ -92,10 +96,13 @@ impl Engine {
             live,
             metrics: Metrics::default(),
             networks,
+            userns,
             warmer,
             config,
         });
         engine.recover(records).await?;
+        let known = engine.containers.all();
+        engine.userns.take_over(known.iter().map(Arc::as_ref));
         engine.settle_volumes().await;
         engine.watch_networks();
         engine.trim_when_calm();

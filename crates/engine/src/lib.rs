@@ -32,6 +32,7 @@ mod shim_link;
 mod signal;
 mod step;
 mod system;
+mod userns;
 mod volume;
 mod warm;
 

@@ -189,7 +189,7 @@ impl Engine {
                 id: VERSION.to_owned(),
                 ..Commit::default()
             },
-            security_options: Some(security_options(&settings)),
+            security_options: Some(security_options(&settings, self.userns.is_default())),
             cdi_spec_dirs: Some(Vec::new()),
             default_address_pools: self.address_pools(),
             firewall_backend: Some(FirewallInfo {
@@ -337,13 +337,16 @@ fn read_flag(path: &str) -> bool {
 }
 
 /// What protects containers that do not say.
-fn security_options(settings: &Config) -> Vec<String> {
+fn security_options(settings: &Config, own_users: bool) -> Vec<String> {
     let profile = match settings.seccomp_profile.as_deref() {
         None => "builtin",
         Some("unconfined") => "unconfined",
         Some(_) => "custom",
     };
     let mut options = vec![format!("name=seccomp,profile={profile}")];
+    if own_users {
+        options.push("name=userns".to_owned());
+    }
     if settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }

@@ -62,7 +62,7 @@ impl Volumes {
     }
 
     /// The options of a volume that is a mount.
-    fn mount_options(&self, name: &str) -> Option<BTreeMap<String, String>> {
+    pub(crate) fn mount_options(&self, name: &str) -> Option<BTreeMap<String, String>> {
         let records = self.read();
         let options = &records.get(name)?.options;
         mount::is_mount(options).then(|| options.clone())

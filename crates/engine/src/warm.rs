@@ -6,6 +6,7 @@
 //! are kept that have all of it behind them. One that is never used leaves nothing: it ends, with
 //! its cgroup, when its control connection does.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use crate::shim_link::{Link, refusal};
 pub(crate) struct Ready {
     pub(crate) control: Link,
     pub(crate) child: Spawned,
+    /// The network namespace that was made along with its user namespace.
+    pub(crate) netns: Option<OwnedFd>,
 }
 
 /// The namespaces that differ between warm shims and special ones.
@@ -33,12 +36,20 @@ pub(crate) struct Namespaces {
     pub(crate) new_uts: bool,
     /// The init whose pid namespace is joined.
     pub(crate) join_pid: Option<i32>,
+    pub(crate) new_user: bool,
+    /// The init whose user namespace is joined.
+    pub(crate) join_user: Option<i32>,
+    /// Whether a network namespace is made that belongs to the user namespace.
+    pub(crate) new_net: bool,
 }
 
 impl Namespaces {
     /// What containers get unless told otherwise; only such shims are kept warm.
-    fn usual() -> Self {
+    pub(crate) fn usual(own_users: bool) -> Self {
         Self {
+            new_user: own_users,
+            join_user: None,
+            new_net: own_users,
             new_pid: true,
             new_ipc: true,
             new_uts: true,
@@ -65,6 +76,7 @@ pub(crate) struct Warmer {
     launcher: Launcher,
     parent: PathBuf,
     goal: usize,
+    usual: Namespaces,
     ready: Mutex<Vec<Ready>>,
     times: Mutex<Times>,
     wanted: tokio::sync::Notify,
@@ -72,11 +84,17 @@ pub(crate) struct Warmer {
 }
 
 impl Warmer {
-    pub(crate) fn new(launcher: Launcher, parent: PathBuf, goal: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        launcher: Launcher,
+        parent: PathBuf,
+        goal: usize,
+        usual: Namespaces,
+    ) -> Arc<Self> {
         Arc::new(Self {
             launcher,
             parent,
             goal,
+            usual,
             ready: Mutex::default(),
             times: Mutex::default(),
             wanted: tokio::sync::Notify::new(),
@@ -118,7 +136,7 @@ impl Warmer {
 
     /// A shim with these namespaces: a warm one if there is one, else a new one.
     pub(crate) async fn take(&self, namespaces: Namespaces) -> Result<Ready> {
-        let warm = if namespaces == Namespaces::usual() {
+        let warm = if namespaces == self.usual {
             lock(&self.ready).pop()
         } else {
             None
@@ -153,7 +171,7 @@ impl Warmer {
         if self.pause() != Some(Duration::ZERO) {
             return;
         }
-        match self.make(Namespaces::usual()).await {
+        match self.make(self.usual).await {
             Ok(ready) => lock(&self.ready).push(ready),
             Err(error) => {
                 tracing::warn!(%error, "no shim could be prepared ahead");
@@ -175,13 +193,23 @@ impl Warmer {
             join_pid: namespaces
                 .join_pid
                 .map(|pid| format!("/proc/{pid}/ns/pid").into()),
+            new_user: namespaces.new_user,
+            join_user: namespaces
+                .join_user
+                .map(|pid| format!("/proc/{pid}/ns/user").into()),
+            new_net: namespaces.new_net,
         };
         match control.call(&Request::Prepare(prepare), &[]).await {
-            Ok(Reply::Ok) => {
+            Ok(Reply::Prepared { pid }) => {
                 lock(&self.times).made = Some(Instant::now());
+                // the shim lives, and so its child's number is the child's
+                let netns = namespaces.new_net.then(|| sys::netns::of_process(pid));
                 Ok(Ready {
                     control,
                     child: launched.child,
+                    netns: netns
+                        .transpose()
+                        .step(|| "open the network namespace of a prepared shim")?,
                 })
             }
             Ok(reply) => Err(Error::internal(format!(

@@ -1,6 +1,7 @@
 //! Sandboxes made before anybody asks for them.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -134,6 +135,17 @@ impl Pool {
         self.shared
             .take(Kind::Isolated)
             .map_or_else(|| self.maker.isolated(), Ok)
+    }
+
+    /// Makes a sandbox of a new namespace, with a link on the bridge. A pool's own would not do for a
+    /// container in a user namespace: that has rights only over namespaces that were made in it.
+    pub fn make_in(&self, namespace: OwnedFd) -> Result<Sandbox, SandboxError> {
+        self.maker.attached_in(namespace)
+    }
+
+    /// Makes a sandbox of a new namespace, with the loopback link only.
+    pub fn make_isolated_in(&self, namespace: OwnedFd) -> Result<Sandbox, SandboxError> {
+        self.maker.isolated_in(namespace)
     }
 
     /// Returns how many attached and isolated sandboxes are ready.

@@ -163,6 +163,12 @@ pub struct Mount {
 pub struct Linux {
     /// Namespaces to make or to join.
     pub namespaces: Vec<Namespace>,
+    /// Which of the host's users those of a user namespace are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Which of the host's groups those of a user namespace are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
     /// Device nodes beside the default ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
@@ -189,6 +195,35 @@ pub struct Linux {
     /// SELinux label of mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
+}
+
+/// A range of ids of a user namespace and where it is on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// The first id in the container.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// The id of the host that it is.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many ids follow one another.
+    pub size: u32,
+}
+
+impl IdMapping {
+    /// The host's id of an id of the container, if it is in this range.
+    #[must_use]
+    pub fn to_host(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container_id)?;
+        (offset < self.size).then(|| self.host_id.checked_add(offset))?
+    }
+
+    /// The container's id of an id of the host, if it is in this range.
+    #[must_use]
+    pub fn to_container(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.host_id)?;
+        (offset < self.size).then(|| self.container_id.checked_add(offset))?
+    }
 }
 
 /// A namespace to make (`path` absent) or to join.

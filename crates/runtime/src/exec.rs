@@ -12,10 +12,11 @@ use sys::process::{CloneOptions, Cloned};
 
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::channel;
-use crate::init::{self, OwnFds, StageError, process, stdio};
+use crate::init::{self, OwnFds, StageError, identity, process, stdio};
 use crate::order::Fds;
 use crate::prepare::{end, in_pid_namespace, pair, receive_report};
 use crate::report::{Failure, FailureKind, Report};
+use crate::userns::{self, HostRoot};
 
 /// The container to run in.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct ExecTarget<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its cgroup.
     pub cgroup: &'a Cgroup,
+    /// Who its root is on the host, if it is in a user namespace that is not the caller's.
+    pub user: Option<HostRoot>,
 }
 
 /// A process that was started in a container.
@@ -98,6 +101,7 @@ pub fn exec(target: &ExecTarget<'_>, process: &Process, fds: Fds) -> Result<Exec
     let options = CloneOptions {
         namespaces: UnshareFlags::empty(),
         cgroup: born_in.as_ref().map(OwnedFd::as_fd),
+        sibling: false,
     };
     let clone = || {
         sys::process::clone(options, || {
@@ -183,10 +187,18 @@ fn run(
     rustix::process::setsid().map_err(|error| StageError::Detach(error.into()))?;
     let files = replace_stdio([fds.stdin, fds.stdout, fds.stderr]).map_err(StageError::Stdio)?;
     let filter = process::read_filter(fds.seccomp, None)?;
+    if let Some(root) = target.user {
+        prepare_for_user(root, &files, process)?;
+    }
     // while the host's procfs can be trusted to be one
     let early = process::prepare(process)?;
     let own = process.terminal.then(OwnFds::open).transpose()?;
-    join(target.pidfd).map_err(StageError::Join)?;
+    join(target).map_err(StageError::Join)?;
+    if target.user.is_some() {
+        userns::become_root().map_err(StageError::BecomeRoot)?;
+        // user_namespaces(7): who enters one has all capabilities there, in the bounding set too
+        process::prepare_capabilities(&early)?;
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(c"/", flags, Mode::empty())
         .map_err(|error| StageError::Join(error.into()))?;
@@ -214,12 +226,27 @@ fn replace_stdio(files: [Option<OwnedFd>; 3]) -> io::Result<[Option<OwnedFd>; 3]
     Ok(files)
 }
 
+/// Does what takes the host's power, before it is left.
+fn prepare_for_user(
+    root: HostRoot,
+    files: &[Option<OwnedFd>; 3],
+    process: &Process,
+) -> Result<(), StageError> {
+    let streams = files.iter().flatten().map(OwnedFd::as_fd);
+    userns::give_streams(streams, root).map_err(StageError::Stdio)?;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    identity::raise(own, &process.rlimits)
+        .map_err(|(name, source)| StageError::Rlimit { name, source })
+}
+
 /// Joins all namespaces of the container but that of pids, which the process was born in.
-fn join(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    let all = ThreadNameSpaceType::MOUNT
+fn join(target: &ExecTarget<'_>) -> io::Result<()> {
+    let mut all = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP;
-    Ok(move_into_thread_name_spaces(pidfd, all)?)
+    // setns(2): the user namespace is entered first, and one's own is refused
+    all.set(ThreadNameSpaceType::USER, target.user.is_some());
+    Ok(move_into_thread_name_spaces(target.pidfd, all)?)
 }

@@ -20,6 +20,7 @@ mod rootfs;
 pub mod seccomp;
 mod source;
 pub mod user;
+mod userns;
 
 pub use exec::{ExecChild, ExecError, ExecTarget, exec};
 pub use order::{Fds, Order, Rootfs};
@@ -28,3 +29,4 @@ pub use prepare::{
 };
 pub use report::{Failure, FailureKind};
 pub use rootfs::options::ROOT_OF;
+pub use userns::{HostRoot, UsernsError};

@@ -18,6 +18,7 @@ use crate::init::{self, Envelope, stdio};
 use crate::order::{Fds, Order};
 use crate::report::{Failure, FailureKind, Report};
 use crate::source;
+use crate::userns::{self, Furniture, UserNamespace, UsernsError};
 
 /// What can be made before it is known which container it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,15 @@ pub struct PrepareOptions {
     /// The file of a pid namespace to join, as `/proc/7/ns/pid`: nobody can join one for itself.
     #[serde(default)]
     pub join_pid: Option<PathBuf>,
+    /// A user namespace of its own, which gets its mapping from [`Prepared::create`].
+    #[serde(default)]
+    pub new_user: bool,
+    /// The file of a user namespace to be born in.
+    #[serde(default)]
+    pub join_user: Option<PathBuf>,
+    /// A network namespace that belongs to the container's user namespace.
+    #[serde(default)]
+    pub new_net: bool,
     /// The cgroup to be born in; [`Prepared::create`] moves it to the container's own place.
     pub cgroup_path: PathBuf,
 }
@@ -44,13 +54,23 @@ impl PrepareOptions {
             namespaces.iter().find(|namespace| namespace.kind == kind)
         };
         let is_new = |kind| find(kind).is_some_and(|namespace| namespace.path.is_none());
+        let path_of = |kind| find(kind).and_then(|namespace| namespace.path.clone());
+        let in_user = find(NamespaceKind::User).is_some();
         Self {
+            new_user: is_new(NamespaceKind::User),
+            join_user: path_of(NamespaceKind::User),
+            new_net: in_user && is_new(NamespaceKind::Network),
             new_pid: is_new(NamespaceKind::Pid),
             new_ipc: is_new(NamespaceKind::Ipc),
             new_uts: is_new(NamespaceKind::Uts),
-            join_pid: find(NamespaceKind::Pid).and_then(|namespace| namespace.path.clone()),
+            join_pid: path_of(NamespaceKind::Pid),
             cgroup_path,
         }
+    }
+
+    /// Whether the container's users are not the caller's.
+    fn in_user(&self) -> bool {
+        self.new_user || self.join_user.is_some()
     }
 }
 
@@ -84,6 +104,20 @@ pub enum PrepareError {
     /// The process.
     #[error("clone the init stage")]
     Clone(#[source] io::Error),
+    /// The process, in user namespaces that may be forbidden.
+    #[error(
+        "clone the init stage into a user namespace (do /proc/sys/user/max_user_namespaces and the security modules permit one?)"
+    )]
+    CloneUser(#[source] io::Error),
+    /// The process that is to make the stage.
+    #[error("make the init stage in the user namespace {path:?}")]
+    JoinUser {
+        /// The namespace's file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A container that cannot be created. Nothing of it is left.
@@ -124,6 +158,9 @@ pub enum CreateError {
     /// The caller's own mount namespace, after a look into another: the caller cannot go on.
     #[error("come back to the own mount namespace")]
     Return(#[source] io::Error),
+    /// The user namespace, or what takes the host's power for it.
+    #[error("set up the user namespace")]
+    User(#[source] UsernsError),
     /// The cgroup.
     #[error("set up the cgroup {path:?}")]
     Cgroup {
@@ -179,6 +216,7 @@ impl CreateError {
                 FailureKind::InvalidInput
             }
             Self::Return(_)
+            | Self::User(_)
             | Self::Cgroup { .. }
             | Self::Encode(_)
             | Self::Channel(_)
@@ -308,6 +346,7 @@ pub fn prepare(options: &PrepareOptions) -> Result<Prepared, PrepareError> {
     let clone = CloneOptions {
         namespaces: namespaces(options),
         cgroup: born_in.as_ref().map(OwnedFd::as_fd),
+        sibling: options.join_user.is_some(),
     };
     let null = stdio::open_null().map_err(PrepareError::Null)?;
     let stage = clone_stage(options, clone, || {
@@ -332,7 +371,19 @@ fn clone_stage(
     clone: CloneOptions<'_>,
     stage: impl FnOnce() -> u8,
 ) -> Result<Cloned, PrepareError> {
-    let cloned = || sys::process::clone(clone, stage).map_err(PrepareError::Clone);
+    if let Some(path) = &options.join_user {
+        let made = userns::clone_into(path, options.join_pid.as_deref(), clone, stage);
+        return made.map_err(|source| PrepareError::JoinUser {
+            path: path.clone(),
+            source,
+        });
+    }
+    let error = if options.new_user {
+        PrepareError::CloneUser
+    } else {
+        PrepareError::Clone
+    };
+    let cloned = || sys::process::clone(clone, stage).map_err(error);
     let Some(path) = &options.join_pid else {
         return cloned();
     };
@@ -350,6 +401,8 @@ fn namespaces(options: &PrepareOptions) -> UnshareFlags {
     flags.set(UnshareFlags::NEWPID, options.new_pid);
     flags.set(UnshareFlags::NEWIPC, options.new_ipc);
     flags.set(UnshareFlags::NEWUTS, options.new_uts);
+    flags.set(UnshareFlags::NEWUSER, options.new_user);
+    flags.set(UnshareFlags::NEWNET, options.new_net);
     flags
 }
 
@@ -394,7 +447,12 @@ impl Prepared {
     /// The step that failed; then the stage and the cgroup are gone.
     pub fn create(mut self, order: &Order, fds: Fds) -> Result<Created, CreateError> {
         self.check(&order.spec)?;
-        self.send(order, fds)?;
+        let user = self.user_namespace(&order.spec, &fds)?;
+        let furniture = match &user {
+            Some(user) => Some(user.furnish(order).map_err(CreateError::User)?),
+            None => None,
+        };
+        self.send(order, fds, user.as_ref(), furniture)?;
         // the stage is busy with its root file system meanwhile
         self.place_cgroup(&order.spec)?;
         let done = channel::tell(self.socket.as_fd(), channel::CGROUP_READY);
@@ -421,6 +479,10 @@ impl Prepared {
                 NamespaceKind::Pid,
                 asked.new_pid == own.new_pid && asked.join_pid == own.join_pid,
             ),
+            (
+                NamespaceKind::User,
+                asked.new_user == own.new_user && asked.join_user == own.join_user,
+            ),
             (NamespaceKind::Ipc, asked.new_ipc == own.new_ipc),
             (NamespaceKind::Uts, asked.new_uts == own.new_uts),
         ];
@@ -430,8 +492,41 @@ impl Prepared {
         }
     }
 
-    fn send(&self, order: &Order, fds: Fds) -> Result<(), CreateError> {
+    /// Gives the stage's user namespace its mapping, and the stage what it may not take for itself;
+    /// none where it is the caller's own.
+    fn user_namespace(&self, spec: &Spec, fds: &Fds) -> Result<Option<UserNamespace>, CreateError> {
+        if !self.options.in_user() {
+            return Ok(None);
+        }
+        let pid = self.guard.pid();
+        let set_up = || {
+            if self.options.new_user {
+                UserNamespace::map(pid, &spec.linux)?;
+            }
+            let user = UserNamespace::open(pid, &spec.linux)?;
+            userns::privilege(pid, &spec.process)?;
+            let streams = [&fds.stdin, &fds.stdout, &fds.stderr];
+            let streams = streams.into_iter().flatten().map(OwnedFd::as_fd);
+            userns::give_streams(streams, user.root).map_err(UsernsError::Stdio)?;
+            Ok(user)
+        };
+        set_up().map(Some).map_err(CreateError::User)
+    }
+
+    fn send(
+        &self,
+        order: &Order,
+        fds: Fds,
+        user: Option<&UserNamespace>,
+        furniture: Option<Furniture>,
+    ) -> Result<(), CreateError> {
+        let made = furniture.unwrap_or_default();
         let envelope = Envelope {
+            user: user.is_some(),
+            own_net: self.options.new_net,
+            root: made.root.is_some(),
+            dev: made.dev.is_some(),
+            nodes: made.nodes.len(),
             order,
             stdin: fds.stdin.is_some(),
             stdout: fds.stdout.is_some(),
@@ -440,10 +535,12 @@ impl Prepared {
             seccomp: fds.seccomp.is_some(),
         };
         let bytes = serde_json::to_vec(&envelope).map_err(CreateError::Encode)?;
-        let sources = source::open_all(&order.spec)?;
+        let sources = source::open_all(&order.spec, user)?;
         let own = [fds.stdin, fds.stdout, fds.stderr, fds.netns, fds.seccomp];
-        let own = own.iter().flatten().map(OwnedFd::as_fd);
-        let all: Vec<_> = own.chain(sources.iter().map(OwnedFd::as_fd)).collect();
+        let made_too = [made.root, made.dev];
+        let own = own.iter().chain(&made_too).flatten();
+        let all = own.chain(&made.nodes).chain(&sources);
+        let all: Vec<_> = all.map(OwnedFd::as_fd).collect();
         match channel::send(self.socket.as_fd(), &bytes, &all) {
             // its last words are still to be read
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -14,6 +14,7 @@ use sys::mount::Depth;
 
 use crate::prepare::CreateError;
 use crate::rootfs;
+use crate::userns::{self, UserNamespace};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -21,7 +22,10 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 /// when it was prepared, and the host may have mounted more since.
 ///
 /// The caller must have one thread only.
-pub(crate) fn open_all(spec: &Spec) -> Result<Vec<OwnedFd>, CreateError> {
+pub(crate) fn open_all(
+    spec: &Spec,
+    user: Option<&UserNamespace>,
+) -> Result<Vec<OwnedFd>, CreateError> {
     let mut sources = Vec::new();
     for mount in &spec.mounts {
         let options = rootfs::options::parse(&mount.options);
@@ -29,10 +33,14 @@ pub(crate) fn open_all(spec: &Spec) -> Result<Vec<OwnedFd>, CreateError> {
             continue;
         }
         let depth = options.bind.unwrap_or(Depth::One);
-        sources.push(match options.root_of() {
+        let copy = match options.root_of() {
             Some(pid) => foreign(mount, pid, depth)?,
             None => own(mount, depth)?,
-        });
+        };
+        if let (Some(user), Some(depth)) = (user, options.idmap) {
+            userns::idmap(copy.as_fd(), user, path_of(mount), depth).map_err(CreateError::User)?;
+        }
+        sources.push(copy);
     }
     Ok(sources)
 }
@@ -109,14 +117,14 @@ fn enter(mounts: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// The caller's mount namespace, root and working directory, all of which setns(2) replaces.
-struct Place {
+pub(crate) struct Place {
     mounts: OwnedFd,
     root: OwnedFd,
     directory: OwnedFd,
 }
 
 impl Place {
-    fn current() -> io::Result<Self> {
+    pub(crate) fn current() -> io::Result<Self> {
         Ok(Self {
             mounts: open_namespace(CWD, c"/proc/self/ns/mnt")?,
             root: openat(CWD, c"/", DIRECTORY, Mode::empty())?,
@@ -124,7 +132,7 @@ impl Place {
         })
     }
 
-    fn come_back(&self) -> io::Result<()> {
+    pub(crate) fn come_back(&self) -> io::Result<()> {
         enter(self.mounts.as_fd())?;
         // the namespace's root need not be the caller's, which may live in a chroot(2)
         fchdir(&self.root)?;

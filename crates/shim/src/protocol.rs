@@ -160,6 +160,11 @@ pub struct ExecOrder {
 pub enum Reply {
     /// Done.
     Ok,
+    /// The init stage waits for its order.
+    Prepared {
+        /// Its process id on the host.
+        pid: i32,
+    },
     /// The container runs.
     Started {
         /// Its init's process id on the host.

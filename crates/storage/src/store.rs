@@ -1,7 +1,9 @@
 //! The folder of an engine: its layout, its lock, and what a crash may have left.
 
+use std::ffi::{CString, OsStr};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use crate::content::BlobStore;
 use crate::fsutil::{self, ensure_dir};
 use crate::layers::LayerStore;
 use crate::snapshotter::SnapshotterChoice;
+use crate::trash::{Trash, Waste};
 use crate::unpack::LayerLimits;
 use crate::volume::VolumeStore;
 
@@ -61,6 +64,7 @@ struct Inner {
     layers: LayerStore,
     containers: ContainerStore,
     volumes: VolumeStore,
+    trash: Trash,
     /// Layers stay mounted for the next to open the folder.
     keep_mounts: AtomicBool,
     /// Holds the lock (flock(2)); close-on-exec, so that no shim inherits it.
@@ -91,7 +95,7 @@ pub struct StoreOptions {
 }
 
 impl Store {
-    /// Opens a folder, making it when it is not there, and removes what a crash left.
+    /// Opens a folder, making it when it is not there, and begins to delete what a crash left.
     ///
     /// # Errors
     ///
@@ -110,7 +114,7 @@ impl Store {
         let ingest = dir("content/ingest")?;
         write_layout(&content)?;
         let temporary = dir("tmp")?;
-        clean(&temporary)?;
+        let leftovers = leftovers(&temporary)?;
         let snapshots = dir("snapshots")?;
         let layers = LayerStore::open(
             snapshots,
@@ -120,8 +124,11 @@ impl Store {
             options.limits,
         )
         .map_err(OpenError::io("read layers in", &root.join("snapshots")))?;
+        let trash = Trash::default();
+        trash.put(leftovers.into_iter().map(Waste::Leftover));
         Ok(Self {
             inner: Arc::new(Inner {
+                trash,
                 root: root.to_owned(),
                 content: BlobStore::new(blobs, ingest, temporary.clone()),
                 layers,
@@ -163,6 +170,12 @@ impl Store {
         &self.inner.containers
     }
 
+    /// What is deleted behind everybody's back.
+    #[must_use]
+    pub fn trash(&self) -> &Trash {
+        &self.inner.trash
+    }
+
     /// The named volumes.
     #[must_use]
     pub fn volumes(&self) -> &VolumeStore {
@@ -188,18 +201,13 @@ fn lock(root: &Path) -> Result<OwnedFd, OpenError> {
     }
 }
 
-/// Removes what writers of an earlier process did not finish.
-///
-/// Something that cannot be removed must not keep the engine from starting.
-fn clean(temporary: &Path) -> Result<(), OpenError> {
-    let failed = || OpenError::io("clean folder", temporary);
+/// What writers and deleters of an earlier process did not finish.
+fn leftovers(temporary: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let failed = || OpenError::io("read folder", temporary);
     let dir = fsutil::open_dir(temporary).map_err(failed())?;
-    for (name, _) in fsutil::remove::list(dir.as_fd()).map_err(failed())? {
-        if let Err(error) = fsutil::remove::remove_at(dir.as_fd(), &name) {
-            tracing::warn!(?name, folder = %temporary.display(), %error, "a leftover stays");
-        }
-    }
-    Ok(())
+    let names = fsutil::remove::list(dir.as_fd()).map_err(failed())?;
+    let path = |name: CString| temporary.join(OsStr::from_bytes(name.as_bytes()));
+    Ok(names.into_iter().map(|(name, _)| path(name)).collect())
 }
 
 /// Writes the two files that make `content` an OCI image layout (image-layout.md).

@@ -18,4 +18,5 @@ pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod tree;
+pub mod userns;
 pub mod verity;

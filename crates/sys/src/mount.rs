@@ -2,10 +2,10 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::ptr;
 
-use linux_raw_sys::general::{AT_EMPTY_PATH, AT_RECURSIVE, mount_attr};
+use linux_raw_sys::general::{AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_IDMAP, mount_attr};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 /// A change of a mount's attributes.
@@ -64,6 +64,27 @@ pub fn set_attributes(mount: BorrowedFd<'_>, change: &MountChange, depth: Depth)
         propagation: change.propagation.map_or(0, |p| u64::from(p.bits())),
         userns_fd: 0,
     };
+    mount_setattr(mount.as_raw_fd(), &attributes, depth)
+}
+
+/// Shows the files of a detached mount with other owners: an id of the user namespace `mapping` on the
+/// disk is seen as the host's id that it stands for there.
+///
+/// # Errors
+///
+/// What mount_setattr(2) says: EINVAL for a file system that cannot do it, for a mount that is attached
+/// already and before Linux 5.12; EPERM for a namespace without a mapping or a mount that has one.
+pub fn idmap(mount: BorrowedFd<'_>, mapping: BorrowedFd<'_>, depth: Depth) -> io::Result<()> {
+    let attributes = mount_attr {
+        attr_set: u64::from(MOUNT_ATTR_IDMAP),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::try_from(mapping.as_raw_fd()).map_err(io::Error::other)?,
+    };
+    mount_setattr(mount.as_raw_fd(), &attributes, depth)
+}
+
+fn mount_setattr(mount: RawFd, attributes: &mount_attr, depth: Depth) -> io::Result<()> {
     let flags = match depth {
         Depth::One => AT_EMPTY_PATH,
         Depth::Tree => AT_EMPTY_PATH | AT_RECURSIVE,
@@ -73,10 +94,10 @@ pub fn set_attributes(mount: BorrowedFd<'_>, change: &MountChange, depth: Depth)
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
+            mount,
             c"".as_ptr(),
             flags,
-            ptr::from_ref(&attributes),
+            ptr::from_ref(attributes),
             size_of::<mount_attr>(),
         )
     };

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use linux_raw_sys::general::{
-    CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_THREAD, clone_args,
+    CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_PARENT, CLONE_PIDFD, CLONE_THREAD, clone_args,
 };
 use rustix::thread::UnshareFlags;
 
@@ -23,6 +23,8 @@ pub struct CloneOptions<'fd> {
     pub namespaces: UnshareFlags,
     /// The cgroup v2 directory it is born into; else that of its parent.
     pub cgroup: Option<BorrowedFd<'fd>>,
+    /// Whether it is a child of the caller's parent, and not of the caller.
+    pub sibling: bool,
 }
 
 /// A process just made.
@@ -62,12 +64,19 @@ pub fn clone(options: CloneOptions<'_>, child: impl FnOnce() -> u8) -> io::Resul
         flags |= CLONE_INTO_CGROUP;
         cgroup = u64::try_from(directory.as_raw_fd()).unwrap_or(0);
     }
+    // clone(2): a sibling's end is told as the caller's own, and takes no signal of its own
+    let exit_signal = if options.sibling {
+        flags |= u64::from(CLONE_PARENT);
+        0
+    } else {
+        u64::try_from(libc::SIGCHLD).unwrap_or(0)
+    };
     let args = clone_args {
         flags,
         pidfd: ptr::from_mut(&mut pidfd).addr() as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: u64::try_from(libc::SIGCHLD).unwrap_or(0),
+        exit_signal,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -302,6 +311,7 @@ mod tests {
         let options = CloneOptions {
             namespaces: UnshareFlags::empty(),
             cgroup: None,
+            sibling: false,
         };
         // the test harness runs each test in a thread beside its own
         let error = std::thread::spawn(move || clone(options, || 0).map(|_| ()));

@@ -237,8 +237,8 @@ mod tests {
             assert!(error.contains(expect), "{error}");
         };
         check(
-            &["--userns-remap=default"],
-            "--userns-remap is not supported",
+            &["--authorization-plugin=x"],
+            "--authorization-plugin is not supported",
         );
         check(&["--foo"], "unknown flag: --foo");
         check(&["--mtu=x"], "invalid argument \"x\" for \"--mtu\" flag");

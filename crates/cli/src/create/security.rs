@@ -134,7 +134,7 @@ pub(super) fn uts_mode(call: &Call) -> Result<String, Failure> {
 }
 
 pub(super) fn userns_mode(call: &Call) -> Result<String, Failure> {
-    mode(call, "userns", &["host"], "USER")
+    mode(call, "userns", &["host", "auto"], "USER")
 }
 
 pub(super) fn cgroupns(call: &Call) -> Result<String, Failure> {

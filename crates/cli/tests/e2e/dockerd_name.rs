@@ -109,7 +109,6 @@ fn what_dockerd_is_asked_without_running() {
     run("--validate --config-file /nonexistent").complains(1, "/nonexistent");
     run("--colour").complains(1, "Status: unknown flag: --colour\nSee 'dockerd --help'.");
     run("--mtu x").complains(1, "invalid argument \"x\" for \"--mtu\" flag");
-    run("--userns-remap default").complains(1, "--userns-remap is not supported");
     run("--authorization-plugin x").complains(1, "--authorization-plugin is not supported");
     run("-v").shows("Gorae version ");
     let help = run("--help");

@@ -82,6 +82,8 @@ mod macvlan;
 #[cfg(test)]
 mod manifest;
 #[cfg(test)]
+mod many_entries;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod network;
@@ -101,6 +103,8 @@ mod publish;
 mod pull;
 #[cfg(test)]
 mod pull_again;
+#[cfg(test)]
+mod pull_chunked;
 #[cfg(test)]
 mod pull_registries;
 #[cfg(test)]
@@ -139,6 +143,8 @@ mod system;
 mod testcontainers;
 #[cfg(test)]
 mod update_ports;
+#[cfg(test)]
+mod userns;
 #[cfg(test)]
 mod volumes;
 #[cfg(test)]

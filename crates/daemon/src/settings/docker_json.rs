@@ -246,8 +246,8 @@ mod tests {
         );
         check(r#"{"labels": {}}"#, "labels must be of the kind");
         check(
-            r#"{"userns-remap": "default"}"#,
-            "userns-remap is not supported",
+            r#"{"authorization-plugins": ["x"]}"#,
+            "authorization-plugins is not supported",
         );
         check(
             r#"{"proxies": {"ftp-proxy": "x"}}"#,

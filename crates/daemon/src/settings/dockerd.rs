@@ -183,7 +183,7 @@ pub const DIRECTIVES: &[Directive] = &[
     same("tlsverify", Switch, Key("tlsverify")),
     same("userland-proxy", Switch, Moot),
     same("userland-proxy-path", Text, Moot),
-    same("userns-remap", Text, Refused("containers share the host's user namespace here")),
+    same("userns-remap", Text, Key("userns-remap")),
     flag("validate", Switch, Own),
     flag("version", Switch, Own).short('v'),
     // keys without a flag, and those of other versions
@@ -291,11 +291,15 @@ mod tests {
         check("storage-driver", &["zfs"], Ok(Some(STORAGE)));
         check("userland-proxy", &["false"], Ok(None));
         check("containerd", &["/x"], Ok(Some(CONTAINERD)));
-        check("userns-remap", &[""], Ok(None));
+        check("authorization-plugin", &[""], Ok(None));
         check(
-            "userns-remap",
-            &["default"],
-            Err("--userns-remap is not supported: containers share"),
+            "authorization-plugin",
+            &["x"],
+            Err("--authorization-plugin is not supported: plugins that"),
+        );
+        assert_eq!(
+            check("userns-remap", &["default"], Ok(None)).0["userns-remap"].texts,
+            ["default"]
         );
         let unmet = [("--a", "b"), ("c", "d")].map(|(name, why)| Unmet {
             name: name.to_owned(),

@@ -138,6 +138,7 @@ pub const KEYS: &[Key] = &[
     key("tlscert", Text, "path", "~/.docker/cert.pem", "The engine's certificate"),
     key("tlskey", Text, "path", "~/.docker/key.pem", "The certificate's private key"),
     key("tlsverify", Switch, "", "false", "Speak TLS on TCP, and let in clients with a certificate only"),
+    key("userns-remap", Text, "user", "none", "Whose ids of /etc/subuid and /etc/subgid the users of containers are: \"default\", user[:group] or uid[:gid]"),
     key("warm", Number, "int", "6", "Network namespaces and shims that are kept ready"),
 ];
 

@@ -283,6 +283,9 @@ fn containers(reader: &Reader<'_>, engine: &mut engine::Config) -> Result<(), Se
     put(&mut engine.default_cgroupns_mode, cgroupns);
     let ipc = reader.one("default-ipc-mode", either("private", "shareable"))?;
     put(&mut engine.default_ipc_mode, ipc);
+    if let Some(user) = reader.word("userns-remap") {
+        engine.userns_remap = Some(user.to_owned()).filter(|user| !user.is_empty());
+    }
     put(&mut engine.init, reader.switch("init")?);
     put(
         &mut engine.no_new_privileges,

@@ -46,9 +46,7 @@ impl Engine {
                 mend,
             ));
         }
-        for layer in waste {
-            layer.delete().step(|| "remove a layer")?;
-        }
+        self.store.trash().put(waste);
         findings.extend(self.check_strangers(repair)?);
         Ok(findings)
     }

@@ -45,6 +45,8 @@ impl Engine {
         if self.images.leases.is_dirty() {
             self.collect().await;
         }
+        // what is removed is neither there nor missing
+        self.empty_trash().await;
         // nothing is collected meanwhile, and nobody begins to need what is about to go
         let quiet = self.images.leases.collector.lock().await;
         let mut findings = self.check_records(repair).await?;
@@ -61,6 +63,7 @@ impl Engine {
         drop(quiet);
         findings.extend(self.check_volumes(repair).await?);
         findings.extend(self.check_mounts(repair).await?);
+        self.empty_trash().await;
         Ok(findings)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use api::archive::{Extract, PathStat, file_mode};
 use jiff::Timestamp;
+use oci::runtime::IdMapping;
 use rustix::fs::{FileType, Mode, OFlags};
 use storage::files::{
-    ExtractError, ExtractOptions, Found, Ownership, TreeOptions, find, find_target, resolve,
+    ExtractError, ExtractOptions, Found, Owners, Ownership, TreeOptions, find, find_target, resolve,
 };
 use storage::view::{Access, Extent, View};
 
@@ -48,7 +49,7 @@ impl Engine {
     /// # Errors
     /// When there is no such container or path.
     pub async fn container_stat(self: &Arc<Self>, name: &str, path: &str) -> Result<PathStat> {
-        let (_, stat, _) = self.look(name, path).await?;
+        let (_, stat, ..) = self.look(name, path).await?;
         Ok(stat)
     }
 
@@ -61,11 +62,12 @@ impl Engine {
         name: &str,
         path: &str,
     ) -> Result<(PathStat, Outgoing)> {
-        let (container, stat, (view, found)) = self.look(name, path).await?;
+        let (container, stat, (view, found), owners) = self.look(name, path).await?;
         self.container_event("archive-path", &container, &[]);
         let options = TreeOptions {
             name: stat.name.clone().into_bytes(),
             hidden: view.hidden.clone(),
+            owners,
         };
         let step = format!("archive {path} of container {}", container.id);
         let outgoing = Outgoing::new(move |output| {
@@ -81,10 +83,10 @@ impl Engine {
         self: &Arc<Self>,
         name: &str,
         path: &str,
-    ) -> Result<(Arc<Container>, PathStat, (View, Found))> {
+    ) -> Result<(Arc<Container>, PathStat, (View, Found), Owners)> {
         let container = self.containers.get(name)?;
         check_path(path)?;
-        let Tree { view, .. } = self.tree(&container, Extent::Mounts, Access::Read).await?;
+        let Tree { view, owners, .. } = self.tree(&container, Extent::Mounts, Access::Read).await?;
         let (name, path) = (name.to_owned(), path.to_owned());
         let (stat, found) = self
             .blocking(move || {
@@ -94,7 +96,7 @@ impl Engine {
                 Ok((stat, (view, found)))
             })
             .await?;
-        Ok((container, stat, found))
+        Ok((container, stat, found, owners))
     }
 
     /// Extracts an archive, plain or packed, into a directory of a container.
@@ -112,9 +114,24 @@ impl Engine {
         let tree = self.tree(&container, Extent::Mounts, Access::Write).await?;
         let (name, record) = (name.to_owned(), container.record().clone());
         // a client may be slow for hours: it gets a thread of its own
-        threaded(move || extract(&tree, &name, &record, &wanted, source)).await?;
+        let extracted = move || {
+            let owners = tree.owners.clone();
+            as_root_of(&owners, || extract(&tree, &name, &record, &wanted, source))
+        };
+        threaded(extracted).await?;
         self.container_event("extract-to-dir", &container, &[]);
         Ok(())
+    }
+}
+
+/// Does something as the container's root, who is not the host's in a user namespace: in a tree of its
+/// mounts nobody else can make files.
+fn as_root_of<T>(owners: &Owners, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let root = |ranges: &[IdMapping]| ranges.iter().find_map(|range| range.to_host(0));
+    match (root(&owners.uids), root(&owners.gids)) {
+        (Some(uid), Some(gid)) => sys::userns::as_file_owner(uid, gid, work)
+            .step(|| format!("make files as the user {uid} of the host"))?,
+        _ => work(),
     }
 }
 
@@ -198,6 +215,7 @@ fn extract(
         ownership: ownership(tree, record, wanted)?,
         replace_kind: !wanted.no_overwrite_dir_non_dir,
         rename: None,
+        owners: tree.owners.clone(),
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let start = rustix::fs::openat(&target.fd, c".", flags, Mode::empty())

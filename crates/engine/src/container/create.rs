@@ -88,6 +88,7 @@ impl Engine {
         {
             warnings.push("Published ports are discarded when using host network mode".to_owned());
         }
+        self.userns.check(&host)?;
         let mut wanted = mounts::wanted(&config, &host)?;
         self.volumes_from(&host, &mut wanted)?;
         let id = names::draw_id()?;
@@ -107,7 +108,10 @@ impl Engine {
         self.networks.check_endpoints(&endpoints)?;
         self.check_links(&host)?;
         let name = self.containers.reserve(&id, name)?;
+        let userns = self.userns.settle(&id, &host);
+        let userns = userns.inspect_err(|_| self.containers.release(&id))?;
         let record = Record {
+            userns,
             id: id.clone(),
             name,
             created: Timestamp::now(),
@@ -131,6 +135,7 @@ impl Engine {
             )),
             Err(error) => {
                 self.containers.release(&id);
+                self.userns.release(&id);
                 Err(error)
             }
         }

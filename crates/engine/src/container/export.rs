@@ -24,7 +24,11 @@ impl Engine {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(&tree.view.root, c".", flags, Mode::empty());
             let root = root.step(|| &step)?;
-            let written = storage::files::write_tree(root, TreeOptions::default(), output);
+            let options = TreeOptions {
+                owners: tree.owners.clone(),
+                ..TreeOptions::default()
+            };
+            let written = storage::files::write_tree(root, options, output);
             drop(tree);
             written.step(|| step)
         }))

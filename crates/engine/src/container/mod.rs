@@ -206,6 +206,9 @@ pub(crate) struct Record {
     /// What the client asked of each network, by network name.
     pub(crate) endpoints: api::network::Endpoints,
     pub(crate) mounts: Vec<Mount>,
+    /// The range of ids that it has for itself (`--userns=auto`).
+    #[serde(default)]
+    pub(crate) userns: Option<crate::userns::IdMaps>,
     /// Its place in the network while it runs.
     #[serde(default)]
     pub(crate) attached: Option<crate::network::Attachments>,

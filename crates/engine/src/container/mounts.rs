@@ -184,6 +184,7 @@ fn parse_bind(text: &str) -> Result<Wanted> {
         "delegated",
         "rbind",
         "bind",
+        "idmap",
     ];
     if let Some(bad) = options
         .iter()
@@ -215,8 +216,10 @@ fn parse_bind(text: &str) -> Result<Wanted> {
         )
     };
     wanted.copy_up &= !options.contains(&"nocopy");
-    if options.contains(&"bind") {
-        wanted.mount.options.push("bind".to_owned());
+    for option in ["bind", "idmap"] {
+        if options.contains(&option) {
+            wanted.mount.options.push(option.to_owned());
+        }
     }
     Ok(wanted)
 }

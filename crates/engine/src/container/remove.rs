@@ -122,6 +122,7 @@ impl Engine {
             {
                 tracing::error!(id = %container.id, %error, "a removed container stays in the database");
             }
+            engine.userns.release(&container.id);
         });
         noted
     }

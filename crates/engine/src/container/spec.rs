@@ -1,7 +1,7 @@
 //! From a container's record to the OCI configuration that its shim runs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use api::host_config::HostConfig;
 use oci::runtime::{
@@ -12,6 +12,7 @@ use oci::runtime::{
 use super::defaults;
 use super::{Mount, MountKind, Record};
 use crate::error::{Error, Result};
+use crate::userns::{IdMaps, Users};
 
 /// Namespaces of another process that the container joins, by what the client calls it.
 #[derive(Debug, Default)]
@@ -20,6 +21,18 @@ pub(crate) struct Joined {
     pub(crate) pid: Option<i32>,
     /// The init whose IPC namespace is joined.
     pub(crate) ipc: Option<i32>,
+    /// The init whose network namespace is joined.
+    pub(crate) net: Option<i32>,
+}
+
+impl Joined {
+    /// All of them.
+    pub(crate) fn donors(&self) -> Vec<i32> {
+        [self.pid, self.ipc, self.net]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 /// What the record alone does not tell.
@@ -30,6 +43,10 @@ pub(crate) struct Context<'a> {
     /// Files of the engine that are mounted over the image's: `/etc/hosts` and its like.
     pub(crate) files: Vec<(PathBuf, &'static str)>,
     pub(crate) joined: Joined,
+    /// The container's users; absent where they are the host's.
+    pub(crate) users: Option<Users>,
+    /// Volumes that hold somebody else's files.
+    pub(crate) foreign_volumes: Vec<String>,
 }
 
 /// Docker's default for `/dev/shm`, bytes.
@@ -186,15 +203,28 @@ fn mounts(context: &Context<'_>) -> Result<Vec<SpecMount>> {
         ("none", None) => {}
         (_, None) => mounts.push(defaults::shm(shm)),
     }
+    if context.users.is_some() && host.ipc_mode == "host" {
+        // whose users have no right to mount the queues of the host
+        mounts.retain(|mount| mount.kind.as_deref() != Some("mqueue"));
+        if Path::new("/dev/mqueue").is_dir() {
+            mounts.push(bind("/dev/mqueue", "/dev/mqueue", &["rbind"]));
+        }
+    }
     for (source, destination) in &context.files {
         let access = if host.readonly_rootfs { "ro" } else { "rw" };
-        mounts.push(bind(
+        let mut mount = bind(
             &source.to_string_lossy(),
             destination,
             &["rbind", "rprivate", access],
-        ));
+        );
+        show_owners(context, &mut mount);
+        mounts.push(mount);
     }
-    let mut own: Vec<SpecMount> = record.mounts.iter().map(of_mount).collect();
+    let mut own: Vec<SpecMount> = record
+        .mounts
+        .iter()
+        .map(|mount| with_owners(context, mount))
+        .collect();
     // a parent before what lies below it
     own.sort_by_key(|m| m.destination.components().count());
     for mount in &own {
@@ -212,6 +242,28 @@ fn bind(source: &str, destination: &str, options: &[&str]) -> SpecMount {
         source: Some(source.into()),
         options: options.iter().map(|&o| o.to_owned()).collect(),
     }
+}
+
+/// Has a mount show its files as if they were the container's, if its users are not the host's.
+fn show_owners(context: &Context<'_>, mount: &mut SpecMount) {
+    if context.users.is_some() {
+        mount.options.push("idmap".to_owned());
+    }
+}
+
+/// A mount of the record. The files of volumes are the container's own; those of the host stay the
+/// host's, unless told otherwise.
+fn with_owners(context: &Context<'_>, mount: &Mount) -> SpecMount {
+    let mut made = of_mount(mount);
+    let own = match mount.kind {
+        MountKind::Volume => !context.foreign_volumes.contains(&mount.name),
+        MountKind::Bind => mount.options.iter().any(|option| option == "idmap"),
+        MountKind::Tmpfs => false,
+    };
+    if own {
+        show_owners(context, &mut made);
+    }
+    made
 }
 
 fn of_mount(mount: &Mount) -> SpecMount {
@@ -276,8 +328,12 @@ fn linux(context: &Context<'_>) -> Result<Linux> {
         .map(|&p| p.to_owned())
         .collect();
     let devices = super::device::of_host(host)?;
+    let maps = context.users.as_ref().map(|users| users.maps.clone());
+    let IdMaps { uids, gids } = maps.unwrap_or_default();
     Ok(Linux {
         namespaces: namespaces(context),
+        uid_mappings: uids,
+        gid_mappings: gids,
         cgroups_path: Some(context.cgroup.clone()),
         resources: resources(host, &devices)?,
         devices: devices.into_iter().map(|d| d.node).collect(),
@@ -299,6 +355,11 @@ fn namespaces(context: &Context<'_>) -> Vec<Namespace> {
         path: Some(format!("/proc/{pid}/ns/{name}").into()),
     };
     let mut list = vec![new(NamespaceKind::Mount)];
+    match context.users.as_ref().map(|users| users.join) {
+        Some(Some(pid)) => list.push(of(NamespaceKind::User, pid, "user")),
+        Some(None) => list.push(new(NamespaceKind::User)),
+        None => {}
+    }
     match context.joined.pid {
         Some(pid) => list.push(of(NamespaceKind::Pid, pid, "pid")),
         None if host.pid_mode == "host" => {}

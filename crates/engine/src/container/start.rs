@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 use crate::network::Connection;
 use crate::shim_link::{Link, refusal};
+use crate::userns::Users;
 use crate::warm::{Namespaces, Ready, reap};
 
 /// A failed start: what to answer, and the exit code that Docker gives it.
@@ -141,14 +142,11 @@ impl Engine {
         joined: Joined,
         early: &[Early],
     ) -> Result<Started, Failure> {
-        let network = {
-            let (engine, record) = (Arc::clone(self), record.clone());
-            self.blocking(move || engine.networks.attach(&engine, &record))
-        };
-        let (network, shim) = tokio::join!(network, self.warmer.take(namespaces(record, &joined)));
-        let connection = network?;
+        let users = self.users_of(record, &joined.donors())?;
+        let namespaces = namespaces(record, &joined, users.as_ref());
+        let (connection, shim) = self.network_and_shim(record, namespaces).await?;
         let prepared = shim.and_then(|shim| {
-            let order = self.order(record, joined, connection.as_ref())?;
+            let order = self.order(record, (joined, users), connection.as_ref())?;
             let settings = self.settings();
             let profile = settings.seccomp_profile.as_deref();
             let filter =
@@ -165,7 +163,9 @@ impl Engine {
         };
         let mut roles = Vec::new();
         let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-        if let Some(netns) = connection.as_ref().and_then(Connection::netns) {
+        if !namespaces.new_net
+            && let Some(netns) = connection.as_ref().and_then(Connection::netns)
+        {
             roles.push(FdRole::Netns);
             fds.push(netns);
         }
@@ -203,6 +203,26 @@ impl Engine {
         }
     }
 
+    /// A network and a shim, both at once but where the network's namespace is made along with the user
+    /// namespace that it is to belong to.
+    pub(crate) async fn network_and_shim(
+        self: &Arc<Self>,
+        record: &Record,
+        namespaces: Namespaces,
+    ) -> Result<(Option<Connection>, Result<Ready>)> {
+        let network = |netns: Option<OwnedFd>| {
+            let (engine, record) = (Arc::clone(self), record.clone());
+            self.blocking(move || engine.networks.attach(&engine, &record, netns))
+        };
+        if namespaces.new_net {
+            let mut shim = self.warmer.take(namespaces).await?;
+            let connection = network(shim.netns.take()).await?;
+            return Ok((connection, Ok(shim)));
+        }
+        let (network, shim) = tokio::join!(network(None), self.warmer.take(namespaces));
+        Ok((network?, shim))
+    }
+
     /// Lets go of the network of a start that failed.
     fn detach(&self, connection: Option<Connection>) {
         if let Some(connection) = connection {
@@ -217,7 +237,9 @@ impl Engine {
         order: RunOrder,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Link, Spawned, i32, Timestamp), Failure> {
-        let Ready { mut control, child } = shim;
+        let Ready {
+            mut control, child, ..
+        } = shim;
         match control.call(&Request::Run(Box::new(order)), fds).await {
             Ok(Reply::Started { pid, started_at }) => {
                 let started_at = started_at.parse().unwrap_or_else(|_| Timestamp::now());
@@ -239,7 +261,7 @@ impl Engine {
     fn order(
         &self,
         record: &Record,
-        joined: Joined,
+        (joined, users): (Joined, Option<Users>),
         connection: Option<&Connection>,
     ) -> Result<RunOrder> {
         let folder = self.container_dir(&record.id);
@@ -248,6 +270,8 @@ impl Engine {
             cgroup: self.cgroup(record),
             files: self.network_files(record, connection)?,
             joined,
+            users,
+            foreign_volumes: self.foreign_volumes(record),
         };
         let paths: Result<Vec<_>> = record
             .layers
@@ -316,7 +340,19 @@ impl Engine {
         Ok(Joined {
             pid: pid_of(&record.host.pid_mode)?,
             ipc: self.ipc_donor(&record.host.ipc_mode)?,
+            // one that is missing is told when its network is joined
+            net: pid_of(&record.host.network_mode).ok().flatten(),
         })
+    }
+
+    /// The volumes of a container that are mounts of somebody else's files, whose owners stay as they are.
+    fn foreign_volumes(&self, record: &Record) -> Vec<String> {
+        let volumes = record
+            .mounts
+            .iter()
+            .filter(|mount| mount.kind == super::MountKind::Volume);
+        let foreign = volumes.filter(|mount| self.volumes.mount_options(&mount.name).is_some());
+        foreign.map(|mount| mount.name.clone()).collect()
     }
 
     /// Gives a container on another's network the host and domain name of that one, as Docker does.
@@ -378,9 +414,13 @@ impl Engine {
     }
 }
 
-fn namespaces(record: &Record, joined: &Joined) -> Namespaces {
+fn namespaces(record: &Record, joined: &Joined, users: Option<&Users>) -> Namespaces {
     let host = &record.host;
+    let own_net = host.network_mode != "host" && !host.network_mode.starts_with("container:");
     Namespaces {
+        new_user: users.is_some_and(|users| users.join.is_none()),
+        join_user: users.and_then(|users| users.join),
+        new_net: users.is_some() && own_net,
         new_pid: host.pid_mode != "host" && joined.pid.is_none(),
         new_ipc: host.ipc_mode != "host" && joined.ipc.is_none(),
         new_uts: host.uts_mode != "host",

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use storage::files::Owners;
 use storage::view::{self, Access, Extent, View, ViewMount};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Container, MountKind, Record, Status, files};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
+use crate::userns::IdMaps;
 
 /// The tree of a container.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Tree {
     pub(crate) view: View,
     /// Whether it is that of the running container.
     pub(crate) live: bool,
+    /// Who its owners are to the container: a running one's mounts show them as the host does.
+    pub(crate) owners: Owners,
     /// Keeps a container that is written to from being started.
     _occupied: Option<OwnedMutexGuard<()>>,
 }
@@ -36,11 +40,12 @@ impl Engine {
             )));
         }
         if record.state.status.is_alive()
-            && let Some(view) = self.live_view(&record, extent, access).await?
+            && let Some((view, owners)) = self.live_view(&record, extent, access).await?
         {
             return Ok(Tree {
                 view,
                 live: true,
+                owners,
                 _occupied: None,
             });
         }
@@ -51,6 +56,7 @@ impl Engine {
         Ok(Tree {
             view,
             live: false,
+            owners: Owners::default(),
             _occupied: (access == Access::Write).then_some(occupied),
         })
     }
@@ -60,11 +66,18 @@ impl Engine {
         record: &Record,
         extent: Extent,
         access: Access,
-    ) -> Result<Option<View>> {
+    ) -> Result<Option<(View, Owners)>> {
         let (pid, id) = (record.state.pid, record.id.clone());
         self.blocking(move || {
-            view::running(pid, id.as_str(), extent, access)
-                .step(|| format!("open the files of container {id}"))
+            // of a process that is gone by now, the view says so
+            let maps = IdMaps::of_process(pid).ok().flatten().unwrap_or_default();
+            let view = view::running(pid, id.as_str(), extent, access)
+                .step(|| format!("open the files of container {id}"))?;
+            let owners = Owners {
+                uids: maps.uids,
+                gids: maps.gids,
+            };
+            Ok(view.map(|view| (view, owners)))
         })
         .await
     }

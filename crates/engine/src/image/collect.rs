@@ -4,16 +4,18 @@
 //! count that a crash could leave wrong. Work that is not a record yet holds [leases](super::Leases), which
 //! live in memory: they end with the engine, and what they held is collected at the next start.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use oci::Digest;
+use storage::Waste;
 use storage::failpoint::{self, Point};
-use storage::{DetachedBlob, DetachedLayer};
 
-use crate::container::lock;
 use crate::engine::Engine;
-use crate::error::{Result, Step, chain};
+use crate::error::{Result, Step};
+
+/// Less than this is little room for an image.
+const LITTLE: u64 = 8 << 30;
 
 /// Layers and blobs that have a reason to be there.
 #[derive(Debug, Default)]
@@ -36,18 +38,9 @@ impl Needed {
     }
 }
 
-/// What is out of sight, and is to be deleted.
-#[derive(Debug, Default)]
-struct Waste {
-    layers: Vec<DetachedLayer>,
-    blobs: Vec<DetachedBlob>,
-}
-
 impl Engine {
-    /// Deletes the layers and blobs that nobody needs, and returns when their space is free.
-    ///
-    /// They vanish by a rename each, under the lock that leases wait for; deleting them, which takes much
-    /// longer, holds nobody up.
+    /// Takes the layers and blobs away that nobody needs. They vanish by a rename each, under the lock that
+    /// leases wait for; the store's trash gives their space back, which takes much longer.
     pub(crate) async fn collect(self: &Arc<Self>) {
         let waste = {
             let _quiet = self.images.leases.collector.lock().await;
@@ -57,13 +50,47 @@ impl Engine {
             let engine = Arc::clone(self);
             self.blocking(move || Ok(engine.detach_unneeded())).await
         };
-        let delete = move || {
-            waste?.delete();
+        match waste {
+            Ok(waste) => self.store.trash().put(waste),
+            Err(error) => {
+                tracing::error!(%error, "content that nobody needs could not be taken away");
+            }
+        }
+    }
+
+    /// The same, and waits until the space is free.
+    pub(crate) async fn collect_and_free(self: &Arc<Self>) {
+        self.collect().await;
+        self.empty_trash().await;
+    }
+
+    /// Waits until nothing takes space that is removed.
+    pub(crate) async fn empty_trash(self: &Arc<Self>) {
+        if self.store.trash().is_empty() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let wait = move || {
+            store.trash().wait();
             Ok(())
         };
-        if let Err(error) = self.blocking(delete).await {
-            tracing::error!(%error, "content that nobody needs could not be deleted");
+        if let Err(error) = self.blocking(wait).await {
+            tracing::error!(%error, "the trash could not be waited for");
         }
+    }
+
+    /// Waits for the trash where the disk has little room: what is removed is of use to what comes.
+    pub(crate) async fn make_room(self: &Arc<Self>) {
+        if !self.store.trash().is_empty() && self.is_nearly_full() {
+            self.empty_trash().await;
+        }
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        rustix::fs::statvfs(self.store.root()).is_ok_and(|found| {
+            let (all, free) = (found.f_blocks, found.f_bavail);
+            free < all / 8 || free.saturating_mul(found.f_frsize) < LITTLE
+        })
     }
 
     /// What has to stay. Read after the content was listed: what comes later was not listed.
@@ -88,36 +115,36 @@ impl Engine {
         Ok(needed)
     }
 
-    fn detach_unneeded(&self) -> Waste {
-        let mut waste = Waste::default();
+    fn detach_unneeded(&self) -> Vec<Waste> {
+        let mut waste = Vec::new();
         if let Err(error) = self.detach_into(&mut waste) {
             // what is out of sight already is deleted nevertheless
             tracing::error!(%error, "content that nobody needs stays");
         }
-        if !waste.layers.is_empty() || !waste.blobs.is_empty() {
+        if !waste.is_empty() {
             failpoint::reach(Point::Collected);
         }
         waste
     }
 
-    fn detach_into(&self, waste: &mut Waste) -> Result<()> {
+    fn detach_into(&self, waste: &mut Vec<Waste>) -> Result<()> {
         let blobs = self.store.content().list().step(|| "list blobs")?;
         let needed = self.needed()?;
-        self.detach_layers(&needed, &mut waste.layers);
+        self.detach_layers(&needed, waste);
         for (digest, _) in blobs {
             if needed.leased.contains(&digest) && !needed.blobs.contains(&digest) {
                 self.images.leases.owe();
             } else if !needed.has_blob(&digest) {
                 let blob = self.store.content().detach(&digest);
                 let step = || format!("remove blob {digest}");
-                waste.blobs.extend(blob.step(step)?);
+                waste.extend(blob.step(step)?.map(Waste::from));
             }
         }
         Ok(())
     }
 
     /// Takes unused layers away, children before their parents.
-    pub(crate) fn detach_layers(&self, needed: &Needed, waste: &mut Vec<DetachedLayer>) {
+    pub(crate) fn detach_layers(&self, needed: &Needed, waste: &mut Vec<Waste>) {
         loop {
             let layers = self.store.layers().list();
             let parents: HashSet<&Digest> =
@@ -133,7 +160,7 @@ impl Engine {
                 match self.store.layers().detach(chain) {
                     Ok(layer) => {
                         any = true;
-                        waste.extend(layer);
+                        waste.extend(layer.map(Waste::from));
                     }
                     Err(error) => {
                         tracing::error!(%chain, %error, "a layer that nobody needs stays");
@@ -146,45 +173,3 @@ impl Engine {
         }
     }
 }
-
-/// Threads that delete; more of them wait for the file system's journal only.
-const THREADS: usize = 3;
-
-impl Waste {
-    /// Deletes everything, several things at a time: to give a large file's space back is one long call.
-    fn delete(self) {
-        let (layers, blobs) = (self.layers, self.blobs);
-        let layers = layers.into_iter().map(|layer| -> Delete {
-            Box::new(move || layer.delete().map_err(|error| chain(&error)))
-        });
-        let blobs = blobs.into_iter().map(|blob| -> Delete {
-            Box::new(move || blob.delete().map_err(|error| chain(&error)))
-        });
-        let work: VecDeque<Delete> = layers.chain(blobs).collect();
-        let threads = THREADS.min(work.len());
-        let work = Mutex::new(work);
-        let run = || {
-            loop {
-                let Some(delete) = lock(&work).pop_front() else {
-                    return;
-                };
-                if let Err(error) = delete() {
-                    tracing::error!(
-                        error,
-                        "content that nobody needs stays until the next start"
-                    );
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                let helper = std::thread::Builder::new().name("collect".into());
-                // without a helper, the others do its part
-                drop(helper.spawn_scoped(scope, run));
-            }
-            run();
-        });
-    }
-}
-
-type Delete = Box<dyn FnOnce() -> std::result::Result<(), String> + Send>;

@@ -51,7 +51,7 @@ impl Engine {
             self.remove_aged(age, &limits).await?;
         }
         if self.images.leases.is_dirty() {
-            self.collect().await;
+            self.collect_and_free().await;
         }
         if limits.max_size.is_none() && limits.min_free.is_none() {
             self.store.content().set_room(None, 0);
@@ -65,7 +65,7 @@ impl Engine {
             };
             self.remove_unused(&next.image, "there is not enough space")
                 .await?;
-            self.collect().await;
+            self.collect_and_free().await;
             size = self.content_size().await?;
             self.store.content().set_room(limits.max_size, size);
         }
@@ -99,7 +99,7 @@ impl Engine {
                 .await?;
         }
         if any {
-            self.collect().await;
+            self.collect_and_free().await;
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ impl Engine {
             )));
         }
         let defaults = defaults(&record, config, &wanted.changes)?;
+        self.make_room().await;
         let pause = wanted.pause && record.state.status == Status::Running;
         if pause {
             self.container_pause(record.id.as_str()).await?;

@@ -76,6 +76,7 @@ impl Engine {
         let platform = platform(&request.platform)?;
         let mut defaults = ContainerDefaults::default();
         change::apply(&mut defaults, &request.changes)?;
+        self.make_room().await;
         let (arrived, from) = match source {
             ImportSource::Reader(reader) => (self.receive(reader).await?, "-".to_owned()),
             ImportSource::Address(address) => self.download(&address, progress).await?,

@@ -59,6 +59,7 @@ impl Engine {
         source: impl Read + Send + 'static,
         progress: &ProgressSender,
     ) -> Result<()> {
+        self.make_room().await;
         let lease = self.images.leases.take(Vec::new()).await;
         let result = self.load_archive(request, source, lease, progress).await;
         // what is of no image is collected, on both ways

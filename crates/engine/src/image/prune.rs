@@ -35,7 +35,7 @@ impl Engine {
                 self.delete_image(&image, &mut items).await?;
             }
         }
-        self.collect().await;
+        self.collect_and_free().await;
         self.remove_partials(Duration::ZERO, 0).await?;
         let freed = before.saturating_sub(self.content_size().await?);
         self.prune_event("image", freed);

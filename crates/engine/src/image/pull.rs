@@ -106,6 +106,7 @@ impl Engine {
         progress: &ProgressSender,
     ) -> Result<Registered> {
         let sources = self.sources(reference, auth)?;
+        self.make_room().await;
         let shown = reference.tag().map_or_else(
             || {
                 reference

@@ -1,12 +1,13 @@
 //! Attaching a container to its networks at its start, and letting go at its end.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use api::network::EndpointSettings;
 use network::{
     Attachment, Bandwidth, Gateway, Gateways, Interface, MacAddress, Pool, Rules, Sandbox,
+    SandboxError,
 };
 
 use super::connection::{Attached, Attachments, Connection, Endpoint, Netns};
@@ -21,14 +22,19 @@ use crate::names;
 impl Networks {
     /// Attaches a container to the networks it asks for; none for the host's own.
     ///
-    /// Blocks: it talks to the kernel.
-    pub(crate) fn attach(&self, engine: &Engine, record: &Record) -> Result<Option<Connection>> {
+    /// `netns` is a new namespace to use in place of one from the pool. Blocks: it talks to the kernel.
+    pub(crate) fn attach(
+        &self,
+        engine: &Engine,
+        record: &Record,
+        netns: Option<OwnedFd>,
+    ) -> Result<Option<Connection>> {
         let mode = record.host.network_mode.as_str();
         if mode == "host" {
             return Ok(None);
         }
         if mode == "none" || record.config.network_disabled {
-            let sandbox = self.sandbox(Pool::take_isolated)?;
+            let sandbox = self.sandbox(|pool| isolated(pool, netns))?;
             return Ok(Some(Connection::bare(Netns::Sandbox(sandbox))));
         }
         if let Some(name) = mode.strip_prefix("container:") {
@@ -45,10 +51,10 @@ impl Networks {
             return Ok(Some(Connection::bare(Netns::Joined(file.into()))));
         }
         let failed = |e: Error| e.context("failed to set up container networking");
-        self.attach_all(record).map(Some).map_err(failed)
+        self.attach_all(record, netns).map(Some).map_err(failed)
     }
 
-    fn attach_all(&self, record: &Record) -> Result<Connection> {
+    fn attach_all(&self, record: &Record, netns: Option<OwnedFd>) -> Result<Connection> {
         let mut places = Vec::new();
         for (net, settings) in self.wanted(record)? {
             places.push(self.place(record, &net, settings)?);
@@ -56,11 +62,11 @@ impl Networks {
         let on_default = places
             .first()
             .is_some_and(|(e, _)| e.net().name() == "bridge");
-        let sandbox = if on_default {
-            self.sandbox(Pool::take)?
-        } else {
-            self.sandbox(Pool::take_isolated)?
-        };
+        let sandbox = self.sandbox(|pool| match netns {
+            Some(netns) if on_default => pool.make_in(netns),
+            None if on_default => pool.take(),
+            netns => isolated(pool, netns),
+        })?;
         let mut connection = Connection::bare(Netns::Sandbox(sandbox));
         let result = self.fill(record, &mut connection, places, on_default);
         if let Err(error) = result {
@@ -190,7 +196,7 @@ impl Networks {
 
     pub(super) fn sandbox(
         &self,
-        take: impl Fn(&Pool) -> Result<Sandbox, network::SandboxError>,
+        take: impl FnOnce(&Pool) -> Result<Sandbox, network::SandboxError>,
     ) -> Result<Sandbox> {
         let pool = lock(&self.pool);
         let pool = pool
@@ -326,6 +332,14 @@ pub(super) fn link(
         sandbox.attach(attachment, &interface).step(step)?
     };
     Ok(())
+}
+
+/// A namespace with the loopback link only.
+fn isolated(pool: &Pool, netns: Option<OwnedFd>) -> Result<Sandbox, SandboxError> {
+    match netns {
+        Some(netns) => pool.make_isolated_in(netns),
+        None => pool.take_isolated(),
+    }
 }
 
 fn attachment<'a>(

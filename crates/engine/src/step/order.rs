@@ -47,6 +47,8 @@ impl Engine {
         // a step is its own first process, and nothing of another container is joined
         host.init = None;
         host.ipc_mode = "private".to_owned();
+        // inputs, caches and secrets are mounted as they lie: their owners are the host's
+        host.userns_mode = "host".to_owned();
         let endpoint = (mode == "bridge").then(|| (mode.to_owned(), None));
         Ok(Record {
             name: id.as_str().to_owned(),
@@ -66,6 +68,7 @@ impl Engine {
             endpoints: endpoint.into_iter().collect::<BTreeMap<_, _>>(),
             mounts: request.mounts.iter().map(mount).collect(),
             attached: None,
+            userns: None,
             state: State::default(),
         })
     }
@@ -86,6 +89,8 @@ impl Engine {
             cgroup: self.cgroup(record),
             files: Vec::new(),
             joined: Joined::default(),
+            users: None,
+            foreign_volumes: Vec::new(),
         };
         let mut spec = spec::build(&context)?;
         spec.process.env.clone_from(&request.env);

@@ -74,18 +74,8 @@ impl Engine {
 
     async fn start_step(self: &Arc<Self>, request: StepRequest) -> Result<Start> {
         let record = self.step_record(&request)?;
-        let usual = Namespaces {
-            new_pid: true,
-            new_ipc: true,
-            new_uts: true,
-            join_pid: None,
-        };
-        let network = {
-            let (engine, record) = (Arc::clone(self), record.clone());
-            self.blocking(move || engine.networks.attach(&engine, &record))
-        };
-        let (network, shim) = tokio::join!(network, self.warmer.take(usual));
-        let connection = network?;
+        let usual = Namespaces::usual(false);
+        let (connection, shim) = self.network_and_shim(&record, usual).await?;
         let started = match shim {
             Ok(shim) => {
                 self.order_step(request, &record, connection.as_ref(), shim)
@@ -160,7 +150,7 @@ impl Engine {
             fds: roles,
             ..order
         };
-        let Ready { mut control, child } = shim;
+        let Ready { mut control, child, .. } = shim;
         match control.call(&Request::Run(Box::new(order)), &fds).await {
             Ok(Reply::Started { .. }) => {
                 drop(request.guard);

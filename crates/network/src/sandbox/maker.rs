@@ -1,6 +1,6 @@
 //! Making sandboxes for a pool.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,14 +62,34 @@ impl Maker {
         isolated(Some(Arc::clone(&self.host)))
     }
 
+    /// Makes a sandbox of a namespace that is new, with its loopback link only.
+    pub(crate) fn isolated_in(&self, namespace: OwnedFd) -> Result<Sandbox, SandboxError> {
+        let inside = netns::within(namespace.as_fd(), inside::furnish);
+        Ok(Sandbox {
+            inside: inside.map_err(SandboxError::Namespace)??,
+            namespace,
+            host: Some(Arc::clone(&self.host)),
+            links: Vec::new(),
+            may_have_routes: false,
+        })
+    }
+
     /// Makes a sandbox that has a link on the bridge, up but without an address.
     pub(crate) fn attached(&self) -> Result<Sandbox, SandboxError> {
+        self.attach(self.isolated()?)
+    }
+
+    /// Does the same in a namespace that is new.
+    pub(crate) fn attached_in(&self, namespace: OwnedFd) -> Result<Sandbox, SandboxError> {
+        self.attach(self.isolated_in(namespace)?)
+    }
+
+    fn attach(&self, mut sandbox: Sandbox) -> Result<Sandbox, SandboxError> {
         let target = self
             .target
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut sandbox = self.isolated()?;
         let pair = Pair {
             bridge: &target.bridge,
             isolated: target.isolated,

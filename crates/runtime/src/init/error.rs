@@ -27,6 +27,9 @@ pub(crate) enum StageError {
     /// The order.
     #[error("read the order")]
     Parse(#[source] serde_json::Error),
+    /// The ids of a user namespace.
+    #[error("become root of the user namespace")]
+    BecomeRoot(#[source] io::Error),
     /// A namespace.
     #[error("enter the {kind:?} namespace")]
     Namespace {
@@ -198,7 +201,10 @@ impl StageError {
     fn step(&self) -> &'static str {
         match self {
             Self::Detach(_) | Self::Channel(_) | Self::Parse(_) => "prepare",
-            Self::Namespace { .. } | Self::Join(_) | Self::Hostname { .. } => "namespaces",
+            Self::BecomeRoot(_)
+            | Self::Namespace { .. }
+            | Self::Join(_)
+            | Self::Hostname { .. } => "namespaces",
             Self::Hierarchies(_) => "cgroup",
             Self::Enter(_) | Self::Seal(_) | Self::Propagation(_) => "rootfs",
             Self::Mount(_) => "mounts",

@@ -50,6 +50,31 @@ pub(super) fn limit(limits: &[Rlimit]) -> Result<(), StageError> {
     Ok(())
 }
 
+/// Raises the hard limits of another process to what it will ask for; where that is not permitted they
+/// stay. Tells the limit that failed otherwise.
+pub(crate) fn raise(pid: i32, limits: &[Rlimit]) -> Result<(), (String, io::Error)> {
+    for limit in limits {
+        let Some(resource) = resource(&limit.kind) else {
+            // told when the limits are set
+            continue;
+        };
+        // those of a child are still the caller's
+        let own = rustix::process::getrlimit(resource);
+        if own.maximum.is_none_or(|maximum| maximum >= limit.hard) {
+            continue;
+        }
+        let raised = rustix::process::Rlimit {
+            current: own.current,
+            maximum: (limit.hard != u64::MAX).then_some(limit.hard),
+        };
+        match rustix::process::prlimit(rustix::process::Pid::from_raw(pid), resource, raised) {
+            Ok(_) | Err(Errno::PERM) => {}
+            Err(error) => return Err((limit.kind.clone(), error.into())),
+        }
+    }
+    Ok(())
+}
+
 fn set_limit(resource: Resource, soft: u64, hard: u64) -> Result<(), Errno> {
     let value = |number| (number != u64::MAX).then_some(number);
     let wanted = rustix::process::Rlimit {

@@ -7,7 +7,7 @@
 mod command;
 mod console;
 mod error;
-mod identity;
+pub(crate) mod identity;
 mod launch;
 mod namespaces;
 pub(crate) mod process;
@@ -27,10 +27,12 @@ use crate::channel;
 use crate::order::Order;
 use crate::report::Report;
 use crate::rootfs;
+use crate::userns::{self, Furniture};
 
 pub(crate) use console::{OwnFds, open_in as open_console};
 pub(crate) use error::StageError;
 pub(crate) use launch::Launch;
+use namespaces::Netns;
 
 /// An order on its way to the init stage, with what its descriptors are, in their order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +43,21 @@ pub(crate) struct Envelope<T> {
     pub(crate) stderr: bool,
     pub(crate) netns: bool,
     pub(crate) seccomp: bool,
+    /// Whether the stage is in a user namespace of the container.
+    #[serde(default)]
+    pub(crate) user: bool,
+    /// Whether its network namespace was made along with it.
+    #[serde(default)]
+    pub(crate) own_net: bool,
+    /// Whether its root is mounted already.
+    #[serde(default)]
+    pub(crate) root: bool,
+    /// Whether its `/dev` is made already.
+    #[serde(default)]
+    pub(crate) dev: bool,
+    /// How many device nodes come as mounts.
+    #[serde(default)]
+    pub(crate) nodes: usize,
 }
 
 /// The descriptors by their roles.
@@ -49,6 +66,10 @@ struct Received {
     stdio: [Option<OwnedFd>; 3],
     netns: Option<OwnedFd>,
     seccomp: Option<OwnedFd>,
+    /// What is there for a user namespace, if the stage is in one.
+    user: Option<Furniture>,
+    /// Whether its network namespace was made along with it.
+    own_net: bool,
     sources: VecDeque<OwnedFd>,
 }
 
@@ -120,6 +141,12 @@ fn sort(envelope: &Envelope<Order>, fds: Vec<OwnedFd>) -> Received {
         ],
         netns: next(envelope.netns),
         seccomp: next(envelope.seccomp),
+        user: envelope.user.then(|| Furniture {
+            root: next(envelope.root),
+            dev: next(envelope.dev),
+            nodes: (0..envelope.nodes).filter_map(|_| next(true)).collect(),
+        }),
+        own_net: envelope.own_net,
         sources: fds,
     }
 }
@@ -142,7 +169,16 @@ fn set_up(
     // while the host's procfs can be trusted to be one
     let early = process::prepare(&spec.process)?;
     let own = spec.process.terminal.then(OwnFds::open).transpose()?;
-    namespaces::enter(&spec.linux.namespaces, received.netns.as_ref())?;
+    let mut user = received.user.take();
+    if user.is_some() {
+        userns::become_root().map_err(StageError::BecomeRoot)?;
+    }
+    let netns = match (&received.netns, received.own_net) {
+        (Some(netns), _) => Netns::Given(netns),
+        (None, true) => Netns::Born,
+        (None, false) => Netns::Listed,
+    };
+    namespaces::enter(&spec.linux.namespaces, &netns)?;
     namespaces::name(spec)?;
     let own_view = is_new(spec, NamespaceKind::Cgroup);
     if !own_view
@@ -151,7 +187,12 @@ fn set_up(
         return Ok(None);
     }
     let hierarchies = list_hierarchies(spec, own_view)?;
-    let root = rootfs::enter(&order.rootfs, order.own_devices)
+    let premade = match &mut user {
+        Some(user) => premake(spec, user)?,
+        None => rootfs::Premade::new(),
+    };
+    let made = user.as_mut().and_then(|user| user.root.take());
+    let root = rootfs::enter(&order.rootfs, order.own_devices, made)
         .map_err(|error| StageError::Enter(Box::new(error)))?;
     // by the image's own files, before a mount covers them
     process::resolve_user(root.as_fd(), &mut order.spec.process.user)?;
@@ -171,9 +212,11 @@ fn set_up(
         &spec.mounts,
         &mut received.sources,
         &hierarchies,
+        premade,
     );
     let mounted = mounted.map_err(|error| StageError::Mount(Box::new(error)))?;
-    let terminal = furnish(spec, root.as_fd(), &mounted, own.as_ref())?;
+    let dev = devices(spec, root.as_fd(), &mounted, user.as_ref())?;
+    let terminal = furnish(spec, root.as_fd(), (&mounted, dev), own.as_ref())?;
     let (master, slave) = terminal.map_or((None, None), |pty| (Some(pty.master), Some(pty.slave)));
     let stdio = match slave {
         Some(slave) => stdio::Source::Terminal(slave),
@@ -208,19 +251,46 @@ fn list_hierarchies(spec: &Spec, own_view: bool) -> Result<Vec<rootfs::Hierarchy
     rootfs::hierarchies(view).map_err(StageError::Hierarchies)
 }
 
+/// Makes the file systems of a user namespace that need the host's mounts, beside those that the parent
+/// has made.
+fn premake(spec: &Spec, user: &mut Furniture) -> Result<rootfs::Premade, StageError> {
+    let premade = rootfs::premake(&spec.mounts);
+    let mut premade = premade.map_err(|error| StageError::Mount(Box::new(error)))?;
+    let dev = spec.mounts.iter().position(userns::is_dev);
+    premade.extend(dev.zip(user.dev.take()));
+    Ok(premade)
+}
+
+/// Makes the device nodes, or what is left to do where the parent has made them; gives `/dev`, unless it
+/// is from outside.
+fn devices(
+    spec: &Spec,
+    root: BorrowedFd<'_>,
+    mounted: &rootfs::Mounted,
+    user: Option<&Furniture>,
+) -> Result<Option<OwnedFd>, StageError> {
+    if mounted.foreign_dev {
+        return Ok(None);
+    }
+    let Some(user) = user else {
+        let made = rootfs::make_devices(root, &spec.linux.devices);
+        return made.map(Some).map_err(StageError::Devices);
+    };
+    for (device, node) in userns::outside(spec).zip(&user.nodes) {
+        rootfs::place_devices(root, device, node.as_fd()).map_err(StageError::Devices)?;
+    }
+    rootfs::link_devices(root)
+        .map(Some)
+        .map_err(StageError::Devices)
+}
+
 /// Makes and covers everything inside the new root, once its mounts are there.
 fn furnish(
     spec: &Spec,
     root: BorrowedFd<'_>,
-    mounted: &rootfs::Mounted,
+    (mounted, dev): (&rootfs::Mounted, Option<OwnedFd>),
     own: Option<&OwnFds>,
 ) -> Result<Option<console::Pty>, StageError> {
-    let dev = if mounted.foreign_dev {
-        None
-    } else {
-        let made = rootfs::make_devices(root, &spec.linux.devices);
-        Some(made.map_err(StageError::Devices)?)
-    };
     let open = |own| console::open(root, mounted.devpts.as_ref(), own, &spec.process);
     let terminal = own.map(open).transpose()?;
     if let (Some(pty), Some(dev)) = (&terminal, &dev) {

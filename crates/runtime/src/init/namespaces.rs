@@ -9,19 +9,29 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use super::StageError;
 
+/// Where the network namespace comes from.
+pub(super) enum Netns<'fd> {
+    /// It came with the order.
+    Given(&'fd OwnedFd),
+    /// It was made by the clone, along with the user namespace that it belongs to.
+    Born,
+    /// The configuration tells.
+    Listed,
+}
+
 /// Joins the namespaces that the configuration names, and makes a network namespace of the
-/// container's own if none was given.
+/// container's own if none is there.
 ///
-/// Pid, IPC, UTS and mount namespaces that are new were made by the clone.
-pub(super) fn enter(namespaces: &[Namespace], netns: Option<&OwnedFd>) -> Result<(), StageError> {
-    if let Some(netns) = netns {
+/// User, pid, IPC, UTS and mount namespaces that are new were made by the clone.
+pub(super) fn enter(namespaces: &[Namespace], netns: &Netns<'_>) -> Result<(), StageError> {
+    if let Netns::Given(netns) = netns {
         join(netns, NamespaceKind::Network)?;
     }
     for namespace in namespaces {
         match (&namespace.path, namespace.kind) {
             // the process was cloned into it: it cannot move itself
-            (_, NamespaceKind::Pid | NamespaceKind::Mount) => {}
-            (_, NamespaceKind::Network) if netns.is_some() => {}
+            (_, NamespaceKind::User | NamespaceKind::Pid | NamespaceKind::Mount) => {}
+            (_, NamespaceKind::Network) if !matches!(netns, Netns::Listed) => {}
             (Some(path), kind) => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC;
                 let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
@@ -33,7 +43,7 @@ pub(super) fn enter(namespaces: &[Namespace], netns: Option<&OwnedFd>) -> Result
                 join(&fd, kind)?;
             }
             (None, NamespaceKind::Network) => make(UnshareFlags::NEWNET, NamespaceKind::Network)?,
-            (None, kind @ (NamespaceKind::User | NamespaceKind::Time)) => {
+            (None, kind @ NamespaceKind::Time) => {
                 let source = io::ErrorKind::Unsupported.into();
                 return Err(StageError::Namespace { kind, source });
             }

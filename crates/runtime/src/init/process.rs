@@ -97,6 +97,12 @@ pub(crate) fn prepare(process: &Process) -> Result<Early, StageError> {
     Ok(Early { sets, apparmor })
 }
 
+/// Does the first half of the capabilities again, in a user namespace that was entered since.
+pub(crate) fn prepare_capabilities(early: &Early) -> Result<(), StageError> {
+    let applied = early.sets.apply_before_setuid();
+    applied.map_err(StageError::Capabilities)
+}
+
 /// Sets the score; a lower one than the parent's needs CAP_SYS_RESOURCE, and without it stays.
 fn set_oom_score(value: i32) -> io::Result<()> {
     match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {

@@ -16,6 +16,7 @@ pub(super) fn run(launch: &Launch, socket: BorrowedFd<'_>) -> Result<(), StageEr
     let options = CloneOptions {
         namespaces: UnshareFlags::empty(),
         cgroup: None,
+        sibling: false,
     };
     let child = sys::process::clone(options, || run_child(launch, socket));
     let child = child.map_err(StageError::Fork)?;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci::runtime::Device;
+use oci::runtime::{Device, IdMapping, Linux};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, statat, symlinkat,
     unlinkat,
@@ -79,23 +79,84 @@ pub(crate) fn make(root: BorrowedFd<'_>, ordered: &[Device]) -> Result<OwnedFd, 
             path: path.to_owned(),
             source,
         })?;
-    for (name, major, minor) in DEFAULT {
-        let mode = Mode::from(0o666);
-        let node = (FileType::CharacterDevice, mode, makedev(major, minor));
-        make_node(dev.as_fd(), Path::new(name), node).map_err(|source| DevicesError::Node {
-            path: path.join(name),
-            source,
-        })?;
-    }
+    make_default(dev.as_fd())?;
     for device in ordered {
-        make_ordered(root, device)?;
+        make_ordered(root, &device.path, device, None)?;
     }
     make_links(dev.as_fd())?;
     Ok(dev)
 }
 
-/// Makes a node of the configuration, wherever it is to be.
-fn make_ordered(root: BorrowedFd<'_>, device: &Device) -> Result<(), DevicesError> {
+fn make_default(dev: BorrowedFd<'_>) -> Result<(), DevicesError> {
+    for (name, major, minor) in DEFAULT {
+        let mode = Mode::from(0o666);
+        let node = (FileType::CharacterDevice, mode, makedev(major, minor));
+        make_node(dev, Path::new(name), node).map_err(|source| DevicesError::Node {
+            path: Path::new("/dev").join(name),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the default and the ordered nodes of a user namespace in what will be its `/dev`.
+pub(crate) fn make_nodes<'a>(
+    dev: BorrowedFd<'_>,
+    ordered: impl Iterator<Item = &'a Device>,
+    linux: &Linux,
+) -> Result<(), DevicesError> {
+    make_default(dev)?;
+    for device in ordered {
+        let path = device.path.strip_prefix("/dev").unwrap_or(&device.path);
+        make_ordered(dev, path, device, Some(linux))?;
+    }
+    Ok(())
+}
+
+/// Makes one node of a user namespace.
+pub(crate) fn make_one(
+    directory: BorrowedFd<'_>,
+    name: &Path,
+    device: &Device,
+    linux: &Linux,
+) -> Result<(), DevicesError> {
+    make_ordered(directory, name, device, Some(linux))
+}
+
+/// Makes the links in a `/dev` whose nodes are there, and gives it.
+pub(crate) fn link(root: BorrowedFd<'_>) -> Result<OwnedFd, DevicesError> {
+    let path = Path::new("/dev");
+    let dev =
+        sys::tree::open_or_make_plain(root, path).map_err(|source| DevicesError::Directory {
+            path: path.to_owned(),
+            source,
+        })?;
+    make_links(dev.as_fd())?;
+    Ok(dev)
+}
+
+/// Mounts a node, given as a mount of its own, at its device's path.
+pub(crate) fn place(
+    root: BorrowedFd<'_>,
+    device: &Device,
+    node: BorrowedFd<'_>,
+) -> Result<(), DevicesError> {
+    let place = sys::tree::open_or_make(root, &device.path, Leaf::File);
+    let placed = place.and_then(|place| super::attach(node, place.as_fd()));
+    placed.map_err(|source| DevicesError::Node {
+        path: device.path.clone(),
+        source,
+    })
+}
+
+/// Makes a node of the configuration at a path below `root`; with `mapped`, its owners are the
+/// container's ids.
+fn make_ordered(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    device: &Device,
+    mapped: Option<&Linux>,
+) -> Result<(), DevicesError> {
     let kind = match device.kind.as_str() {
         "c" | "u" => FileType::CharacterDevice,
         "b" => FileType::BlockDevice,
@@ -116,18 +177,21 @@ fn make_ordered(root: BorrowedFd<'_>, device: &Device) -> Result<(), DevicesErro
         path: device.path.clone(),
         source,
     };
-    let parent = device.path.parent().unwrap_or(Path::new("/"));
-    let name = device
-        .path
-        .file_name()
-        .ok_or_else(|| fail(Errno::INVAL.into()))?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().ok_or_else(|| fail(Errno::INVAL.into()))?;
     let parent = sys::tree::open_or_make(root, parent, Leaf::Directory).map_err(fail)?;
     make_node(parent.as_fd(), Path::new(name), node).map_err(fail)?;
     if device.uid.is_none() && device.gid.is_none() {
         return Ok(());
     }
-    let uid = Some(Uid::from_raw(device.uid.unwrap_or(0)));
-    let gid = Some(Gid::from_raw(device.gid.unwrap_or(0)));
+    let host = |id: u32, mappings: fn(&Linux) -> &[IdMapping]| match mapped {
+        None => Ok(id),
+        Some(linux) => crate::userns::to_host(mappings(linux), id).ok_or(Errno::OVERFLOW),
+    };
+    let uid = host(device.uid.unwrap_or(0), |linux| &linux.uid_mappings);
+    let gid = host(device.gid.unwrap_or(0), |linux| &linux.gid_mappings);
+    let uid = Some(Uid::from_raw(uid.map_err(|error| fail(error.into()))?));
+    let gid = Some(Gid::from_raw(gid.map_err(|error| fail(error.into()))?));
     chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| fail(e.into()))
 }
 

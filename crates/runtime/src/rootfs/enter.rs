@@ -39,10 +39,17 @@ pub(crate) enum EnterError {
 
 /// Mounts the root, makes it `/`, and takes the host's mounts away; gives the new root.
 ///
-/// Only the calling process is to be in this mount namespace.
-pub(crate) fn enter(rootfs: &Rootfs, own_devices: bool) -> Result<OwnedFd, EnterError> {
+/// Only the calling process is to be in this mount namespace. `made` is a root that is mounted already.
+pub(crate) fn enter(
+    rootfs: &Rootfs,
+    own_devices: bool,
+    made: Option<OwnedFd>,
+) -> Result<OwnedFd, EnterError> {
     let fail = |step| move |source: io::Error| EnterError::Enter { step, source };
-    let (root, place) = mount_root(rootfs, own_devices)?;
+    let (root, place) = match made {
+        Some(root) => (root, Place::Detached),
+        None => mount_root(rootfs, own_devices)?,
+    };
     // any directory would do as its place for a moment, and `/` is the one that surely exists
     if place == Place::Detached {
         let over = open_directory(c"/").map_err(fail("find a place for"))?;

@@ -19,9 +19,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::mount::MoveMountFlags;
 
 pub(crate) use cgroupfs::{CgroupfsError, Hierarchy, View, hierarchies};
-pub(crate) use devices::{DevicesError, make as make_devices, open_or_make_console};
+pub(crate) use devices::{
+    DevicesError, link as link_devices, make as make_devices, make_nodes, make_one,
+    open_or_make_console, place as place_devices,
+};
 pub(crate) use enter::{EnterError, enter};
-pub(crate) use mounts::{MountError, Mounted, is_bind, mount_all};
+pub(crate) use mounts::{
+    MountError, Mounted, Premade, is_bind, make_dev, make_hidden, mount_all, premake,
+};
+pub(crate) use overlay::{Layers, Place as RootPlace, Sync, mount as mount_overlay};
 pub(crate) use protect::{ProtectError, protect};
 pub(crate) use sysctl::{SysctlError, write as write_sysctls};
 

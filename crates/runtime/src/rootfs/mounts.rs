@@ -3,7 +3,7 @@
 //! A destination is resolved once, by descriptor, and the mount goes onto that descriptor, so that a
 //! link that changes meanwhile moves nothing (CVE-2021-30465).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -108,15 +108,52 @@ pub(crate) struct Mounted {
     pub(crate) foreign_dev: bool,
 }
 
+/// File systems that are made before the root is entered, by their mount's place in the configuration.
+pub(crate) type Premade = BTreeMap<usize, OwnedFd>;
+
+/// Makes what a user namespace may not make any more once it has left the host's mounts: procfs and
+/// sysfs, of which the kernel wants to see whole ones there (`mount_too_revealing` in fs/namespace.c).
+pub(crate) fn premake(mounts: &[Mount]) -> Result<Premade, MountError> {
+    let mut premade = Premade::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let Some(kind @ ("proc" | "sysfs")) = mount.kind.as_deref() else {
+            continue;
+        };
+        let options = options::parse(&mount.options);
+        let attributes = options.change.set | options.deep.set;
+        let made = make(mount, kind, &options, None, attributes);
+        premade.insert(
+            index,
+            made.map_err(|source| filesystem_error(mount, source))?,
+        );
+    }
+    Ok(premade)
+}
+
+/// Makes the tmpfs of `/dev`, which is still written to.
+pub(crate) fn make_dev(mount: &Mount) -> Result<OwnedFd, FilesystemError> {
+    let options = options::parse(&mount.options);
+    let attributes = options.change.set | options.deep.set;
+    let attributes = attributes - MountAttrFlags::MOUNT_ATTR_RDONLY;
+    make(mount, "tmpfs", &options, None, attributes)
+}
+
+/// Makes a tmpfs for files that are mounted one by one.
+pub(crate) fn make_hidden() -> Result<OwnedFd, FilesystemError> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Filesystem::open("tmpfs")?.mount(attributes)
+}
+
 /// Makes all mounts in their order; `sources` are those of the bind mounts.
 pub(crate) fn mount_all(
     root: BorrowedFd<'_>,
     mounts: &[Mount],
     sources: &mut VecDeque<OwnedFd>,
     hierarchies: &[Hierarchy],
+    mut premade: Premade,
 ) -> Result<Mounted, MountError> {
     let mut mounted = Mounted::default();
-    for mount in mounts {
+    for (index, mount) in mounts.iter().enumerate() {
         let options = options::parse(&mount.options);
         let kind = mount.kind.as_deref().unwrap_or("bind");
         if is_bind(mount, &options) {
@@ -131,7 +168,8 @@ pub(crate) fn mount_all(
                 }
             })?;
         } else {
-            filesystem(root, mount, kind, &options, &mut mounted)?;
+            let ready = premade.remove(&index);
+            filesystem(root, (mount, kind, &options), ready, &mut mounted)?;
         }
     }
     Ok(mounted)
@@ -191,11 +229,17 @@ fn leaf_of(source: BorrowedFd<'_>) -> io::Result<Leaf> {
     }
 }
 
+fn filesystem_error(mount: &Mount, source: FilesystemError) -> MountError {
+    MountError::Filesystem {
+        destination: mount.destination.clone(),
+        source: Box::new(source),
+    }
+}
+
 fn filesystem(
     root: BorrowedFd<'_>,
-    mount: &Mount,
-    kind: &str,
-    options: &Options<'_>,
+    (mount, kind, options): (&Mount, &str, &Options<'_>),
+    ready: Option<OwnedFd>,
     mounted: &mut Mounted,
 ) -> Result<(), MountError> {
     let is_dev = kind == "tmpfs" && mount.destination == Path::new("/dev");
@@ -207,11 +251,11 @@ fn filesystem(
     if later {
         attributes.remove(MountAttrFlags::MOUNT_ATTR_RDONLY);
     }
-    let made = make(mount, kind, options, inherited.as_deref(), attributes);
-    let fd = made.map_err(|source| MountError::Filesystem {
-        destination: mount.destination.clone(),
-        source: Box::new(source),
-    })?;
+    let made = match ready {
+        Some(fd) => Ok(fd),
+        None => make(mount, kind, options, inherited.as_deref(), attributes),
+    };
+    let fd = made.map_err(|source| filesystem_error(mount, source))?;
     attach(fd.as_fd(), place.as_fd(), mount)?;
     if let Some((propagation, depth)) = options.propagation {
         let change = MountChange::propagating(propagation);

@@ -16,6 +16,8 @@ pub(crate) struct Options<'text> {
     pub(crate) change: MountChange,
     /// Attributes of the mount and all below it.
     pub(crate) deep: MountChange,
+    /// Whether owners are shown as those of the container's user namespace, and how deep.
+    pub(crate) idmap: Option<Depth>,
     /// Propagation, and how deep.
     pub(crate) propagation: Option<(MountPropagationFlags, Depth)>,
     /// What is for the file system.
@@ -56,6 +58,7 @@ pub(crate) fn parse(options: &[String]) -> Options<'_> {
         bind: None,
         change: MountChange::NONE,
         deep: MountChange::NONE,
+        idmap: None,
         propagation: None,
         data: Vec::new(),
     };
@@ -70,6 +73,8 @@ fn read_one<'text>(parsed: &mut Options<'text>, option: &'text str) {
         "" | "defaults" => {}
         "bind" => parsed.bind = Some(parsed.bind.unwrap_or(Depth::One)),
         "rbind" => parsed.bind = Some(Depth::Tree),
+        "idmap" => parsed.idmap = Some(Depth::One),
+        "ridmap" => parsed.idmap = Some(Depth::Tree),
         _ => {
             if let Some(propagation) = propagation(option) {
                 parsed.propagation = Some(propagation);

@@ -18,10 +18,10 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_sig
 
 const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 
-const APPLETS: [&str; 30] = [
+const APPLETS: [&str; 33] = [
     "cat", "echo", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount", "ps", "pwd",
     "readlink", "rm", "sh", "sleep", "stat", "stty", "test", "touch", "true", "tty", "umount",
-    "umask", "wc", "env", "sort", "setsid", "chmod", "nproc",
+    "umask", "wc", "env", "sort", "setsid", "chmod", "nproc", "chown", "mknod", "dd",
 ];
 
 /// Files of one test, and the place of its cgroup.
@@ -167,6 +167,7 @@ impl Container {
         ExecTarget {
             pidfd: self.running().pidfd.as_fd(),
             cgroup: &self.running().cgroup,
+            user: None,
         }
     }
 
@@ -291,7 +292,7 @@ pub(crate) fn spec(words: &[&str]) -> Spec {
     }
 }
 
-fn process(words: &[&str]) -> Process {
+pub(crate) fn process(words: &[&str]) -> Process {
     let set = runtime::capabilities::default_set();
     Process {
         args: args(words),

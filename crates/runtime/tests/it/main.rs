@@ -23,6 +23,8 @@ mod inside;
 mod mounts;
 #[cfg(test)]
 mod processes;
+#[cfg(test)]
+mod users;
 
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -36,7 +38,7 @@ const CHOSEN: &str = "GORAE_RUNTIME_TEST";
 const AT_ONCE: usize = 2;
 
 fn tests() -> Vec<Test> {
-    let groups: [&[Test]; 7] = [
+    let groups: [&[Test]; 8] = [
         inside::TESTS,
         processes::TESTS,
         mounts::TESTS,
@@ -44,6 +46,7 @@ fn tests() -> Vec<Test> {
         failures::TESTS,
         execs::TESTS,
         cgroups::TESTS,
+        users::TESTS,
     ];
     groups.concat()
 }

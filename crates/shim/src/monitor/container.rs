@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use runtime::HostRoot;
 use runtime::cgroup::Cgroup;
 use rustix::event::PollFlags;
 use rustix::process::Signal;
@@ -48,6 +49,8 @@ pub(crate) struct Container {
     pub(crate) pidfd: OwnedFd,
     /// Whether the kernel ends everything in the container with its init.
     pub(crate) own_pids: bool,
+    /// Who its root is on the host, if it is in a user namespace.
+    pub(crate) user: Option<HostRoot>,
     pub(crate) cgroup: Cgroup,
     /// The cgroup's figures, open while somebody asks for them.
     pub(crate) gauge: Option<Gauge>,

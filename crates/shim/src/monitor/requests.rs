@@ -123,8 +123,9 @@ impl Monitor {
             return Err(Refusal::invalid("prepare", "the shim is already prepared"));
         }
         let prepared = super::start::prepare(order)?;
+        let pid = prepared.pid();
         self.stage = Stage::Prepared(Box::new(prepared));
-        Ok(Reply::Ok)
+        Ok(Reply::Prepared { pid })
     }
 
     /// From now on events go to this connection; what already happened goes first.

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use oci::runtime::{NamespaceKind, Seccomp, Spec};
-use runtime::{ExecTarget, PrepareOptions, Prepared};
+use runtime::{ExecTarget, HostRoot, PrepareOptions, Prepared};
 use shim::protocol::{EXIT_NAME, SOCKET_NAME};
 use shim::{AttachOrder, ExecOrder, FdRole, Reply, RunOrder};
 use sys::memfd::{self, Purpose};
@@ -104,6 +104,7 @@ fn start(
     fds: Vec<OwnedFd>,
 ) -> Result<Container, Refusal> {
     let spec = &order.order.spec;
+    let user = host_root(spec)?;
     let mut handed = sort(&order.fds, fds)?;
     if let (None, Some(policy)) = (&handed.seccomp, &spec.linux.seccomp) {
         handed.seccomp = Some(compile(policy)?);
@@ -141,6 +142,7 @@ fn start(
         pid: running.pid,
         pidfd: running.pidfd,
         own_pids: makes_pids(spec),
+        user,
         cgroup: running.cgroup,
         gauge: None,
         seccomp: handed.seccomp,
@@ -213,6 +215,17 @@ fn makes_pids(spec: &Spec) -> bool {
         .any(|namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none())
 }
 
+/// Who the container's root is on the host, if it is in a user namespace.
+fn host_root(spec: &Spec) -> Result<Option<HostRoot>, Refusal> {
+    let mut namespaces = spec.linux.namespaces.iter();
+    if !namespaces.any(|namespace| namespace.kind == NamespaceKind::User) {
+        return Ok(None);
+    }
+    let root = HostRoot::of(&spec.linux);
+    root.map(Some)
+        .map_err(|error| Refusal::failed("find the container's root", &error))
+}
+
 fn cgroup_path(spec: &Spec) -> Result<PathBuf, Refusal> {
     let missing = || Refusal::invalid("run", "the configuration names no cgroup");
     spec.linux.cgroups_path.clone().ok_or_else(missing)
@@ -268,6 +281,7 @@ impl Container {
         let target = ExecTarget {
             pidfd: self.pidfd.as_fd(),
             cgroup: &self.cgroup,
+            user: self.user,
         };
         let fds = ends.with(None, copy(self.seccomp.as_ref())?);
         let child = runtime::exec(&target, &order.process, fds)

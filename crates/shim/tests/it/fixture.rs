@@ -317,6 +317,9 @@ pub(crate) fn prepare_request(order: &RunOrder) -> Request {
         new_ipc: true,
         new_uts: true,
         join_pid: None,
+        new_user: false,
+        join_user: None,
+        new_net: false,
     })
 }
 

@@ -35,7 +35,7 @@ fn runs_a_program_to_its_end() {
 fn starts_warm_and_renames_the_cgroup() {
     let mut fixture = Fixture::new(&["sleep", "1000"]);
     let reply = call(&fixture.control, &prepare_request(&fixture.order), &[]).unwrap();
-    assert!(matches!(reply, Reply::Ok));
+    assert!(matches!(reply, Reply::Prepared { .. }));
     fixture.start();
     assert_eq!(fixture.state().status, Status::Running);
     assert_eq!(fixture.cgroup().unwrap().pids().unwrap(), [fixture.pid]);
@@ -81,7 +81,7 @@ fn refuses_a_log_that_cannot_be_made() {
 fn ends_when_nobody_wants_it_any_more() {
     let mut fixture = Fixture::new(&["true"]);
     let reply = call(&fixture.control, &prepare_request(&fixture.order), &[]).unwrap();
-    assert!(matches!(reply, Reply::Ok));
+    assert!(matches!(reply, Reply::Prepared { .. }));
     fixture.order.order.spec.linux.cgroups_path = fixture
         .order
         .order

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::Owners;
 use super::place::{Places, open_dir};
 use crate::compression::unpacked;
 use crate::copy_up::xattrs::is_content;
@@ -52,6 +53,8 @@ pub struct ExtractOptions {
     pub replace_kind: bool,
     /// The one name at the top of the archive, and what it becomes; nothing beside it is taken.
     pub rename: Option<Rename>,
+    /// Who the archive's owners are in the tree.
+    pub owners: Owners,
 }
 
 /// A name at the top of an archive, and what it becomes.
@@ -244,15 +247,21 @@ impl Extractor {
     }
 
     fn owner(&self, entry: &Entry) -> Result<Option<(u32, u32)>, ExtractError> {
-        match self.options.ownership {
-            Ownership::Caller => Ok(None),
-            Ownership::Fixed { uid, gid } => Ok(Some((uid, gid))),
+        let given = match self.options.ownership {
+            Ownership::Caller => return Ok(None),
+            Ownership::Fixed { uid, gid } => (uid, gid),
             Ownership::Archive => {
                 let owner = attributes::Owner::of(entry);
                 let owner = owner.map_err(|reason| refused(&entry.name, reason))?;
-                Ok(Some((owner.uid, owner.gid)))
+                (owner.uid, owner.gid)
             }
-        }
+        };
+        let own = self.options.owners.in_tree(given);
+        own.map(Some).ok_or_else(|| ExtractError::Step {
+            step: "find the owner in the container's user namespace of",
+            entry: shown(&entry.name),
+            source: Errno::OVERFLOW.into(),
+        })
     }
 
     fn file<R: BufRead>(

@@ -7,6 +7,7 @@
 
 mod extract;
 mod find;
+mod owners;
 mod place;
 mod tree;
 mod writer;
@@ -14,6 +15,7 @@ mod xattrs;
 
 pub use extract::{ExtractError, ExtractOptions, Ownership, Rename, extract, is_archive};
 pub use find::{Found, find, find_target, resolve};
+pub use owners::Owners;
 pub use tree::{TreeError, TreeOptions, write_entry, write_tree};
 pub(crate) use tree::{Walker, describe};
 pub(crate) use writer::Description;

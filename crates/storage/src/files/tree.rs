@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::writer::{Description, TarWriter};
-use super::{Found, Identity, xattrs};
+use super::{Found, Identity, Owners, xattrs};
 use crate::fsutil::dir_stack::DirStack;
 use crate::fsutil::remove::list;
 use crate::tar_stream::{Kind, shown};
@@ -23,6 +23,8 @@ pub struct TreeOptions {
     pub name: Vec<u8>,
     /// Directories whose content is left out: the kernel's own file systems of a container.
     pub hidden: HashSet<Identity>,
+    /// Who the tree's owners are in the archive.
+    pub owners: Owners,
 }
 
 /// A tree that cannot be written as an archive.
@@ -179,8 +181,8 @@ impl<W: Write> Walker<W> {
 
     pub(crate) fn directory(&mut self, dir: BorrowedFd<'_>, path: &[u8]) -> Result<(), TreeError> {
         let stat = rustix::fs::fstat(dir).map_err(TreeError::read(path))?;
-        let mut file = describe(&stat, Kind::Dir);
-        file.xattrs = xattrs::read(dir).map_err(TreeError::read(path))?;
+        let mut file = self.describe(&stat, Kind::Dir);
+        file.xattrs = self.attributes(dir).map_err(TreeError::read(path))?;
         let mut name = path.to_vec();
         if !name.ends_with(b"/") {
             name.push(b'/');
@@ -243,9 +245,11 @@ impl<W: Write> Walker<W> {
         if self.link(&stat, path)? {
             return Ok(());
         }
-        let mut header = describe(&stat, Kind::File);
+        let mut header = self.describe(&stat, Kind::File);
         header.size = u64::try_from(stat.st_size).unwrap_or(0);
-        header.xattrs = xattrs::read(file.as_fd()).map_err(TreeError::read(path))?;
+        header.xattrs = self
+            .attributes(file.as_fd())
+            .map_err(TreeError::read(path))?;
         self.tar.header(path, &header).map_err(TreeError::Write)?;
         let mut source = Source {
             file: &mut file,
@@ -261,7 +265,7 @@ impl<W: Write> Walker<W> {
         if self.link(stat, path)? {
             return Ok(());
         }
-        let mut header = describe(stat, Kind::Symlink);
+        let mut header = self.describe(stat, Kind::Symlink);
         header.link = link;
         self.tar.header(path, &header).map_err(TreeError::Write)
     }
@@ -277,7 +281,7 @@ impl<W: Write> Walker<W> {
         if self.link(stat, path)? {
             return Ok(());
         }
-        let mut header = describe(stat, kind);
+        let mut header = self.describe(stat, kind);
         header.device = (
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),
@@ -291,12 +295,12 @@ impl<W: Write> Walker<W> {
             return Ok(false);
         }
         let identity = (stat.st_dev, stat.st_ino);
+        let mut header = self.describe(stat, Kind::HardLink);
         let Some((first, left)) = self.linked.get_mut(&identity) else {
             let left = stat.st_nlink - 1;
             self.linked.insert(identity, (path.to_vec(), left));
             return Ok(false);
         };
-        let mut header = describe(stat, Kind::HardLink);
         header.link.clone_from(first);
         *left -= 1;
         if *left == 0 {
@@ -304,6 +308,19 @@ impl<W: Write> Walker<W> {
         }
         self.tar.header(path, &header).map_err(TreeError::Write)?;
         Ok(true)
+    }
+
+    /// What a header says of a file, with its owners in the archive.
+    fn describe(&self, stat: &Stat, kind: Kind) -> Description {
+        let mut file = describe(stat, kind);
+        (file.uid, file.gid) = self.options.owners.in_archive((file.uid, file.gid));
+        file
+    }
+
+    fn attributes(&self, fd: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = xattrs::read(fd)?;
+        self.options.owners.attributes(&mut found);
+        Ok(found)
     }
 
     /// Writes the header of a directory that was described before.

@@ -1,5 +1,6 @@
 //! Small tools over directory fds.
 
+pub(crate) mod apart;
 pub(crate) mod dir_stack;
 pub(crate) mod remove;
 pub(crate) mod temp;

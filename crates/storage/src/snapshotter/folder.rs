@@ -27,7 +27,8 @@ impl Snapshotter for Folder {
         options: &ApplyOptions,
     ) -> Result<(Applied, Box<dyn Finish>), UnpackError> {
         let files = folder.join(FILES);
-        let made = fsutil::ensure_dir(&files, 0o755).and_then(|()| fsutil::open_dir(&files));
+        let made = fsutil::apart::make_apart(folder, FILES, 0o755);
+        let made = made.and_then(|()| fsutil::open_dir(&files));
         let root = made.map_err(|source| UnpackError::Step {
             step: "make the folder of the layer",
             entry: files.display().to_string(),

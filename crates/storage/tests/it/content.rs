@@ -99,6 +99,7 @@ fn opening_removes_what_a_crash_left() {
     let Fixture { store, dir } = fixture;
     drop((store, writer));
     let store = crate::support::open(&root, storage::SnapshotterChoice::Auto);
+    store.trash().wait();
     assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
     drop((store, dir));
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use storage::files::{
-    ExtractError, ExtractOptions, Ownership, TreeOptions, extract, find, write_entry,
+    ExtractError, ExtractOptions, Owners, Ownership, TreeOptions, extract, find, write_entry,
 };
 
 use crate::support::{Fixture, Tar};
@@ -24,6 +24,7 @@ fn options() -> ExtractOptions {
         ownership: Ownership::Archive,
         replace_kind: true,
         rename: None,
+        owners: Owners::default(),
     }
 }
 
@@ -34,6 +35,7 @@ fn archive_of(path: &Path, name: &str) -> Vec<u8> {
     let options = TreeOptions {
         name: name.into(),
         hidden: HashSet::new(),
+        owners: Owners::default(),
     };
     write_entry(&found, options, &mut bytes).unwrap();
     bytes

@@ -171,16 +171,26 @@ impl Engine<'_> {
         one(&self.subject(&words))
     }
 
-    /// Removes an image; gives the milliseconds until the command has ended and nothing of the image is on the
-    /// disk any more.
-    pub(super) fn remove(&self, image: &str) -> Result<f64> {
+    /// Removes an image.
+    pub(super) fn remove(&self, image: &str) -> Result<Removal> {
         let begun = Instant::now();
         self.call(&["rmi", "--force", image])?;
+        let told = begun.elapsed().as_secs_f64() * 1e3;
         if let Self::Gorae(_, gorae) = self {
             wait_empty(gorae)?;
         }
-        Ok(begun.elapsed().as_secs_f64() * 1e3)
+        let gone = begun.elapsed().as_secs_f64() * 1e3;
+        Ok(Removal { told, gone })
     }
+}
+
+/// Milliseconds of a removal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removal {
+    /// Until the command has ended.
+    pub(super) told: f64,
+    /// Until nothing of the image is on the disk any more.
+    pub(super) gone: f64,
 }
 
 /// Times a command once.

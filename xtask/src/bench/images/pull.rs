@@ -15,19 +15,19 @@ const FLOOR: &str = "floor";
 
 pub(super) fn gzip(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let large = lab.large(Packing::Gzip)?;
-    let (mut pull, mut remove) = rows(lab, &large, true)?;
+    let [mut pull, mut remove, gone] = rows(lab, &large, true)?;
     pull.goals.push(at_most(&pull, "gorae", 3000.0));
     pull.goals.push(at_most(&pull, OVERLAYFS, 5000.0));
     pull.goal_ratio("docker", "gorae", Bound::AtLeast(1.0));
     pull.goal_ratio("gorae", FLOOR, Bound::AtMost(2.0));
     remove.goals.push(at_most(&remove, "gorae", 300.0));
     remove.goals.push(at_most(&remove, OVERLAYFS, 300.0));
-    Ok(vec![pull, remove])
+    Ok(vec![pull, remove, gone])
 }
 
 pub(super) fn zstd(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let large = lab.large(Packing::Zstd)?;
-    let (mut pull, _) = rows(lab, &large, false)?;
+    let [mut pull, ..] = rows(lab, &large, false)?;
     pull.goals.push(at_most(&pull, "gorae", 1500.0));
     pull.goals.push(at_most(&pull, OVERLAYFS, 2500.0));
     pull.goal_ratio("docker", "gorae", Bound::AtLeast(1.0));
@@ -40,15 +40,16 @@ fn at_most(row: &Row, subject: &str, limit: f64) -> Goal {
 }
 
 /// Pulls and removes in turns, with the floors beside.
-fn rows(lab: &Lab<'_>, large: &Large, is_gzip: bool) -> Result<(Row, Row)> {
+fn rows(lab: &Lab<'_>, large: &Large, is_gzip: bool) -> Result<[Row; 3]> {
     let image = lab.publish(large, "all")?;
     let engines = lab.engines();
     let mut pulls: Vec<Figure> = engines.iter().map(|one| Figure::new(one.name())).collect();
-    let mut removals = pulls.clone();
+    let mut removals = [pulls.clone(), pulls.clone()];
     let mut others = [SKOPEO, TAR, FLOOR].map(Figure::new);
     for _ in 0..lab.bench.plan.long_rounds {
         for (number, engine) in engines.iter().enumerate() {
-            take_turn(engine, &image, &mut pulls[number], &mut removals[number])?;
+            let removals = removals.each_mut().map(|figures| &mut figures[number]);
+            take_turn(engine, &image, &mut pulls[number], removals)?;
         }
         cold()?;
         others[0].samples.push(by_skopeo(lab, &image)?);
@@ -70,19 +71,25 @@ fn rows(lab: &Lab<'_>, large: &Large, is_gzip: bool) -> Result<(Row, Row)> {
         Unit::Milliseconds,
         pulls,
     );
+    let [told, gone] = removals;
     let remove = Row::new(
+        "remove it, until the command has ended",
+        Unit::Milliseconds,
+        told,
+    );
+    let gone = Row::new(
         "remove it, until nothing of it is on the disk",
         Unit::Milliseconds,
-        removals,
+        gone,
     );
-    Ok((pull, remove))
+    Ok([pull, remove, gone])
 }
 
 fn take_turn(
     engine: &Engine<'_>,
     image: &str,
     pull: &mut Figure,
-    remove: &mut Figure,
+    [told, disk]: [&mut Figure; 2],
 ) -> Result<()> {
     if pull.failure.is_some() {
         return Ok(());
@@ -92,9 +99,10 @@ fn take_turn(
         .pull(image)
         .and_then(|took| Ok((took, engine.remove(image)?)))
     {
-        Ok((took, gone)) => {
+        Ok((took, removed)) => {
             pull.samples.push(took);
-            remove.samples.push(gone);
+            told.samples.push(removed.told);
+            disk.samples.push(removed.gone);
         }
         Err(error) if engine.name().starts_with("gorae") => return Err(error),
         Err(error) => pull.failure = Some(format!("{error:#}")),

@@ -11,7 +11,7 @@ use api::client::Response;
 use bytes::{Buf, Bytes};
 use rustix::fs::{Mode, OFlags};
 use std::io::{self, Read};
-use storage::files::{ExtractOptions, Ownership, Rename, extract};
+use storage::files::{ExtractOptions, Owners, Ownership, Rename, extract};
 use tokio::sync::mpsc;
 
 /// Pieces of the archive between the connection and the disk.
@@ -55,6 +55,7 @@ pub(super) async fn copy(call: &Call, from: &Remote<'_>, destination: &str) -> a
                 place.name.into_bytes()
             },
         }),
+        owners: Owners::default(),
     };
     let (sender, pieces) = mpsc::channel(PIECES);
     let reader = Pieces {
