@@ -9,11 +9,13 @@ use engine::Engine;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::history::History;
 use crate::job::Job;
+use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
@@ -47,6 +49,10 @@ pub struct Builder {
     pub locals: Arc<Locals>,
     /// States of file systems.
     pub snapshots: Snapshots,
+    /// Folders that outlive the steps that use them.
+    pub cache_mounts: CacheMounts,
+    /// What snapshots hold, as far as it was looked at.
+    pub content_hashes: ContentHashes,
     /// What was built before.
     pub cache: Arc<Cache>,
     /// What is built now.
@@ -85,8 +91,11 @@ impl Builder {
             Arc::downgrade(&cache),
             settings.subscribe(),
         ));
+        crate::ops::stage::sweep(&engine.steps_folder());
         Ok(Arc::new(Self {
             engine,
+            cache_mounts: CacheMounts::open(&root)?,
+            content_hashes: ContentHashes::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             history: History::open(&root, db.clone())?,
