@@ -76,7 +76,9 @@ impl Drop for OpenBridge {
     fn drop(&mut self) {
         let id = &self.bridge.job.id;
         self.bridges.open.send_if_modified(|open| {
-            let ours = open.get(id).is_some_and(|other| Arc::ptr_eq(other, &self.bridge));
+            let ours = open
+                .get(id)
+                .is_some_and(|other| Arc::ptr_eq(other, &self.bridge));
             ours && open.remove(id).is_some()
         });
     }
@@ -111,7 +113,9 @@ impl Bridge {
             return Ok(None);
         }
         let found = self.refs().get(id).cloned();
-        found.map(Some).ok_or_else(|| Error::not_found(format!("no such ref: {id}")))
+        found
+            .map(Some)
+            .ok_or_else(|| Error::not_found(format!("no such ref: {id}")))
     }
 
     /// Gives a result a name.
@@ -148,7 +152,9 @@ impl Bridge {
         let refs = match &result.refs {
             Refs::Single(one) => Kind::Ref(self.keep(one.as_ref())?),
             Refs::Platforms(all) => {
-                let refs = all.iter().map(|(name, one)| Ok((name.clone(), self.keep(one.as_ref())?)));
+                let refs = all
+                    .iter()
+                    .map(|(name, one)| Ok((name.clone(), self.keep(one.as_ref())?)));
                 Kind::Refs(gateway::RefMap {
                     refs: refs.collect::<Result<_>>()?,
                 })
@@ -170,7 +176,11 @@ impl Bridge {
         Ok(gateway::Attestation {
             kind: one.kind,
             metadata: one.metadata.clone().into_iter().collect(),
-            r#ref: one.reference.as_ref().map(|found| self.keep(Some(found))).transpose()?,
+            r#ref: one
+                .reference
+                .as_ref()
+                .map(|found| self.keep(Some(found)))
+                .transpose()?,
             path: one.path.clone(),
             in_toto_predicate_type: one.predicate_type.clone(),
             in_toto_subjects: Vec::new(),
@@ -186,16 +196,25 @@ impl Bridge {
             Some(Kind::RefDeprecated(id)) => Refs::Single(self.find(&id)?),
             Some(Kind::Ref(found)) => Refs::Single(one(&found)?),
             Some(Kind::RefsDeprecated(all)) => {
-                let all = all.refs.into_iter().map(|(name, id)| Ok((name, self.find(&id)?)));
+                let all = all
+                    .refs
+                    .into_iter()
+                    .map(|(name, id)| Ok((name, self.find(&id)?)));
                 Refs::Platforms(all.collect::<Result<_>>()?)
             }
             Some(Kind::Refs(all)) => {
-                let all = all.refs.into_iter().map(|(name, found)| Ok((name, one(&found)?)));
+                let all = all
+                    .refs
+                    .into_iter()
+                    .map(|(name, found)| Ok((name, one(&found)?)));
                 Refs::Platforms(all.collect::<Result<_>>()?)
             }
         };
         let attestations = result.attestations.into_iter().map(|(name, all)| {
-            let all = all.attestation.into_iter().map(|one| self.take_attestation(one));
+            let all = all
+                .attestation
+                .into_iter()
+                .map(|one| self.take_attestation(one));
             Ok((name, all.collect::<Result<_>>()?))
         });
         Ok(FrontResult {

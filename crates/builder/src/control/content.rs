@@ -119,7 +119,9 @@ impl Content {
         let bytes = Bytes::from(bytes.map_err(|error| status(&error))?);
         let number = |number: i64| usize::try_from(number);
         let out_of_range = |_| Status::out_of_range("invalid offset or size");
-        let start = number(request.offset).map_err(out_of_range)?.min(bytes.len());
+        let start = number(request.offset)
+            .map_err(out_of_range)?
+            .min(bytes.len());
         let rest = bytes.len() - start;
         let length = match request.size {
             0 => rest,
@@ -164,13 +166,20 @@ macro_rules! unary {
     };
 }
 
-unary!(InfoMethod, InfoRequest, InfoResponse, |content, request| content.info(&request));
-unary!(ListMethod, ListRequest, ListResponse, |content, _request| {
-    let blobs = content.history.blobs().list();
-    Ok(ListResponse {
-        info: blobs.iter().map(info).collect(),
-    })
+unary!(InfoMethod, InfoRequest, InfoResponse, |content, request| {
+    content.info(&request)
 });
+unary!(
+    ListMethod,
+    ListRequest,
+    ListResponse,
+    |content, _request| {
+        let blobs = content.history.blobs().list();
+        Ok(ListResponse {
+            info: blobs.iter().map(info).collect(),
+        })
+    }
+);
 
 struct ReadMethod(Content);
 
@@ -201,9 +210,19 @@ impl Service<HttpRequest<Body>> for Content {
     fn call(&mut self, request: HttpRequest<Body>) -> Self::Future {
         let content = self.clone();
         Box::pin(async move {
-            let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let method = request
+                .uri()
+                .path()
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             let response = match method.as_str() {
-                "Info" => Grpc::new(ProstCodec::default()).unary(InfoMethod(content), request).await,
+                "Info" => {
+                    Grpc::new(ProstCodec::default())
+                        .unary(InfoMethod(content), request)
+                        .await
+                }
                 "List" => {
                     // all of them fit into one message
                     let mut grpc = Grpc::new(ProstCodec::default());
@@ -213,8 +232,10 @@ impl Service<HttpRequest<Body>> for Content {
                     let mut grpc = Grpc::new(ProstCodec::default());
                     grpc.server_streaming(ReadMethod(content), request).await
                 }
-                other => Status::unimplemented(format!("the content of builds cannot be changed: {other}"))
-                    .into_http(),
+                other => Status::unimplemented(format!(
+                    "the content of builds cannot be changed: {other}"
+                ))
+                .into_http(),
             };
             Ok(response)
         })

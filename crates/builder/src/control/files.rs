@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fsutil::to_go;
 use crate::job::Ref;
-use crate::ops::path_match;
 use crate::snapshot::Snapshot;
+use dockerfile::ignore::path_match;
 
 /// Bytes of a file that are read at once; more does not go into a message.
 const MAX_FILE: u64 = 15 << 20;
@@ -37,7 +37,8 @@ async fn within<T: Send + 'static>(
         let root = snapshot.open()?;
         work(root.as_fd())
     });
-    done.await.unwrap_or_else(|error| Err(Error::internal(error.to_string())))
+    done.await
+        .unwrap_or_else(|error| Err(Error::internal(error.to_string())))
 }
 
 /// Opens a path as processes of the result would find it.
@@ -50,12 +51,15 @@ fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags, verb: &str) -> Result<O
 
 /// An error in Go's words.
 fn refused(verb: &str, path: &str, error: &std::io::Error) -> Error {
-    let why = Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| match errno {
-        Errno::NOENT => "no such file or directory".to_owned(),
-        Errno::NOTDIR => "not a directory".to_owned(),
-        Errno::LOOP => "too many levels of symbolic links".to_owned(),
-        other => other.to_string(),
-    });
+    let why = Errno::from_io_error(error).map_or_else(
+        || error.to_string(),
+        |errno| match errno {
+            Errno::NOENT => "no such file or directory".to_owned(),
+            Errno::NOTDIR => "not a directory".to_owned(),
+            Errno::LOOP => "too many levels of symbolic links".to_owned(),
+            other => other.to_string(),
+        },
+    );
     let message = format!("{verb} {path}: {why}");
     match Errno::from_io_error(error) {
         Some(Errno::NOENT) => Error::not_found(message),
@@ -87,7 +91,9 @@ pub(super) async fn read(found: Option<Ref>, request: ReadFileRequest) -> Result
         let mut data = Vec::new();
         file.take(length).read_to_end(&mut data).map_err(failed)?;
         if data.len() as u64 > MAX_FILE {
-            return Err(Error::invalid(format!("read {path}: longer than {MAX_FILE} bytes")));
+            return Err(Error::invalid(format!(
+                "read {path}: longer than {MAX_FILE} bytes"
+            )));
         }
         Ok(ReadFileResponse { data })
     })
@@ -102,7 +108,7 @@ pub(super) async fn list(found: Option<Ref>, request: ReadDirRequest) -> Result<
         let folder = open(root, path, flags, "open")?;
         let names = storage::trees::list(folder.as_fd());
         let mut names = names.map_err(|error| refused("read", path, &error))?;
-        names.sort_unstable();
+        names.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         let mut entries = Vec::new();
         for (name, _) in names {
             let name = name.to_string_lossy().into_owned();
@@ -154,8 +160,15 @@ fn describe(folder: BorrowedFd<'_>, name: &str, path: &str) -> Result<Stat> {
         mode: to_go(stat.st_mode),
         uid: stat.st_uid,
         gid: stat.st_gid,
-        size: if kind == FileType::Directory { 0 } else { stat.st_size },
-        mod_time: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+        size: if kind == FileType::Directory {
+            0
+        } else {
+            stat.st_size
+        },
+        mod_time: stat
+            .st_mtime
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nanoseconds),
         linkname,
         devmajor: rustix::fs::major(device).into(),
         devminor: rustix::fs::minor(device).into(),

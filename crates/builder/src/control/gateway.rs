@@ -20,10 +20,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::bridge::{Bridge, Bridges, returned};
 use super::status::failure;
 use super::{caps, files, meta, workers};
+use crate::Builder;
 use crate::error::{Error, Result};
 use crate::front::{self, FrontendRequest};
 use crate::progress::{Update, VertexWarning};
-use crate::Builder;
 
 /// The header that says which build a call belongs to.
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -54,12 +54,20 @@ impl Gateway {
     }
 
     /// Runs a call against its build, until the build is over.
-    async fn run<T, A, F>(&self, request: Request<T>, method: &str, work: impl FnOnce(Arc<Bridge>, T) -> F) -> Answer<A>
+    async fn run<T, A, F>(
+        &self,
+        request: Request<T>,
+        method: &str,
+        work: impl FnOnce(Arc<Bridge>, T) -> F,
+    ) -> Answer<A>
     where
         F: Future<Output = Result<A>>,
     {
         let (head, _, message) = request.into_parts();
-        let bridge = self.bridge(&head, method).await.map_err(|error| failure(&error))?;
+        let bridge = self
+            .bridge(&head, method)
+            .await
+            .map_err(|error| failure(&error))?;
         let cancel = bridge.job.cancel.clone();
         let done = cancel.run(work(bridge, message)).await;
         done.map(Response::new).map_err(|error| failure(&error))
@@ -225,7 +233,8 @@ impl LlbBridge for Gateway {
         Err(no_containers())
     }
 
-    type ExecProcessStream = Pin<Box<dyn Stream<Item = std::result::Result<ExecMessage, Status>> + Send>>;
+    type ExecProcessStream =
+        Pin<Box<dyn Stream<Item = std::result::Result<ExecMessage, Status>> + Send>>;
 
     async fn exec_process(
         &self,

@@ -51,7 +51,9 @@ pub(super) fn listen(
             }
         }
     });
-    let live = live.filter(move |event| std::future::ready(wanted(event))).map(Ok);
+    let live = live
+        .filter(move |event| std::future::ready(wanted(event)))
+        .map(Ok);
     Ok(Box::pin(past.chain(live)))
 }
 
@@ -70,6 +72,9 @@ fn value(record: &BuildHistoryRecord, field: &str) -> Option<String> {
             let found = attrs.get("vcs:source").or_else(|| attrs.get("context"));
             found.cloned()
         }
-        _ => record.frontend_attrs.get(field.strip_prefix("frontendAttrs.")?).cloned(),
+        _ => record
+            .frontend_attrs
+            .get(field.strip_prefix("frontendAttrs.")?)
+            .cloned(),
     }
 }

@@ -48,9 +48,19 @@ pub(super) async fn image_config(
         return Err(Error::not_implemented("source policies are not supported"));
     }
     let wanted = request.platform.as_ref();
-    let found = find(bridge, &request.r#ref, wanted, &request.resolve_mode, request.log_name).await?;
+    let found = find(
+        bridge,
+        &request.r#ref,
+        wanted,
+        &request.resolve_mode,
+        request.log_name,
+    )
+    .await?;
     Ok(ResolveImageConfigResponse {
-        digest: found.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        digest: found
+            .digest
+            .map(|digest| digest.to_string())
+            .unwrap_or_default(),
         config: found.config.to_vec(),
         r#ref: found.name,
     })
@@ -64,7 +74,9 @@ pub(super) async fn source(
     if !request.source_policies.is_empty() {
         return Err(Error::not_implemented("source policies are not supported"));
     }
-    let source = request.source.ok_or_else(|| Error::invalid("a source is needed"))?;
+    let source = request
+        .source
+        .ok_or_else(|| Error::invalid("a source is needed"))?;
     let Some(name) = source.identifier.strip_prefix(IMAGE) else {
         return Ok(ResolveSourceMetaResponse {
             source: Some(source),
@@ -72,12 +84,26 @@ pub(super) async fn source(
         });
     };
     let wanted = request.platform.as_ref();
-    let found = find(bridge, name, wanted, &request.resolve_mode, request.log_name).await?;
+    let found = find(
+        bridge,
+        name,
+        wanted,
+        &request.resolve_mode,
+        request.log_name,
+    )
+    .await?;
     let without = request.image.is_some_and(|image| image.no_config);
     Ok(ResolveSourceMetaResponse {
         image: Some(ResolveSourceImageResponse {
-            digest: found.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-            config: if without { Vec::new() } else { found.config.to_vec() },
+            digest: found
+                .digest
+                .map(|digest| digest.to_string())
+                .unwrap_or_default(),
+            config: if without {
+                Vec::new()
+            } else {
+                found.config.to_vec()
+            },
             attestation_chain: None,
         }),
         source: Some(source),

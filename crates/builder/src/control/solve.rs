@@ -59,7 +59,10 @@ fn caches(options: CacheOptions) -> (Vec<RemoteCache>, Vec<RemoteCache>) {
     imports.extend(old.map(|reference| registry(reference, HashMap::new())));
     let mut exports = options.exports;
     if !options.export_ref_deprecated.is_empty() {
-        exports.push(registry(options.export_ref_deprecated, options.export_attrs_deprecated));
+        exports.push(registry(
+            options.export_ref_deprecated,
+            options.export_attrs_deprecated,
+        ));
     }
     let remote = |entries: Vec<CacheOptionsEntry>| entries.into_iter().map(remote).collect();
     (remote(imports), remote(exports))
@@ -68,7 +71,9 @@ fn caches(options: CacheOptions) -> (Vec<RemoteCache>, Vec<RemoteCache>) {
 /// Whether a result becomes an image, so that the digests of its layers are soon wanted.
 fn wants_layers(exporters: &[Exporter]) -> bool {
     let kinds = ["image", "moby", "docker", "oci"];
-    exporters.iter().any(|exporter| kinds.contains(&&*exporter.r#type))
+    exporters
+        .iter()
+        .any(|exporter| kinds.contains(&&*exporter.r#type))
 }
 
 /// Builds what a client asks for.
@@ -95,16 +100,18 @@ pub(super) async fn solve(
     let _ends = job.end_on_drop();
     let session = request.session.clone();
     let wire = exporters.clone();
-    let exporters = exporters.into_iter().enumerate().map(|(number, exporter)| ExportRequest {
-        kind: exporter.r#type,
-        attrs: sorted(exporter.attrs),
-        number,
-        session: session.clone(),
-    });
+    let exporters = exporters
+        .into_iter()
+        .enumerate()
+        .map(|(number, exporter)| ExportRequest {
+            kind: exporter.r#type,
+            attrs: sorted(exporter.attrs),
+            number,
+            session: session.clone(),
+        });
     let finish = Finish {
         attrs: sorted(request.frontend_attrs.clone()),
         exports: exporters.collect(),
-        cache_to: exports,
     };
     let entry = (!request.internal).then(|| {
         let begun = Begun {
@@ -131,7 +138,10 @@ async fn run(
     request: SolveRequest,
     finish: &Finish,
 ) -> Result<BTreeMap<String, String>> {
-    let empty = request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
+    let empty = request
+        .definition
+        .as_ref()
+        .is_none_or(|definition| definition.def.is_empty());
     let inputs = sorted(request.frontend_inputs);
     if request.frontend.is_empty() && empty {
         let bridge = bridges.open(job, inputs);
@@ -174,6 +184,9 @@ mod tests {
             ..CacheOptions::default()
         });
         let reference = |caches: &[RemoteCache]| caches[0].attrs["ref"].clone();
-        assert_eq!((reference(&imports), reference(&exports)), ("a/b".to_owned(), "c/d".to_owned()));
+        assert_eq!(
+            (reference(&imports), reference(&exports)),
+            ("a/b".to_owned(), "c/d".to_owned())
+        );
     }
 }

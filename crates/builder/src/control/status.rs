@@ -68,8 +68,15 @@ pub(super) fn parse(status: &rpc::Status) -> Error {
 fn parse_source(value: &Value) -> Option<SourceSpan> {
     use base64::Engine as _;
     let info = value.get("info")?;
-    let text = |name: &str| info.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let data = base64::engine::general_purpose::STANDARD.decode(text("data")).ok()?;
+    let text = |name: &str| {
+        info.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let data = base64::engine::general_purpose::STANDARD
+        .decode(text("data"))
+        .ok()?;
     let number = |at: &Value, name: &str| {
         let number = at.get(name).and_then(Value::as_i64).unwrap_or(0);
         i32::try_from(number).unwrap_or(0)
@@ -81,10 +88,14 @@ fn parse_source(value: &Value) -> Option<SourceSpan> {
         })
     };
     let ranges = value.get("ranges").and_then(Value::as_array);
-    let ranges = ranges.into_iter().flatten().take(1000).map(|range| pb::Range {
-        start: position(range, "start"),
-        end: position(range, "end"),
-    });
+    let ranges = ranges
+        .into_iter()
+        .flatten()
+        .take(1000)
+        .map(|range| pb::Range {
+            start: position(range, "start"),
+            end: position(range, "end"),
+        });
     Some(SourceSpan {
         info: std::sync::Arc::new(pb::SourceInfo {
             filename: text("filename"),

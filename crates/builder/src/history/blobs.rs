@@ -40,7 +40,9 @@ impl Blobs {
     }
 
     fn path(&self, digest: &str) -> Result<PathBuf> {
-        let digest: Digest = digest.parse().map_err(|_| Error::invalid(format!("invalid digest {digest:?}")))?;
+        let digest: Digest = digest
+            .parse()
+            .map_err(|_| Error::invalid(format!("invalid digest {digest:?}")))?;
         Ok(self.folder.join(digest.hex()))
     }
 
@@ -48,7 +50,8 @@ impl Blobs {
     pub(super) fn keep(&self, media_type: &str, bytes: &[u8]) -> Option<Descriptor> {
         let digest = digest_of(bytes);
         let new = self.folder.join(format!("{}.new", crate::id::new()));
-        let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, self.folder.join(digest.hex())));
+        let written =
+            fs::write(&new, bytes).and_then(|()| fs::rename(&new, self.folder.join(digest.hex())));
         if let Err(error) = written {
             tracing::warn!(%error, "what a build told is not kept");
             return None;
@@ -67,7 +70,8 @@ impl Blobs {
     /// When it is not there.
     pub fn stat(&self, digest: &str) -> Result<Blob> {
         let path = self.path(digest)?;
-        let metadata = fs::metadata(path).map_err(|_| Error::not_found(format!("content {digest}: not found")))?;
+        let metadata = fs::metadata(path)
+            .map_err(|_| Error::not_found(format!("content {digest}: not found")))?;
         Ok(Blob {
             digest: digest.to_owned(),
             size: metadata.len(),
@@ -92,7 +96,9 @@ impl Blobs {
     pub fn list(&self) -> Vec<Blob> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| self.stat(&format!("sha256:{name}")).ok()).collect()
+        names
+            .filter_map(|name| self.stat(&format!("sha256:{name}")).ok())
+            .collect()
     }
 
     /// Removes all but these.

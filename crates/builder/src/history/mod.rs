@@ -91,7 +91,9 @@ impl History {
     pub fn open(root: &Path, db: Db) -> Result<Arc<Self>> {
         let blobs = Blobs::open(&root.join("history"))?;
         let stored = db.load::<Stored>(RECORDS)?;
-        let records = stored.into_iter().filter_map(|(id, stored)| Some((id, stored.read()?)));
+        let records = stored
+            .into_iter()
+            .filter_map(|(id, stored)| Some((id, stored.read()?)));
         let history = Self {
             db,
             blobs,
@@ -113,7 +115,10 @@ impl History {
     /// Notes that a build begins.
     #[must_use]
     pub fn begin(self: &Arc<Self>, job: &Arc<Job>, begun: Begun) -> Entry {
-        let attrs = begun.attrs.into_iter().map(|(name, value)| (name, redact(&value)));
+        let attrs = begun
+            .attrs
+            .into_iter()
+            .map(|(name, value)| (name, redact(&value)));
         let record = BuildHistoryRecord {
             r#ref: job.id.clone(),
             frontend: begun.frontend,
@@ -124,7 +129,9 @@ impl History {
             ..BuildHistoryRecord::default()
         };
         // nobody may listen
-        let _heard = self.events.send(event(BuildHistoryEventType::Started, &record));
+        let _heard = self
+            .events
+            .send(event(BuildHistoryEventType::Started, &record));
         locked(&self.running).insert(job.id.clone(), record);
         Entry {
             history: Arc::clone(self),
@@ -136,7 +143,9 @@ impl History {
     fn add(&self, record: BuildHistoryRecord) {
         let id = record.r#ref.clone();
         self.db.put(RECORDS, &id, &Stored::of(&record));
-        let _heard = self.events.send(event(BuildHistoryEventType::Complete, &record));
+        let _heard = self
+            .events
+            .send(event(BuildHistoryEventType::Complete, &record));
         locked(&self.records).insert(id, record);
         self.shrink();
     }
@@ -152,12 +161,19 @@ impl History {
         all.sort_unstable();
         let oldest = (Timestamp::now() - MAX_AGE).as_second();
         let surplus = all.len().saturating_sub(MAX_RECORDS);
-        let gone = all.into_iter().enumerate().filter(|(at, (time, _))| *at < surplus || *time < oldest);
+        let gone = all
+            .into_iter()
+            .enumerate()
+            .filter(|(at, (time, _))| *at < surplus || *time < oldest);
         for (_, (_, id)) in gone {
             records.remove(&id);
             self.db.remove(RECORDS, &id);
         }
-        let used = records.values().flat_map(descriptors).map(|found| found.digest.clone()).collect();
+        let used = records
+            .values()
+            .flat_map(descriptors)
+            .map(|found| found.digest.clone())
+            .collect();
         self.blobs.retain(&used);
     }
 
@@ -173,10 +189,18 @@ impl History {
         let mut all = Vec::new();
         if !running_only {
             let records = locked(&self.records);
-            all.extend(records.values().map(|record| event(BuildHistoryEventType::Complete, record)));
+            all.extend(
+                records
+                    .values()
+                    .map(|record| event(BuildHistoryEventType::Complete, record)),
+            );
         }
         let running = locked(&self.running);
-        all.extend(running.values().map(|record| event(BuildHistoryEventType::Started, record)));
+        all.extend(
+            running
+                .values()
+                .map(|record| event(BuildHistoryEventType::Started, record)),
+        );
         drop(running);
         all.sort_by_key(|event| event.record.as_ref().map(seconds));
         all
@@ -193,7 +217,9 @@ impl History {
     /// # Errors
     /// When it is not there any more.
     pub fn told(&self, id: &str) -> Result<Vec<StatusResponse>> {
-        let record = self.get(id).ok_or_else(|| Error::not_found(format!("no such job {id}")))?;
+        let record = self
+            .get(id)
+            .ok_or_else(|| Error::not_found(format!("no such job {id}")))?;
         let Some(logs) = record.logs else {
             return Ok(Vec::new());
         };
@@ -220,9 +246,12 @@ impl History {
     pub fn remove(&self, id: &str) -> Result<()> {
         let _writing = locked(&self.writing);
         let removed = locked(&self.records).remove(id);
-        let record = removed.ok_or_else(|| Error::not_found(format!("lease \"ref_{id}\": not found")))?;
+        let record =
+            removed.ok_or_else(|| Error::not_found(format!("lease \"ref_{id}\": not found")))?;
         self.db.remove(RECORDS, id);
-        let _heard = self.events.send(event(BuildHistoryEventType::Deleted, &record));
+        let _heard = self
+            .events
+            .send(event(BuildHistoryEventType::Deleted, &record));
         self.shrink();
         Ok(())
     }
@@ -239,7 +268,9 @@ impl History {
         record.pinned = pinned;
         record.generation += 1;
         self.db.put(RECORDS, id, &Stored::of(record));
-        let _heard = self.events.send(event(BuildHistoryEventType::Complete, record));
+        let _heard = self
+            .events
+            .send(event(BuildHistoryEventType::Complete, record));
         Ok(())
     }
 }
@@ -249,7 +280,9 @@ fn seconds(record: &BuildHistoryRecord) -> i64 {
 }
 
 fn descriptors(record: &BuildHistoryRecord) -> impl Iterator<Item = &Descriptor> {
-    [&record.logs, &record.trace, &record.external_error].into_iter().flatten()
+    [&record.logs, &record.trace, &record.external_error]
+        .into_iter()
+        .flatten()
 }
 
 /// A setting without what may be a password in an address (CVE of credentials in provenance:
@@ -320,7 +353,9 @@ impl Drop for Entry {
 fn result_of(response: &BTreeMap<String, String>) -> Option<BuildResultInfo> {
     use base64::Engine as _;
     let text = response.get("containerimage.descriptor")?;
-    let json = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    let json = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
     let value: serde_json::Value = serde_json::from_slice(&json).ok()?;
     let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
     let descriptor = Descriptor {
@@ -385,7 +420,9 @@ mod tests {
                 seconds: Timestamp::now().as_second() + i64::try_from(number).unwrap(),
                 nanos: 0,
             }),
-            logs: history.blobs().keep(LOGS, format!("log {number}").as_bytes()),
+            logs: history
+                .blobs()
+                .keep(LOGS, format!("log {number}").as_bytes()),
             ..BuildHistoryRecord::default()
         };
         history.add(record(0));
@@ -393,8 +430,15 @@ mod tests {
         for number in 1..MAX_RECORDS + 3 {
             history.add(record(number));
         }
-        let kept: Vec<String> = history.list(false).into_iter().map(|event| event.record.unwrap().r#ref).collect();
-        assert_eq!((kept.len(), &*kept[0], &*kept[1]), (MAX_RECORDS + 1, "r0", "r3"));
+        let kept: Vec<String> = history
+            .list(false)
+            .into_iter()
+            .map(|event| event.record.unwrap().r#ref)
+            .collect();
+        assert_eq!(
+            (kept.len(), &*kept[0], &*kept[1]),
+            (MAX_RECORDS + 1, "r0", "r3")
+        );
         assert!(history.list(true).is_empty());
         let digest = |id: &str| history.get(id).unwrap().logs.unwrap().digest;
         assert_eq!(history.blobs().read(&digest("r0")).unwrap(), b"log 0");

@@ -44,17 +44,30 @@ struct Request {
 
 impl Request {
     fn read(source: &pb::SourceOp) -> Result<Self> {
-        let attr = |name: &str| source.attrs.get(name).filter(|text| !text.is_empty()).cloned();
-        let (plain, fragment) = source.identifier.split_once('#').unwrap_or((&source.identifier, ""));
+        let attr = |name: &str| {
+            source
+                .attrs
+                .get(name)
+                .filter(|text| !text.is_empty())
+                .cloned()
+        };
+        let (plain, fragment) = source
+            .identifier
+            .split_once('#')
+            .unwrap_or((&source.identifier, ""));
         let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
         let address = match attr("git.fullurl") {
             Some(full) => Address::parse(&full)?,
             None => Address::parse(&format!("https://{}", plain.trim_start_matches("git://")))?,
         };
         let checksum = attr("git.checksum").unwrap_or_default();
-        let is_hex = checksum.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex = checksum
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !checksum.is_empty() && (!is_hex || !(7..=64).contains(&checksum.len())) {
-            return Err(Error::invalid(format!("invalid checksum {checksum:?} of a repository")));
+            return Err(Error::invalid(format!(
+                "invalid checksum {checksum:?} of a repository"
+            )));
         }
         Ok(Self {
             address,
@@ -73,13 +86,20 @@ impl Request {
     /// What the result is known by.
     fn key(&self, commit: &str) -> Digest {
         let keep = if self.keep_git { ".git" } else { "" };
-        let skip = if self.skip_submodules { "(no submodules)" } else { "" };
+        let skip = if self.skip_submodules {
+            "(no submodules)"
+        } else {
+            ""
+        };
         digest_of(format!("git\0{commit}{keep}{skip}\0{}", self.folder).as_bytes())
     }
 }
 
 fn is_commit(text: &str) -> bool {
-    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    matches!(text.len(), 40 | 64)
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A repository that is kept, as long as it is used, and what leads to its origin.
@@ -155,18 +175,30 @@ impl Repository {
     /// Asks the origin which commit is meant.
     async fn resolve(&self, request: &Request) -> Result<String> {
         let url = request.address.url.as_str();
-        let wanted = if request.reference.is_empty() { "HEAD" } else { &request.reference };
+        let wanted = if request.reference.is_empty() {
+            "HEAD"
+        } else {
+            &request.reference
+        };
         let peeled = format!("{wanted}^{{}}");
-        let listed = self.git.remote(&["ls-remote", "--", url, wanted, &peeled]).await;
+        let listed = self
+            .git
+            .remote(&["ls-remote", "--", url, wanted, &peeled])
+            .await;
         let text = listed.map_err(|error| failed(request, error))?;
         pick(&text, wanted).ok_or_else(|| {
-            Error::not_found(format!("repository does not contain ref {wanted}, output: {text:?}"))
+            Error::not_found(format!(
+                "repository does not contain ref {wanted}, output: {text:?}"
+            ))
         })
     }
 
     async fn has(&self, commit: &str) -> bool {
         let object = format!("{commit}^{{commit}}");
-        self.git.local(&[&self.option(), "cat-file", "-e", &object]).await.is_ok()
+        self.git
+            .local(&[&self.option(), "cat-file", "-e", &object])
+            .await
+            .is_ok()
     }
 
     /// Brings a commit, as little else as the origin allows.
@@ -177,7 +209,16 @@ impl Repository {
         let url = request.address.url.as_str();
         let option = self.option();
         let keep = format!("+{commit}:refs/gorae/{commit}");
-        let shallow = [&*option, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, &keep];
+        let shallow = [
+            &*option,
+            "fetch",
+            "--quiet",
+            "--depth=1",
+            "--no-tags",
+            "--",
+            url,
+            &keep,
+        ];
         let first = self.git.remote(&shallow).await;
         if first.is_ok() && self.has(commit).await {
             return Ok(());
@@ -185,12 +226,28 @@ impl Repository {
         context_end(&self.git)?;
         // not every origin gives a commit that no name of its own leads to
         let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-        let fetch = [&*option, "fetch", "--quiet", "--force", "--update-shallow", "--", url, all[0], all[1]];
-        self.git.remote(&fetch).await.map_err(|error| failed(request, error))?;
+        let fetch = [
+            &*option,
+            "fetch",
+            "--quiet",
+            "--force",
+            "--update-shallow",
+            "--",
+            url,
+            all[0],
+            all[1],
+        ];
+        self.git
+            .remote(&fetch)
+            .await
+            .map_err(|error| failed(request, error))?;
         if self.has(commit).await {
             return Ok(());
         }
-        Err(Error::not_found(format!("repository {} does not contain commit {commit}", request.address.shown())))
+        Err(Error::not_found(format!(
+            "repository {} does not contain commit {commit}",
+            request.address.shown()
+        )))
     }
 
     /// Writes the files of a commit into a folder.
@@ -203,13 +260,27 @@ impl Repository {
         let tree = format!("--work-tree={}", to.display());
         let index = self.git.work.join("index");
         let git = self.git.with_index((!request.keep_git).then_some(&index));
-        git.within(to).local(&[&own, &tree, "checkout", "--quiet", "--force", commit, "--", "."]).await?;
+        git.within(to)
+            .local(&[
+                &own, &tree, "checkout", "--quiet", "--force", commit, "--", ".",
+            ])
+            .await?;
         if request.skip_submodules || !to.join(".gitmodules").is_file() {
             return Ok(());
         }
-        let update = [&*own, &tree, "submodule", "update", "--init", "--recursive", "--depth=1"];
+        let update = [
+            &*own,
+            &tree,
+            "submodule",
+            "update",
+            "--init",
+            "--recursive",
+            "--depth=1",
+        ];
         let updated = git.within(to).remote(&update).await;
-        updated.map(drop).map_err(|error| error.context("failed to update submodules"))?;
+        updated
+            .map(drop)
+            .map_err(|error| error.context("failed to update submodules"))?;
         if !request.keep_git {
             remove_links(to).step(|| "tidy the checkout")?;
         }
@@ -224,11 +295,19 @@ impl Repository {
         let from = format!("file://{}", self.folder.display());
         let keep = format!("refs/gorae/{commit}");
         let option = self.option();
-        self.git.local(&[&option, "update-ref", &keep, commit]).await?;
-        self.git.local(&[&own, "fetch", "--quiet", "--depth=1", "--", &from, &keep]).await?;
-        self.git.local(&[&own, "update-ref", "--no-deref", "HEAD", commit]).await?;
+        self.git
+            .local(&[&option, "update-ref", &keep, commit])
+            .await?;
+        self.git
+            .local(&[&own, "fetch", "--quiet", "--depth=1", "--", &from, &keep])
+            .await?;
+        self.git
+            .local(&[&own, "update-ref", "--no-deref", "HEAD", commit])
+            .await?;
         let shown = request.address.shown();
-        self.git.local(&[&own, "remote", "add", "origin", &shown]).await?;
+        self.git
+            .local(&[&own, "remote", "add", "origin", &shown])
+            .await?;
         Ok(own)
     }
 }
@@ -238,7 +317,10 @@ fn context_end(git: &Git) -> Result<()> {
 }
 
 fn failed(request: &Request, error: Error) -> Error {
-    error.context(format!("failed to fetch remote {}", request.address.shown()))
+    error.context(format!(
+        "failed to fetch remote {}",
+        request.address.shown()
+    ))
 }
 
 /// The commit in what `git ls-remote` lists: a branch before a tag of the same name, and of a tag that is
@@ -251,7 +333,9 @@ fn pick(text: &str, wanted: &str) -> Option<String> {
         format!("refs/tags/{wanted}^{{}}"),
         format!("refs/tags/{wanted}"),
     ];
-    let exact = names.iter().find_map(|name| lines().find(|(_, found)| found == name));
+    let exact = names
+        .iter()
+        .find_map(|name| lines().find(|(_, found)| found == name));
     let (commit, _) = exact.or_else(|| lines().next())?;
     is_commit(commit).then(|| commit.to_owned())
 }
@@ -338,11 +422,16 @@ async fn commit(context: &OpContext, request: &Request) -> Result<String> {
     let commit = if is_commit(&request.reference) {
         request.reference.clone()
     } else {
-        Repository::open(context, request).await?.resolve(request).await?
+        Repository::open(context, request)
+            .await?
+            .resolve(request)
+            .await?
     };
     if !commit.starts_with(&request.checksum) {
         let expected = &request.checksum;
-        return Err(Error::invalid(format!("expected checksum to match {expected}, got {commit}")));
+        return Err(Error::invalid(format!(
+            "expected checksum to match {expected}, got {commit}"
+        )));
     }
     Ok(commit)
 }
@@ -356,7 +445,9 @@ pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
     let snapshots = context.builder.snapshots.clone();
     let folder = blocking(move || Ok(snapshots.prepare(&Snapshot::scratch())?)).await?;
     if request.folder.is_empty() {
-        repository.check_out(&request, &commit, &folder.upper()).await?;
+        repository
+            .check_out(&request, &commit, &folder.upper())
+            .await?;
     } else {
         let whole = Scratch(folder.work().with_file_name("whole"));
         fs::create_dir(&whole.0).step(|| "make a folder for a checkout")?;
@@ -365,7 +456,11 @@ pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
         let to = folder.upper();
         blocking(move || take_part(&from, &part, &to)).await?;
     }
-    let facts = LayerFacts::new(format!("git snapshot for {}#{}", request.address.shown(), request.reference));
+    let facts = LayerFacts::new(format!(
+        "git snapshot for {}#{}",
+        request.address.shown(),
+        request.reference
+    ));
     blocking(move || commit_folder(folder, facts)).await
 }
 
@@ -386,12 +481,16 @@ fn take_part(whole: &Path, part: &str, to: &Path) -> Result<()> {
     let target = fs::File::open(to).step(step)?;
     let names = storage::trees::list(std::os::fd::AsFd::as_fd(&from)).step(step)?;
     for (name, _) in names {
-        rustix::fs::renameat(&from, &name, &target, &name).map_err(std::io::Error::from).step(step)?;
+        rustix::fs::renameat(&from, &name, &target, &name)
+            .map_err(std::io::Error::from)
+            .step(step)?;
     }
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::internal(error.to_string())))
 }
@@ -413,7 +512,9 @@ mod tests {
     }
 
     fn request(identifier: &str, attrs: &[(&str, &str)]) -> Result<Request> {
-        let attrs = attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let attrs = attrs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Request::read(&pb::SourceOp {
             identifier: identifier.to_owned(),
             attrs: attrs.collect(),
@@ -424,10 +525,16 @@ mod tests {
     fn requests() {
         let asked = request(
             "git://e.com/a.git#v1:sub/dir",
-            &[("git.fullurl", "https://e.com/a.git"), ("git.keepgitdir", "true")],
+            &[
+                ("git.fullurl", "https://e.com/a.git"),
+                ("git.keepgitdir", "true"),
+            ],
         )
         .unwrap();
-        assert_eq!((asked.reference.as_str(), asked.folder.as_str()), ("v1", "sub/dir"));
+        assert_eq!(
+            (asked.reference.as_str(), asked.folder.as_str()),
+            ("v1", "sub/dir")
+        );
         assert!(asked.keep_git);
         for (identifier, attrs) in [
             ("git://e.com/a#--upload-pack=x", &[][..]),
@@ -436,7 +543,10 @@ mod tests {
             ("git://e.com/a", &[("git.fullurl", "file:///etc")]),
             ("git://e.com/a", &[("git.checksum", "xyz")]),
         ] {
-            assert!(request(identifier, attrs).is_err(), "{identifier} {attrs:?}");
+            assert!(
+                request(identifier, attrs).is_err(),
+                "{identifier} {attrs:?}"
+            );
         }
     }
 }

@@ -63,12 +63,16 @@ impl Request {
         let attr = |name: &str| source.attrs.get(name).filter(|text| !text.is_empty());
         let number = |name: &str| match attr(name) {
             None => Ok(None),
-            Some(text) => parse_number(text).map(Some).ok_or_else(|| invalid(name, text)),
+            Some(text) => parse_number(text)
+                .map(Some)
+                .ok_or_else(|| invalid(name, text)),
         };
-        let url: Uri = source.identifier.parse().map_err(|_| invalid("address", &source.identifier))?;
-        let checksum = attr("http.checksum").map(|text| {
-            text.parse().map_err(|_| invalid("http.checksum", text))
-        });
+        let url: Uri = source
+            .identifier
+            .parse()
+            .map_err(|_| invalid("address", &source.identifier))?;
+        let checksum = attr("http.checksum")
+            .map(|text| text.parse().map_err(|_| invalid("http.checksum", text)));
         let mut headers = HeaderMap::new();
         for (name, value) in &source.attrs {
             let Some(name) = name.strip_prefix("http.header.") else {
@@ -81,10 +85,15 @@ impl Request {
         }
         Ok(Self {
             url,
-            filename: attr("http.filename").map(|name| plain_name(name)).transpose()?,
+            filename: attr("http.filename")
+                .map(|name| plain_name(name))
+                .transpose()?,
             checksum: checksum.transpose()?,
             mode: number("http.perm")?.unwrap_or(MODE) & 0o7777,
-            owner: (number("http.uid")?.unwrap_or(0), number("http.gid")?.unwrap_or(0)),
+            owner: (
+                number("http.uid")?.unwrap_or(0),
+                number("http.gid")?.unwrap_or(0),
+            ),
             headers,
             header_secret: attr("http.authheadersecret").cloned(),
         })
@@ -97,8 +106,13 @@ impl Request {
     /// The address without what may be a password in it.
     fn shown(&self) -> String {
         let url = self.url.to_string();
-        match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
-            Some((scheme, (user, rest))) if !user.contains('/') => format!("{scheme}://xxxxx@{rest}"),
+        match url
+            .split_once("://")
+            .and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)))
+        {
+            Some((scheme, (user, rest))) if !user.contains('/') => {
+                format!("{scheme}://xxxxx@{rest}")
+            }
             _ => url,
         }
     }
@@ -124,7 +138,10 @@ impl Request {
             let name = path.rsplit('/').next().unwrap_or_default();
             plain_name(&unescape(name)).ok()
         };
-        given.or_else(said).or_else(last).unwrap_or_else(|| NAMELESS.to_owned())
+        given
+            .or_else(said)
+            .or_else(last)
+            .unwrap_or_else(|| NAMELESS.to_owned())
     }
 }
 
@@ -162,7 +179,9 @@ fn unescape(text: &str) -> String {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|pair| hex::decode(pair).ok());
+        let code = bytes
+            .get(at + 1..at + 3)
+            .and_then(|pair| hex::decode(pair).ok());
         match (bytes[at], code) {
             (b'%', Some(code)) => {
                 out.extend(code);
@@ -187,7 +206,11 @@ impl Store {
     fn new(root: &Path, request: &Request) -> Self {
         let folder = root.join("web");
         let headers = format!("{:?}", request.headers);
-        let name = [request.url.to_string(), headers, request.header_secret.clone().unwrap_or_default()];
+        let name = [
+            request.url.to_string(),
+            headers,
+            request.header_secret.clone().unwrap_or_default(),
+        ];
         let name = digest_of(name.join("\0").as_bytes());
         let known = folder.join(format!("{}.json", name.hex()));
         Self { folder, known }
@@ -281,16 +304,23 @@ async fn fetch(context: &OpContext, request: &Request, store: &Store) -> Result<
     let before = store.load();
     let (mut stream, mut known) = match open(context, request, before.as_ref()).await? {
         Some(opened) => opened,
-        None => return before.ok_or_else(|| Error::internal("a file of the web is unchanged, but not here")),
+        None => {
+            return before
+                .ok_or_else(|| Error::internal("a file of the web is unchanged, but not here"));
+        }
     };
     let mut coming = Coming::new(&store.folder).step(|| "keep a file of the web")?;
-    let mut part = context.progress.part(format!("downloading {}", known.filename));
+    let mut part = context
+        .progress
+        .part(format!("downloading {}", known.filename));
     while let Some(bytes) = context.cancel.run(stream.next()).await? {
         coming.write(&bytes)?;
         part.update(coming.size, 0);
     }
     known.digest = coming.finish(store)?;
-    store.save(&known).step(|| "keep what is known of a file of the web")?;
+    store
+        .save(&known)
+        .step(|| "keep what is known of a file of the web")?;
     Ok(known)
 }
 
@@ -329,7 +359,12 @@ async fn open(
     let Some(download) = asked.await? else {
         return Ok(None);
     };
-    let header = |name: &str| download.header(name).filter(|text| text.len() <= MAX_HEADER).map(str::to_owned);
+    let header = |name: &str| {
+        download
+            .header(name)
+            .filter(|text| text.len() <= MAX_HEADER)
+            .map(str::to_owned)
+    };
     let known = Known {
         digest: nothing,
         etag: header("etag"),
@@ -351,7 +386,11 @@ async fn authorization(context: &OpContext, request: &Request) -> Result<Option<
         };
         let text = String::from_utf8_lossy(&secret);
         let text = text.trim();
-        let value = if is_token { format!("Bearer {text}") } else { text.to_owned() };
+        let value = if is_token {
+            format!("Bearer {text}")
+        } else {
+            text.to_owned()
+        };
         let mut value = HeaderValue::try_from(value)
             .map_err(|_| Error::invalid(format!("the secret {name} cannot be sent")))?;
         value.set_sensitive(true);
@@ -371,7 +410,14 @@ pub(super) async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Res
             modified: None,
             filename: request.name(None),
         },
-        None => fetch(context, &request, &Store::new(&context.builder.root, &request)).await?,
+        None => {
+            fetch(
+                context,
+                &request,
+                &Store::new(&context.builder.root, &request),
+            )
+            .await?
+        }
     };
     Ok(CacheMap {
         digest: request.key(&known),
@@ -402,9 +448,14 @@ pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
     let snapshots = context.builder.snapshots.clone();
     let work = move || {
         let folder = snapshots.prepare(&Snapshot::scratch())?;
-        let name = if request.checksum.is_some() { request.name(None) } else { known.filename.clone() };
+        let name = if request.checksum.is_some() {
+            request.name(None)
+        } else {
+            known.filename.clone()
+        };
         let path = folder.upper().join(name);
-        place(&store.file(&known.digest), &path, &request, &known).step(|| "place a file of the web")?;
+        place(&store.file(&known.digest), &path, &request, &known)
+            .step(|| "place a file of the web")?;
         let facts = LayerFacts::new(format!("http url {}", request.shown()));
         Ok(folder.commit(facts)?)
     };
@@ -419,7 +470,8 @@ fn place(from: &Path, to: &Path, request: &Request, known: &Known) -> io::Result
     fs::set_permissions(to, fs::Permissions::from_mode(request.mode))?;
     let modified = known.modified.as_deref().and_then(http_time);
     let seconds = modified.map_or(0, Timestamp::as_second);
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let time =
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     File::options().write(true).open(to)?.set_modified(time)
 }
 
@@ -427,7 +479,9 @@ fn place(from: &Path, to: &Path, request: &Request, known: &Known) -> io::Result
 fn http_time(text: &str) -> Option<Timestamp> {
     let text = text.strip_suffix(" GMT")?;
     let time = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", text).ok()?;
-    time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    time.to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()
+        .map(|zoned| zoned.timestamp())
 }
 
 #[cfg(test)]
@@ -435,7 +489,9 @@ mod tests {
     use super::*;
 
     fn request(url: &str, attrs: &[(&str, &str)]) -> Result<Request> {
-        let attrs = attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let attrs = attrs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Request::read(&pb::SourceOp {
             identifier: url.to_owned(),
             attrs: attrs.collect(),
@@ -477,14 +533,31 @@ mod tests {
             ("https://e.com", None, "download"),
             ("https://e.com/..", None, "download"),
             ("https://e.com/%2e%2e%2fx", None, "download"),
-            ("https://e.com/a", Some("attachment; filename=\"x y.z\""), "x y.z"),
-            ("https://e.com/a", Some("attachment; filename=../../etc/passwd"), "passwd"),
+            (
+                "https://e.com/a",
+                Some("attachment; filename=\"x y.z\""),
+                "x y.z",
+            ),
+            (
+                "https://e.com/a",
+                Some("attachment; filename=../../etc/passwd"),
+                "passwd",
+            ),
             ("https://e.com/a", Some("inline"), "a"),
         ] {
-            assert_eq!(request(url, &[]).unwrap().name(disposition), expect, "{url}");
+            assert_eq!(
+                request(url, &[]).unwrap().name(disposition),
+                expect,
+                "{url}"
+            );
         }
         let shown = request("http://u:p@e.com/a", &[]).unwrap().shown();
         assert_eq!(shown, "http://xxxxx@e.com/a");
-        assert_eq!(http_time("Sun, 06 Nov 1994 08:49:37 GMT").unwrap().as_second(), 784_111_777);
+        assert_eq!(
+            http_time("Sun, 06 Nov 1994 08:49:37 GMT")
+                .unwrap()
+                .as_second(),
+            784_111_777
+        );
     }
 }

@@ -85,17 +85,28 @@ pub(super) fn reference(name: &str) -> Result<&str> {
         || name.len() > MAX;
     if bad {
         let shown: String = name.chars().take(200).collect();
-        return Err(Error::invalid(format!("invalid ref {shown:?} of a repository")));
+        return Err(Error::invalid(format!(
+            "invalid ref {shown:?} of a repository"
+        )));
     }
     Ok(name)
 }
 
 /// Checks a folder of a repository; the repository itself is the empty one.
 pub(super) fn folder(path: &str) -> Result<String> {
-    let names: Vec<&str> = path.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
-    if names.iter().any(|name| *name == ".." || *name == ".git" || name.contains('\0')) || path.len() > MAX {
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|name| !matches!(*name, "" | "."))
+        .collect();
+    if names
+        .iter()
+        .any(|name| *name == ".." || *name == ".git" || name.contains('\0'))
+        || path.len() > MAX
+    {
         let shown: String = path.chars().take(200).collect();
-        return Err(Error::invalid(format!("invalid subdir {shown:?} of a repository")));
+        return Err(Error::invalid(format!(
+            "invalid subdir {shown:?} of a repository"
+        )));
     }
     Ok(names.join("/"))
 }

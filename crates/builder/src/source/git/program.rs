@@ -91,7 +91,8 @@ impl Git {
             })?;
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
             let ended = tokio::try_join!(read(stdout), read(stderr), child.wait());
-            let (stdout, stderr, status) = ended.map_err(|error| Error::system("run git", &error))?;
+            let (stdout, stderr, status) =
+                ended.map_err(|error| Error::system("run git", &error))?;
             Ok(Output {
                 status,
                 stdout,
@@ -107,14 +108,20 @@ impl Git {
         let verb = arguments.iter().find(|argument| !argument.starts_with('-'));
         let verb = verb.copied().unwrap_or_default();
         let code = output.status.code().unwrap_or(-1);
-        Err(Error::invalid(format!("git {verb} stderr:\n{}: exit status {code}", said.trim())))
+        Err(Error::invalid(format!(
+            "git {verb} stderr:\n{}: exit status {code}",
+            said.trim()
+        )))
     }
 }
 
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
-        (&mut stream).take(MAX_OUTPUT).read_to_end(&mut bytes).await?;
+        (&mut stream)
+            .take(MAX_OUTPUT)
+            .read_to_end(&mut bytes)
+            .await?;
         // the rest is of no use, but the program has to be able to write it
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     }
@@ -189,7 +196,8 @@ impl<'git> Call<'git> {
     fn ssh(&self) -> String {
         match &self.git.known_hosts {
             Some(path) => format!("ssh -F /dev/null -o UserKnownHostsFile={}", path.display()),
-            None => "ssh -F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null".to_owned(),
+            None => "ssh -F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+                .to_owned(),
         }
     }
 }
