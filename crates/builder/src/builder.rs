@@ -19,6 +19,7 @@ use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
 use crate::source::image::Bases;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,14 +40,16 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
-    /// States of file systems.
-    pub snapshots: Snapshots,
     /// Folders that outlive the steps that use them.
     pub cache_mounts: CacheMounts,
     /// What snapshots hold, as far as it was looked at.
     pub content_hashes: ContentHashes,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// The folders of clients that builds use.
+    pub locals: Arc<Locals>,
+    /// States of file systems.
+    pub snapshots: Snapshots,
     /// What was built before.
     pub cache: Arc<Cache>,
     /// What is built now.
@@ -73,6 +76,7 @@ impl Builder {
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         let store = Arc::clone(engine.store());
         let snapshots =
@@ -90,11 +94,12 @@ impl Builder {
             cache_mounts: CacheMounts::open(&root)?,
             content_hashes: ContentHashes::default(),
             root,
-            snapshots,
-            sessions: Arc::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
+            sessions: Arc::default(),
+            locals: Arc::default(),
+            snapshots,
             cache,
             solver: solver.unwrap_or_default(),
             settings,

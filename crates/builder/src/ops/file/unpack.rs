@@ -45,6 +45,7 @@ pub(super) fn unpack(
         ownership,
         replace_kind: true,
         rename: None,
+        owners: storage::files::Owners::default(),
     };
     storage::files::extract(start, open()?, &extract)
         .map_err(|error| Error::system(format!("unpack {from}"), &error))?;
