@@ -150,7 +150,9 @@ impl Engine {
             fds: roles,
             ..order
         };
-        let Ready { mut control, child, .. } = shim;
+        let Ready {
+            mut control, child, ..
+        } = shim;
         match control.call(&Request::Run(Box::new(order)), &fds).await {
             Ok(Reply::Started { .. }) => {
                 drop(request.guard);
