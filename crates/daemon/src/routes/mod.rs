@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod build_cache;
 mod commit;
 mod containers;
 mod distribution;
@@ -114,6 +115,7 @@ fn all() -> Router<Shared> {
         .merge(networks::routes())
         .merge(run::routes())
         .merge(build::routes())
+        .merge(build_cache::routes())
         .merge(swarm::routes())
         .merge(plugins::routes())
         .merge(unsupported::routes())
