@@ -17,6 +17,7 @@ use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
 use crate::source::image::Bases;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,10 +39,12 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
-    /// States of file systems.
-    pub snapshots: Snapshots,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// The folders of clients that builds use.
+    pub locals: Arc<Locals>,
+    /// States of file systems.
+    pub snapshots: Snapshots,
     /// What was built before.
     pub cache: Arc<Cache>,
     /// What is built now.
@@ -68,6 +71,7 @@ impl Builder {
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         let store = Arc::clone(engine.store());
         let snapshots =
@@ -82,11 +86,12 @@ impl Builder {
         Ok(Arc::new(Self {
             engine,
             root,
-            snapshots,
-            sessions: Arc::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
+            sessions: Arc::default(),
+            locals: Arc::default(),
+            snapshots,
             cache,
             solver: solver.unwrap_or_default(),
             settings,

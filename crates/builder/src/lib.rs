@@ -7,9 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+pub mod build;
 pub mod builder;
 pub mod cache;
 pub mod cancel;
+pub mod classic;
+pub mod client;
 pub mod content_hash;
 pub mod control;
 pub mod db;

@@ -37,6 +37,19 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// An operation's bytes as Go writes them: what it does comes last, whatever its field's number.
+///
+/// Digests of operations, and with them cache keys and what clients show, are of these bytes.
+fn encode(mut op: pb::Op) -> Vec<u8> {
+    let what = pb::Op {
+        op: op.op.take(),
+        ..pb::Op::default()
+    };
+    let mut bytes = op.encode_to_vec();
+    bytes.extend(what.encode_to_vec());
+    bytes
+}
+
 impl Graph {
     /// The definition of what is needed for `target`, inputs before those who need them.
     ///
@@ -103,7 +116,7 @@ impl Marshal<'_> {
         }
         let mut op = vertex.op.clone();
         op.inputs = vertex.inputs.iter().map(|i| self.input(*i)).collect();
-        let bytes = op.encode_to_vec();
+        let bytes = encode(op);
         let digest = digest(&bytes);
         self.metadata(&digest, &vertex.metadata);
         if !vertex.spans.is_empty() {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use oci::Platform;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 /// The messages of LLB.
 pub use bollard_buildkit_proto::pb;
@@ -130,7 +131,8 @@ struct Import {
 #[derive(Debug, Default)]
 pub struct Graph {
     vertices: Vec<Vertex>,
-    known: HashMap<Vec<u8>, usize>,
+    /// Vertices by the hash of what they are.
+    known: HashMap<[u8; 32], usize>,
     imports: Vec<Import>,
     size: usize,
 }
@@ -160,13 +162,14 @@ impl Graph {
             constraints: Some(pb::WorkerConstraints::default()),
             op: Some(op),
         };
-        let key = op.encode_to_vec();
+        let bytes = op.encode_to_vec();
+        let key: [u8; 32] = Sha256::digest(&bytes).into();
         if let Some(vertex) = self.known.get(&key) {
             let vertex = *vertex;
             self.merge(vertex, meta);
             return Ok(Output { vertex, index: 0 });
         }
-        self.size += key.len();
+        self.size += bytes.len();
         if self.size > MAX_SIZE {
             return Err(GraphError::TooLarge { limit: MAX_SIZE });
         }
