@@ -113,13 +113,22 @@ fn changes(old: &Config, new: &Config) -> Changes {
     }
     let (was, is) = (&old.builder, &new.builder);
     let live = [
-        ("build-cache-max-size", was.cache_max_size != is.cache_max_size),
-        ("build-cache-min-free", was.cache_min_free != is.cache_min_free),
+        (
+            "build-cache-max-size",
+            was.cache_max_size != is.cache_max_size,
+        ),
+        (
+            "build-cache-min-free",
+            was.cache_min_free != is.cache_min_free,
+        ),
     ];
     let differ = live.iter().filter(|(_, differs)| *differs);
     changes.live.extend(differ.map(|(name, _)| *name));
     let own = [
-        ("build-max-parallelism", was.max_parallelism != is.max_parallelism),
+        (
+            "build-max-parallelism",
+            was.max_parallelism != is.max_parallelism,
+        ),
         ("host", old.hosts != new.hosts),
         ("docker-socket", old.docker_socket != new.docker_socket),
         ("group", old.group != new.group),

@@ -25,8 +25,7 @@ impl PruneRequest {
     /// # Errors
     /// When a filter has several values, or an age makes no sense.
     pub fn with_filters(self, filters: &Filters) -> Result<Self> {
-        let several =
-            |name: &str| Error::invalid(format!("filter {name} expected only one value"));
+        let several = |name: &str| Error::invalid(format!("filter {name} expected only one value"));
         let mut ages = filters.get("until").chain(filters.get("unused-for"));
         let unused_for = match (ages.next(), ages.next()) {
             (None, _) => None,
@@ -60,7 +59,9 @@ fn parse_age(text: &str) -> Result<Duration> {
     };
     let nanoseconds = dockerfile::gofmt::parse_duration(text).map_err(|e| refuse(e.to_string()))?;
     // what is to be unused since the future is unused now
-    Ok(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0)))
+    Ok(Duration::from_nanos(
+        u64::try_from(nanoseconds).unwrap_or(0),
+    ))
 }
 
 fn quote(value: &str) -> String {

@@ -95,7 +95,11 @@ async fn prune(State(shared): State<Shared>, Params(query): Params) -> Reply {
     });
     let (gone, bytes) = gone.await.map_err(context)?;
     let ids: Vec<_> = gone.iter().map(|usage| usage.id.as_str()).collect();
-    let deleted = if ids.is_empty() { Value::Null } else { json!(ids) };
+    let deleted = if ids.is_empty() {
+        Value::Null
+    } else {
+        json!(ids)
+    };
     let body = json!({ "CachesDeleted": deleted, "SpaceReclaimed": bytes });
     Ok(answer(StatusCode::OK, &body))
 }
