@@ -25,7 +25,8 @@ use crate::source::local::{self, Locals};
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// What the cache may take, bytes. Beyond it, what was not used for longest goes.
+    /// What the cache may take, bytes; absent for a tenth of the disk, 0 for no limit. Beyond it, what
+    /// was not used for longest goes.
     pub cache_max_size: Option<u64>,
     /// What is to be free on the file system, bytes; with less, what was not used for longest goes.
     pub cache_min_free: Option<u64>,

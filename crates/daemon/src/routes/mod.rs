@@ -2,6 +2,7 @@
 
 mod archive;
 mod build;
+mod build_cache;
 mod build_classic;
 mod commit;
 mod containers;
@@ -115,6 +116,7 @@ fn all() -> Router<Shared> {
         .merge(networks::routes())
         .merge(run::routes())
         .merge(build::routes())
+        .merge(build_cache::routes())
         .merge(build_classic::routes())
         .merge(swarm::routes())
         .merge(plugins::routes())
