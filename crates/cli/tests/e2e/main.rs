@@ -18,6 +18,8 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_differential;
+mod build_gorae;
 mod commit;
 #[cfg(test)]
 mod compose;
