@@ -181,7 +181,11 @@ pub(super) enum Before {
 }
 
 /// Starts work and answers with what it tells.
-pub(super) async fn told<F>(closing: Closing, before: Before, work: impl FnOnce(ProgressSender) -> F) -> Reply
+pub(super) async fn told<F>(
+    closing: Closing,
+    before: Before,
+    work: impl FnOnce(ProgressSender) -> F,
+) -> Reply
 where
     F: Future<Output = engine::Result<()>> + Send + 'static,
 {
