@@ -9,10 +9,12 @@ use engine::Engine;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::job::Job;
+use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
@@ -39,6 +41,10 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
+    /// Folders that outlive the steps that use them.
+    pub cache_mounts: CacheMounts,
+    /// What snapshots hold, as far as it was looked at.
+    pub content_hashes: ContentHashes,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
     /// The folders of clients that builds use.
@@ -76,6 +82,7 @@ impl Builder {
         let store = Arc::clone(engine.store());
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
+        crate::ops::stage::sweep(&engine.steps_folder());
         let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
         let solver = settings.max_parallelism.map(Solver::new);
         let settings = watch::Sender::new(settings);
@@ -85,6 +92,8 @@ impl Builder {
         ));
         Ok(Arc::new(Self {
             engine,
+            cache_mounts: CacheMounts::open(&root)?,
+            content_hashes: ContentHashes::default(),
             root,
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
