@@ -84,6 +84,8 @@ impl Builder {
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
         crate::ops::stage::sweep(&engine.steps_folder());
         let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let cache_mounts = CacheMounts::open(&root)?;
+        cache.add_store(Arc::new(cache_mounts.clone()));
         let solver = settings.max_parallelism.map(Solver::new);
         let settings = watch::Sender::new(settings);
         tokio::spawn(Cache::keep_small(
@@ -92,7 +94,7 @@ impl Builder {
         ));
         Ok(Arc::new(Self {
             engine,
-            cache_mounts: CacheMounts::open(&root)?,
+            cache_mounts,
             content_hashes: ContentHashes::default(),
             root,
             bases: Bases::default(),
