@@ -8,13 +8,18 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
+use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::job::Job;
+use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
+use crate::solver::Solver;
 use crate::source::image::Bases;
+use crate::source::local::{self, Locals};
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,10 +40,20 @@ pub struct Builder {
     pub root: PathBuf,
     /// What must survive a crash.
     pub db: Db,
-    /// States of file systems.
-    pub snapshots: Snapshots,
+    /// Folders that outlive the steps that use them.
+    pub cache_mounts: CacheMounts,
+    /// What snapshots hold, as far as it was looked at.
+    pub content_hashes: ContentHashes,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// The folders of clients that builds use.
+    pub locals: Arc<Locals>,
+    /// States of file systems.
+    pub snapshots: Snapshots,
+    /// What was built before.
+    pub cache: Arc<Cache>,
+    /// What is built now.
+    pub solver: Solver,
     pub(crate) bases: Bases,
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
@@ -54,26 +69,40 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Opens the build engine's part of an engine's folder.
+    /// Opens the build engine's part of an engine's folder. It blocks, and wants a runtime around it.
     ///
     /// # Errors
     /// When its folder or its database cannot be made.
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
+        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         let store = Arc::clone(engine.store());
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
+        crate::ops::stage::sweep(&engine.steps_folder());
+        let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let solver = settings.max_parallelism.map(Solver::new);
+        let settings = watch::Sender::new(settings);
+        tokio::spawn(Cache::keep_small(
+            Arc::downgrade(&cache),
+            settings.subscribe(),
+        ));
         Ok(Arc::new(Self {
             engine,
+            cache_mounts: CacheMounts::open(&root)?,
+            content_hashes: ContentHashes::default(),
             root,
-            snapshots,
-            sessions: Arc::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
             db,
-            settings: watch::Sender::new(settings),
+            sessions: Arc::default(),
+            locals: Arc::default(),
+            snapshots,
+            cache,
+            solver: solver.unwrap_or_default(),
+            settings,
             jobs: watch::Sender::default(),
         }))
     }

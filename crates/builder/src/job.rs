@@ -1,14 +1,18 @@
 //! One solve of a client.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::builder::Builder;
+use crate::cache::{ExportRecord, ImportedRecord};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::llb::{DecodeError, Graph, pb};
 use crate::op::SessionIds;
 use crate::progress::Progress;
+use crate::snapshot::Snapshot;
+use crate::solver::{self, Nodes, Solved};
 
 /// What a client wants of a job.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +86,18 @@ pub struct Job {
     pub imports: Vec<RemoteCache>,
     /// Raised when the client is gone or the job is over.
     pub cancel: Cancel,
+    pub(crate) nodes: Nodes,
+    materials: Mutex<BTreeMap<String, Material>>,
     builder: Weak<Builder>,
+}
+
+/// A source that a build used, for its provenance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// What it is, such as `pkg:docker/busybox@latest?platform=linux%2Famd64`; it holds no secret.
+    pub uri: String,
+    /// What it resolved to, `algorithm:hex`; absent where nobody knows.
+    pub digest: Option<String>,
 }
 
 impl Builder {
@@ -105,6 +120,8 @@ impl Builder {
             entitlements: Entitlements::parse(&options.entitlements)?,
             imports: options.imports,
             cancel: Cancel::default(),
+            nodes: Nodes::default(),
+            materials: Mutex::default(),
             builder: Arc::downgrade(self),
         });
         let added = self.jobs.send_if_modified(|jobs| {
@@ -152,6 +169,43 @@ impl Job {
         builder.ok_or_else(|| Error::unavailable("the build engine has ended"))
     }
 
+    /// Solves a graph's target. What is solved once stays solved as long as the job goes on.
+    ///
+    /// # Errors
+    /// When an operation fails, wants more than the client allowed, or the job has ended.
+    pub async fn solve(self: &Arc<Self>, graph: &Graph) -> Result<Solved> {
+        solver::solve(self, graph).await
+    }
+
+    /// Adds what another cache has.
+    pub fn import(&self, records: Vec<ImportedRecord>) {
+        self.nodes.import(records);
+    }
+
+    /// The operations of what was solved, each after its inputs, for a cache elsewhere.
+    ///
+    /// # Errors
+    /// When a graph is not in order.
+    pub fn exportable(&self, refs: &[Ref]) -> Result<Vec<ExportRecord>> {
+        let graphs: Vec<_> = refs.iter().filter_map(|r| r.graph.as_deref()).collect();
+        solver::exportable(self, &graphs)
+    }
+
+    /// Notes a source that the build uses.
+    pub fn note_material(&self, material: Material) {
+        let materials = self.materials.lock();
+        let mut materials = materials.unwrap_or_else(PoisonError::into_inner);
+        materials.insert(material.uri.clone(), material);
+    }
+
+    /// The sources that the build has used, by their names.
+    #[must_use]
+    pub fn materials(&self) -> Vec<Material> {
+        let materials = self.materials.lock();
+        let materials = materials.unwrap_or_else(PoisonError::into_inner);
+        materials.values().cloned().collect()
+    }
+
     /// Ends the job: what only it wants is cancelled, and nothing more is told.
     pub fn end(&self) {
         self.cancel.cancel();
@@ -180,5 +234,75 @@ pub struct EndOnDrop(Arc<Job>);
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+/// A definition within a job that is solved when its result is first wanted.
+#[derive(Clone, Debug)]
+pub struct Ref {
+    job: Arc<Job>,
+    definition: Arc<pb::Definition>,
+    graph: Option<Arc<Graph>>,
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        let mut text = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            text = format!("{text}: {source}");
+        }
+        Self::invalid(text).context("failed to load LLB")
+    }
+}
+
+impl Ref {
+    /// Reads a definition.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn new(job: &Arc<Job>, definition: pb::Definition) -> Result<Self> {
+        Ok(Self {
+            job: Arc::clone(job),
+            graph: Graph::decode(&definition)?.map(Arc::new),
+            definition: Arc::new(definition),
+        })
+    }
+
+    /// The definition as it was sent.
+    #[must_use]
+    pub fn definition(&self) -> &Arc<pb::Definition> {
+        &self.definition
+    }
+
+    /// The graph; absent for a file system with nothing in it.
+    #[must_use]
+    pub fn graph(&self) -> Option<&Arc<Graph>> {
+        self.graph.as_ref()
+    }
+
+    /// The job it belongs to.
+    #[must_use]
+    pub fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// The solved target; absent for a file system with nothing in it.
+    ///
+    /// # Errors
+    /// As [`Job::solve`].
+    pub async fn solve(&self) -> Result<Option<Solved>> {
+        match &self.graph {
+            Some(graph) => self.job.solve(graph).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The state of the file system, which is made when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`Job::solve`].
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let solved = self.solve().await?;
+        Ok(solved.map_or_else(Snapshot::scratch, |solved| solved.snapshot))
     }
 }

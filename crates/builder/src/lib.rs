@@ -7,9 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod attest;
+pub mod build;
 pub mod builder;
 pub mod cache;
 pub mod cancel;
+pub mod classic;
+pub mod client;
 pub mod content_hash;
 pub mod control;
 pub mod db;
@@ -22,6 +25,7 @@ pub mod job;
 pub mod llb;
 pub mod op;
 pub mod ops;
+pub mod platforms;
 pub mod progress;
 pub mod remote_cache;
 pub mod session;

@@ -93,12 +93,6 @@ pub enum DecodeError {
         #[source]
         source: prost::DecodeError,
     },
-    /// There is a target but no operation.
-    #[error("invalid LLB with {count} vertexes")]
-    TooShort {
-        /// How many there are.
-        count: usize,
-    },
     /// The last operation names no target.
     #[error("invalid LLB with no inputs on last vertex")]
     NoTarget,
@@ -175,9 +169,6 @@ impl Graph {
         let Some(target) = target(&last, &ops)? else {
             return Ok(None);
         };
-        if ops.is_empty() {
-            return Err(DecodeError::TooShort { count: 1 });
-        }
         let mut inputs = HashMap::with_capacity(ops.len());
         let mut count = 0_usize;
         for (digest, op) in &ops {
@@ -236,7 +227,7 @@ fn parse(def: &[Vec<u8>]) -> Result<Ops, DecodeError> {
 fn target(last: &pb::Op, ops: &Ops) -> Result<Option<Edge>, DecodeError> {
     let none = digest_of(&[]);
     match last.inputs.as_slice() {
-        [] if ops.is_empty() => Ok(None),
+        [] if ops.is_empty() && last.op.is_none() => Ok(None),
         [] => Err(DecodeError::NoTarget),
         [input] if last.op.is_none() => edge(&none, input, ops).map(Some),
         _ => Err(DecodeError::BadTarget),

@@ -132,6 +132,11 @@ impl Progress {
         self.changed.send_replace(next);
     }
 
+    /// Tells of something that is no error, about a step that it names itself.
+    pub fn warn(&self, warning: VertexWarning) {
+        self.tell(Event::Warning(warning));
+    }
+
     /// Everything so far and then what comes, until the job has ended.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>) -> Subscription {

@@ -6,6 +6,7 @@
 
 mod args;
 mod auth;
+mod build;
 mod commands;
 mod connect;
 mod create;

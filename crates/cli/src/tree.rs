@@ -46,6 +46,7 @@ pub(crate) static COMMON: &[Entry] = &[
     entry("run", &c::run::VERB),
     entry("exec", &c::exec::VERB),
     entry("ps", &c::ps::VERB),
+    entry("build", &c::build::VERB),
     entry("pull", &c::pull::VERB),
     entry("push", &c::push::VERB),
     entry("images", &c::images::VERB),
@@ -94,6 +95,24 @@ pub(crate) static COMMANDS: &[Entry] = &[
 
 pub(crate) static GROUPS: &[Group] = &[
     Group {
+        name: "builder",
+        about: "Manage builds",
+        entries: &[
+            entry("build", &c::build::VERB),
+            entry("du", &c::build_cache::VERB),
+            entry("prune", &c::prune::BUILD_CACHE),
+        ],
+    },
+    Group {
+        name: "buildx",
+        about: "The same by the names of Docker's plugin",
+        entries: &[
+            entry("build", &c::build::VERB),
+            entry("du", &c::build_cache::VERB),
+            entry("prune", &c::prune::BUILD_CACHE),
+        ],
+    },
+    Group {
         name: "container",
         about: "Manage containers",
         entries: &[
@@ -130,6 +149,7 @@ pub(crate) static GROUPS: &[Group] = &[
         entries: &[
             entry("attach", &c::image_referrers::ATTACH),
             entry("attestations", &c::attestations::VERB),
+            entry("build", &c::build::VERB),
             entry("history", &c::history::VERB),
             entry("import", &c::import::VERB),
             entry("inspect", &c::inspect::IMAGE),

@@ -36,6 +36,9 @@ pub enum RunError {
     /// The engine cannot be opened.
     #[error("open the engine")]
     Engine(#[source] engine::Error),
+    /// The build engine cannot be opened.
+    #[error("open the build engine")]
+    Builder(#[source] builder::Error),
     /// The API cannot be served.
     #[error("serve the API")]
     Serve(#[source] ServeError),
@@ -69,9 +72,12 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let engine = engine::Engine::open(config.engine.clone())
             .await
             .map_err(RunError::Engine)?;
-        let result = serve(engine.clone(), config, passed).await;
+        let result = match builder::Builder::open(engine.clone(), &config.engine.root, builder::Settings::default()) {
+            Ok(builder) => serve(engine.clone(), builder, config, passed).await.map_err(RunError::Serve),
+            Err(error) => Err(RunError::Builder(error)),
+        };
         engine.close();
-        result.map_err(RunError::Serve)
+        result
     })
 }
 

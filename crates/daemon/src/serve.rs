@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use builder::Builder;
 use engine::Engine;
 use futures_util::future::join_all;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -80,6 +81,7 @@ impl Signals {
 /// When a socket cannot be made or signals cannot be received.
 pub async fn serve(
     engine: Arc<Engine>,
+    builder: Arc<Builder>,
     config: &Config,
     passed: Vec<(String, OwnedFd)>,
 ) -> Result<(), ServeError> {
@@ -101,6 +103,7 @@ pub async fn serve(
     let requests = Arc::new(Requests::default());
     let shared = Shared::new(
         Arc::clone(&engine),
+        Arc::clone(&builder),
         Closing::new(closing),
         Arc::clone(&requests),
         Arc::clone(&seats),
@@ -139,6 +142,7 @@ pub async fn serve(
     };
     tracing::info!(signal = name, "the engine ends; containers run on");
     notifier.stopping();
+    builder.close();
     drop((sockets, scraped));
     close.send_replace(true);
     if let Some(beside) = beside {

@@ -168,6 +168,13 @@ impl Matcher {
         verdict
     }
 
+    /// Whether something in a folder may be matched.
+    #[must_use]
+    pub fn may_match_below(&self, folder: &str) -> bool {
+        let mut wanted = self.patterns.iter().filter(|p| !p.exception);
+        wanted.any(|p| p.glob.may_match_below(folder))
+    }
+
     /// Whether a walk need not enter a folder: it is matched, and nothing in it can be an exception.
     #[must_use]
     pub fn can_skip(&self, folder: &str, verdict: &Verdict) -> bool {

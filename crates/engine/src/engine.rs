@@ -136,6 +136,12 @@ impl Engine {
         }
     }
 
+    /// The engine's name for itself, which it keeps for ever.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The events so far and from now on.
     #[must_use]
     pub fn events(&self) -> Subscription {

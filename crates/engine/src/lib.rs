@@ -30,6 +30,7 @@ mod scene;
 mod seccomp;
 mod shim_link;
 mod signal;
+mod step;
 mod system;
 mod userns;
 mod volume;
@@ -46,5 +47,6 @@ pub use image::{
     BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
     ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
 };
+pub use step::{StepEnd, StepGuard, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};

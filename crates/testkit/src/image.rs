@@ -220,6 +220,28 @@ impl TestImage {
     }
 }
 
+impl Built {
+    /// The image with other bytes of a layer, which inflate to the same, and with annotations of it.
+    ///
+    /// # Errors
+    /// When there is no such layer.
+    pub fn with_blob(
+        mut self,
+        number: usize,
+        blob: &Blob,
+        annotations: &Value,
+    ) -> io::Result<Self> {
+        let mut manifest: Value = serde_json::from_slice(&self.manifest.bytes)?;
+        let missing = || io::Error::other(format!("there is no layer {number}"));
+        *self.layers.get_mut(number).ok_or_else(missing)? = blob.clone();
+        manifest["layers"][number] = blob.descriptor();
+        manifest["layers"][number]["annotations"] = annotations.clone();
+        let bytes = manifest.to_string().into_bytes();
+        self.manifest = Blob::new(&self.manifest.media_type, bytes);
+        Ok(self)
+    }
+}
+
 /// An OCI index of images, in the given order.
 #[must_use]
 pub fn index_of(images: &[Built]) -> Vec<u8> {

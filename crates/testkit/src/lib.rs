@@ -4,6 +4,7 @@
 pub mod dns;
 pub mod docker;
 pub mod engine;
+pub mod estargz;
 pub mod http;
 pub mod image;
 pub mod leaks;

@@ -5,6 +5,7 @@
 //! What cannot be measured is named in the table with its reason, and the run goes on.
 
 mod api;
+mod builds;
 mod gorae;
 mod image;
 mod images;
@@ -124,6 +125,12 @@ impl Bench {
             .any(|name| self.plan.wants(plan::IMAGES, name))
         {
             found.extend(images::measure(self));
+        }
+        if builds::NAMES
+            .iter()
+            .any(|name| self.plan.wants(plan::BUILDS, name))
+        {
+            found.extend(builds::measure(self));
         }
         found
     }

@@ -1,6 +1,6 @@
 //! What the command line asks to be measured, and how often.
 
-use super::{api, images, network, rows};
+use super::{api, builds, images, network, rows};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -12,6 +12,8 @@ pub(crate) const NETWORK: &str = "network";
 pub(crate) const API: &str = "api";
 /// The suite of images and registries.
 pub(crate) const IMAGES: &str = "images";
+/// The suite of builds.
+pub(crate) const BUILDS: &str = "builds";
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl Plan {
                     .with_context(|| format!("{word} wants a value"))
             };
             match word.as_str() {
-                ENGINE | NETWORK | API | IMAGES => plan.suites.push(word.clone()),
+                ENGINE | NETWORK | API | IMAGES | BUILDS => plan.suites.push(word.clone()),
                 "--name" => plan.name = Some(value()?),
                 "--quick" => {
                     (plan.rounds, plan.samples, plan.long_rounds) = (2, 3, 1);
@@ -71,7 +73,8 @@ impl Plan {
         }
         let known = || {
             let engine = rows::NAMES.iter().chain(&network::NAMES);
-            engine.chain(&api::NAMES).chain(&images::NAMES)
+            let engine = engine.chain(&api::NAMES).chain(&images::NAMES);
+            engine.chain(&builds::NAMES)
         };
         let unknown = plan
             .only

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod floors;
 #[cfg(test)]
+mod licences;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod sources;

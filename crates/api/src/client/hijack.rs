@@ -8,14 +8,14 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 
 /// A connection that carries raw bytes in both directions.
 #[derive(Debug)]
 pub struct Hijacked {
     content_type: Option<String>,
-    reader: HijackedReader,
-    writer: HijackedWriter,
+    early: Bytes,
+    stream: Transport,
 }
 
 /// The engine's bytes.
@@ -52,14 +52,10 @@ impl Hijacked {
         let parts = upgraded
             .downcast::<TokioIo<Transport>>()
             .map_err(|_foreign| ClientError::NoUpgrade { path, status })?;
-        let (reader, writer) = tokio::io::split(parts.io.into_inner());
         Ok(Self {
             content_type,
-            reader: HijackedReader {
-                early: parts.read_buf,
-                stream: reader,
-            },
-            writer: HijackedWriter { stream: writer },
+            early: parts.read_buf,
+            stream: parts.io.into_inner(),
         })
     }
 
@@ -76,7 +72,51 @@ impl Hijacked {
     /// Takes the two directions apart.
     #[must_use]
     pub fn split(self) -> (HijackedReader, HijackedWriter) {
-        (self.reader, self.writer)
+        let (reader, writer) = tokio::io::split(self.stream);
+        let reader = HijackedReader {
+            early: self.early,
+            stream: reader,
+        };
+        (reader, HijackedWriter { stream: writer })
+    }
+}
+
+/// Takes what fits of the bytes that came with the answer's head; `false` when there are none.
+fn take_early(early: &mut Bytes, buffer: &mut ReadBuf<'_>) -> bool {
+    let length = early.len().min(buffer.remaining());
+    buffer.put_slice(&early[..length]);
+    early.advance(length);
+    length > 0
+}
+
+impl AsyncRead for Hijacked {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if take_early(&mut self.early, buffer) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Hijacked {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -86,13 +126,10 @@ impl AsyncRead for HijackedReader {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        if take_early(&mut self.early, buffer) {
+            return Poll::Ready(Ok(()));
         }
-        let length = self.early.len().min(buffer.remaining());
-        buffer.put_slice(&self.early[..length]);
-        self.early.advance(length);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 

@@ -79,6 +79,20 @@ impl Request {
         self.header(HeaderName::from_static(name), value)
     }
 
+    /// Adds a header by a name that is only known now.
+    ///
+    /// # Errors
+    /// When it is no name of a header.
+    pub fn header_named(self, name: &str, value: impl Into<String>) -> Result<Self, ClientError> {
+        match HeaderName::try_from(name) {
+            Ok(name) => Ok(self.header(name, value)),
+            Err(error) => Err(ClientError::Request {
+                path: self.path,
+                source: error.into(),
+            }),
+        }
+    }
+
     /// Sends the path as it is, without a version in front.
     #[must_use]
     pub fn unversioned(mut self) -> Self {
@@ -135,8 +149,18 @@ impl Request {
     /// # Errors
     /// As [`Request::send`], or when the engine does not hand the connection over.
     pub async fn hijack(self) -> Result<Hijacked, ClientError> {
+        self.upgrade("tcp").await
+    }
+
+    /// The same for another protocol, by its name in HTTP, such as `h2c`.
+    ///
+    /// # Errors
+    /// As [`Request::hijack`].
+    pub async fn upgrade(self, protocol: &str) -> Result<Hijacked, ClientError> {
         let path = self.path.clone();
-        let request = self.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+        let request = self
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, protocol);
         let (client, sender, answer) = request.exchange().await?;
         let status = answer.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {

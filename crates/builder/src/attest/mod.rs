@@ -5,6 +5,7 @@
 
 mod provenance;
 mod purl;
+pub mod sbom;
 
 use std::collections::BTreeMap;
 

@@ -26,6 +26,23 @@ pub(super) fn of_image(name: &Reference, platform: Option<&Platform>) -> String 
     with_qualifiers(all, digest.into_iter().chain(platform))
 }
 
+/// The name of a package of some kind, with its version.
+pub(super) fn of_package(
+    kind: &str,
+    name: &str,
+    version: &str,
+    qualifiers: &[(&str, &str)],
+) -> String {
+    let name: Vec<String> = name.split('/').map(escaped).collect();
+    let mut all = format!("pkg:{kind}/{}", name.join("/"));
+    if !version.is_empty() {
+        all.push('@');
+        all.push_str(&escaped(version));
+    }
+    let given = qualifiers.iter().filter(|(_, value)| !value.is_empty());
+    with_qualifiers(all, given.map(|(key, value)| (*key, (*value).to_owned())))
+}
+
 fn with_qualifiers<'a>(
     mut all: String,
     qualifiers: impl Iterator<Item = (&'a str, String)>,
@@ -56,6 +73,36 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages() {
+        for (kind, name, version, qualifiers, expect) in [
+            (
+                "deb/debian",
+                "libstdc++6",
+                "1:12.2-14",
+                &[("arch", "amd64"), ("distro", "")][..],
+                "pkg:deb/debian/libstdc%2B%2B6@1:12.2-14?arch=amd64",
+            ),
+            (
+                "npm",
+                "@types/node",
+                "20.1.0",
+                &[],
+                "pkg:npm/%40types/node@20.1.0",
+            ),
+            (
+                "golang",
+                "github.com/a/b",
+                "v1.2.3",
+                &[],
+                "pkg:golang/github.com/a/b@v1.2.3",
+            ),
+            ("pypi", "six", "", &[], "pkg:pypi/six"),
+        ] {
+            assert_eq!(of_package(kind, name, version, qualifiers), expect);
+        }
+    }
 
     #[test]
     fn images_with_digests() {

@@ -65,6 +65,7 @@ pub(super) async fn local(export: &Export<'_>) -> Result<BTreeMap<String, String
                 ownership: Ownership::Archive,
                 replace_kind: false,
                 rename: None,
+                owners: storage::files::Owners::default(),
             };
             let extracted = extract(target, reader, &options);
             let broken = |_| Error::internal("the writing of the results broke off");

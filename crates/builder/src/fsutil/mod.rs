@@ -21,5 +21,5 @@ pub use error::FsutilError;
 pub use index::Index;
 pub use mode::{from_go, to_go};
 pub use receive::{Target, receive};
-pub use send::send;
+pub use send::{send, send_where};
 pub use walk::{Look, Wanted, walk};

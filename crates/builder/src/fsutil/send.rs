@@ -25,9 +25,23 @@ const PIECE: usize = 32 << 10;
 /// # Errors
 /// When the receiver breaks the protocol, fails or is gone, and when the disk fails.
 pub async fn send(
+    incoming: impl Stream<Item = Result<Packet, Status>> + Send + Unpin,
+    outgoing: mpsc::Sender<Packet>,
+    folder: OwnedFd,
+    progress: impl Fn(u64) + Send + 'static,
+) -> Result<(), FsutilError> {
+    send_where(incoming, outgoing, folder, |_, _| Wanted::Yes, progress).await
+}
+
+/// The same for what is wanted of a folder; `wanted` is asked as by [`walk`].
+///
+/// # Errors
+/// As [`send`].
+pub async fn send_where(
     mut incoming: impl Stream<Item = Result<Packet, Status>> + Send + Unpin,
     outgoing: mpsc::Sender<Packet>,
     folder: OwnedFd,
+    wanted: impl FnMut(&str, bool) -> Wanted + Send + 'static,
     progress: impl Fn(u64) + Send + 'static,
 ) -> Result<(), FsutilError> {
     let folder = Arc::new(folder);
@@ -37,12 +51,12 @@ pub async fn send(
         links: true,
         xattrs: true,
     };
-    let list = tokio::task::spawn_blocking(move || walk(listed.as_fd(), look, |_, _| Wanted::Yes));
+    let list = tokio::task::spawn_blocking(move || walk(listed.as_fd(), look, wanted));
     let list = Arc::new(list.await.map_err(FsutilError::Thread)??);
     let (ask, asked) = mpsc::unbounded_channel();
-    let (wanted, files) = (Arc::clone(&list), outgoing.clone());
+    let (listed, files) = (Arc::clone(&list), outgoing.clone());
     let mut reading = tokio::task::spawn_blocking(move || {
-        answer(asked, &wanted, folder.as_fd(), &files, progress)
+        answer(asked, &listed, folder.as_fd(), &files, progress)
     });
     let listing = async {
         for entry in &list.entries {

@@ -1,8 +1,11 @@
 //! One client's session.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -21,6 +24,38 @@ pub struct Head {
     pub methods: Vec<String>,
     /// Folders that may be read in place, for the client is on this machine.
     pub folders: HashMap<String, PathBuf>,
+}
+
+/// The headers of a session's head, as BuildKit's clients send them.
+const ID: &str = "x-docker-expose-session-uuid";
+const NAME: &str = "x-docker-expose-session-name";
+const SHARED_KEY: &str = "x-docker-expose-session-sharedkey";
+const METHOD: &str = "x-docker-expose-session-grpc-method";
+/// The headers of folders that lie on this machine; the folder's name follows, in hexadecimal.
+const FOLDER: &str = "x-gorae-local-";
+/// Methods, and folders, of one session at most.
+const MAX_OFFERS: usize = 256;
+
+impl Head {
+    /// Reads what a client says; what makes no sense counts as not said.
+    #[must_use]
+    pub fn of_headers(headers: &HeaderMap) -> Self {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let one = |name| headers.get(name).map(text).unwrap_or_default();
+        let methods = headers.get_all(METHOD).iter().take(MAX_OFFERS).map(text);
+        let folders = headers.iter().filter_map(|(name, value)| {
+            let name = hex::decode(name.as_str().strip_prefix(FOLDER)?).ok()?;
+            let path = PathBuf::from(OsStr::from_bytes(value.as_bytes()));
+            Some((String::from_utf8(name).ok()?, path)).filter(|(_, path)| path.is_absolute())
+        });
+        Self {
+            id: one(ID),
+            name: one(NAME),
+            shared_key: one(SHARED_KEY),
+            methods: methods.collect(),
+            folders: folders.take(MAX_OFFERS).collect(),
+        }
+    }
 }
 
 /// A connected client's services.
@@ -101,5 +136,32 @@ impl Session {
     pub(super) fn offered(&self, method: Method) -> SessionResult<Method> {
         let found = Some(method).filter(|method| self.supports(*method));
         found.ok_or(SessionError::Unsupported { method })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("X-Docker-Expose-Session-Uuid", "abc"),
+            ("X-Docker-Expose-Session-Name", "context"),
+            ("X-Docker-Expose-Session-Grpc-Method", "/a/B"),
+            ("X-Docker-Expose-Session-Grpc-Method", "/a/C"),
+            ("x-gorae-local-636f6e74657874", "/src/app"),
+            ("x-gorae-local-61", "relative"),
+            ("x-gorae-local-zz", "/src"),
+        ] {
+            let name: http::HeaderName = name.parse().unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        let head = Head::of_headers(&headers);
+        assert_eq!((head.id.as_str(), head.name.as_str()), ("abc", "context"));
+        assert_eq!(head.methods, ["/a/B", "/a/C"]);
+        let folders = HashMap::from([("context".to_owned(), PathBuf::from("/src/app"))]);
+        assert_eq!(head.folders, folders);
     }
 }

@@ -17,7 +17,7 @@ use oci::reference::DEFAULT_DOMAIN;
 use oci::{Digest, Platform, Reference};
 use tokio::sync::{OnceCell, mpsc};
 
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::llb::{digest_of, pb};
 use crate::op::{CacheMap, OpContext, SessionIds};
@@ -165,13 +165,13 @@ pub(crate) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
     };
     drop(context.progress.part(format!("resolve {name}")));
     let description = format!("pulled from {}", wanted.reference);
-    snapshot_of(
+    Ok(snapshot_of(
         &context.builder.snapshots,
         &base,
         &layers,
         &description,
         &context.progress,
-    )
+    ))
 }
 
 /// The layers of an image as a snapshot.
@@ -181,8 +181,8 @@ pub(crate) fn snapshot_of(
     layers: &[BuiltLayer],
     description: &str,
     progress: &VertexProgress,
-) -> Result<Snapshot> {
-    let created = created(base)?;
+) -> Snapshot {
+    let created = created(base);
     let fetch: Arc<dyn Fetch> = Arc::new(Lazy {
         base: base.clone(),
         progress: progress.clone(),
@@ -205,14 +205,14 @@ pub(crate) fn snapshot_of(
         layer.set_fetch(Arc::clone(&fetch));
         all.push(layer);
     }
-    Ok(Snapshot::of_layers(all))
+    Snapshot::of_layers(all)
 }
 
-fn created(base: &BaseImage) -> Result<Timestamp> {
-    let config: ImageConfig = serde_json::from_slice(base.config())
-        .step(|| format!("read the configuration of image {}", base.digest()))?;
-    let created = config.created.and_then(|text| text.parse().ok());
-    Ok(created.unwrap_or(Timestamp::UNIX_EPOCH))
+/// When an image was made, by its own account; layers of a cache have none.
+fn created(base: &BaseImage) -> Timestamp {
+    let config = serde_json::from_slice::<ImageConfig>(base.config());
+    let created = config.ok().and_then(|config| config.created?.parse().ok());
+    created.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 async fn find(context: &OpContext, wanted: &Wanted) -> Result<BaseImage> {

@@ -1,6 +1,8 @@
 //! Where files come from: images, contexts, repositories, the web.
 
+pub mod filter;
 pub mod image;
+pub mod local;
 
 use crate::error::{Error, Result};
 use crate::llb::pb;
@@ -24,6 +26,7 @@ fn unknown(source: &pb::SourceOp) -> Error {
 pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<CacheMap> {
     match scheme(source) {
         "docker-image" => image::cache_map(context, source).await,
+        "local" => local::cache_map(context, source).await,
         _ => Err(unknown(source)),
     }
 }
@@ -35,6 +38,7 @@ pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<Cac
 pub async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Vec<Snapshot>> {
     let snapshot = match scheme(source) {
         "docker-image" => image::run(context, source).await?,
+        "local" => local::run(context)?,
         _ => return Err(unknown(source)),
     };
     Ok(vec![snapshot])

@@ -2,6 +2,8 @@
 
 pub(crate) mod attach;
 pub(crate) mod attestations;
+pub(crate) mod build;
+pub(crate) mod build_cache;
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod completion;

@@ -87,6 +87,29 @@ pub(crate) static VOLUMES: Verb = Verb {
     },
 };
 
+pub(crate) static BUILD_CACHE: Verb = Verb {
+    about: "Remove build cache",
+    usage: "[OPTIONS]",
+    operands: Operands::NONE,
+    flags: &[&[
+        Flag::switch("all", "Remove all unused build cache, not just dangling ones").short('a'),
+        FILTER,
+        FORCE,
+    ]],
+    examples: &[(
+        "builder prune -af --filter until=48h",
+        "Remove all that no build has used for two days",
+    )],
+    run: |call| {
+        let what = if call.on("all") {
+            "all build cache"
+        } else {
+            "all dangling build cache"
+        };
+        Box::pin(one(call, what, Kind::BuildCache))
+    },
+};
+
 pub(crate) static SYSTEM: Verb = Verb {
     about: "Remove unused data",
     usage: "[OPTIONS]",

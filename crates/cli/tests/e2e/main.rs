@@ -18,6 +18,8 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_differential;
+mod build_gorae;
 mod commit;
 #[cfg(test)]
 mod compose;
@@ -82,6 +84,8 @@ mod macvlan;
 #[cfg(test)]
 mod manifest;
 #[cfg(test)]
+mod many_entries;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod network;
@@ -101,6 +105,8 @@ mod publish;
 mod pull;
 #[cfg(test)]
 mod pull_again;
+#[cfg(test)]
+mod pull_chunked;
 #[cfg(test)]
 mod pull_registries;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The routes, a file a group.
 
 mod archive;
+mod build;
 mod commit;
 mod containers;
 mod distribution;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use builder::Builder;
+use builder::control::Grpc;
 use engine::Engine;
 use http::{Method, StatusCode};
 use tokio::sync::watch;
@@ -33,6 +36,8 @@ use crate::seats::Seats;
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) builder: Arc<Builder>,
+    grpc: Grpc,
     closing: Closing,
     pub(crate) requests: Arc<Requests>,
     pub(crate) seats: Arc<Seats>,
@@ -41,12 +46,15 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         engine: Arc<Engine>,
+        builder: Arc<Builder>,
         closing: Closing,
         requests: Arc<Requests>,
         seats: Arc<Seats>,
     ) -> Self {
         Self {
             engine,
+            grpc: Grpc::new(&builder),
+            builder,
             closing,
             requests,
             seats,
@@ -105,6 +113,7 @@ fn all() -> Router<Shared> {
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(run::routes())
+        .merge(build::routes())
         .merge(swarm::routes())
         .merge(plugins::routes())
         .merge(unsupported::routes())

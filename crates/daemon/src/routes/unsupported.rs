@@ -14,7 +14,7 @@ use crate::request::Params;
 
 pub(super) fn routes() -> Router<Shared> {
     let mut router = Router::new().route("/build/prune", post(prune_nothing));
-    for path in ["/build", "/build/cancel", "/session", "/grpc"] {
+    for path in ["/build", "/build/cancel"] {
         router = router.route(path, post(move || refuse("building images")));
     }
     let checkpoints = "/containers/{id}/checkpoints";

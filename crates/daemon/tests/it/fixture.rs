@@ -63,6 +63,12 @@ pub(crate) fn with_engine(test: impl AsyncFnOnce(&Client) + Send) {
 
 async fn serve_while(config: &Config, test: impl AsyncFnOnce(&Client)) {
     let engine = Engine::open(config.engine.clone()).await.unwrap();
+    let builder = builder::Builder::open(
+        engine.clone(),
+        &config.engine.root,
+        builder::Settings::default(),
+    )
+    .unwrap();
     let socket = config.engine.run.join("gorae.sock");
     let client = Client::new(Endpoint::Unix(socket.clone()));
     let answered = async {
@@ -75,7 +81,7 @@ async fn serve_while(config: &Config, test: impl AsyncFnOnce(&Client)) {
     };
     tokio::select! {
         () = answered => {}
-        result = daemon::serve(engine.clone(), config, Vec::new()) => panic!("the daemon ended: {result:?}"),
+        result = daemon::serve(engine.clone(), builder, config, Vec::new()) => panic!("the daemon ended: {result:?}"),
     }
     engine.close();
 }

@@ -195,7 +195,7 @@ impl Converter<'_> {
         let state = &mut self.stages.list[at];
         state.dispatched = true;
         state.root = loaded.root;
-        state.env = loaded.env;
+        state.env = std::rc::Rc::new(loaded.env);
         state.folder = loaded.folder;
         if let Some(mut image) = loaded.image {
             image.created = None;
@@ -212,7 +212,7 @@ impl Converter<'_> {
         image.created = None;
         state.image = image;
         state.root = loaded.root;
-        state.env = loaded.env;
+        state.env = std::rc::Rc::new(loaded.env);
         state.folder = loaded.folder;
         state.platform = Some(platform);
     }

@@ -89,8 +89,7 @@ impl Converter<'_> {
             ..pb::FileActionCopy::default()
         };
         let meta = Meta::internal("extracting build context");
-        let platform = self.platform.clone();
-        self.file_op(None, vec![(file, copy)], &platform, meta)
+        self.file_op(None, vec![(file, copy)], meta)
     }
 
     /// The context that stands for a stage or an image, if one is passed in.

@@ -94,10 +94,10 @@ impl Converter<'_> {
                 return Err(ConvertError::ChecksumSource.into());
             }
         }
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         Ok(Plan {
             destination: self.destination(scope, &transfer.destination),
-            name: self.shown(&command.code, self.lexer, &env),
+            name: self.shown(&command.code, self.lexer, &*env),
             mode,
             command,
             transfer,
@@ -133,7 +133,7 @@ impl Converter<'_> {
         scope: &mut Scope<'_>,
         mut plan: Plan<'_>,
     ) -> Result<(), DockerfileError> {
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         let meta = self.named(scope, &plan.name, &env);
         let title = meta.name.clone().unwrap_or_default();
         for source in &plan.transfer.sources {
@@ -147,7 +147,7 @@ impl Converter<'_> {
             }
         }
         for file in &plan.transfer.inline {
-            self.inline_copy(scope, &mut plan, file)?;
+            self.inline_copy(&mut plan, file)?;
         }
         let text = format!("{} # buildkit", history(&plan));
         self.apply(scope, plan, meta, &env)?;
@@ -251,12 +251,11 @@ impl Converter<'_> {
 
     fn inline_copy(
         &mut self,
-        scope: &Scope<'_>,
         plan: &mut Plan<'_>,
         file: &InlineFile,
     ) -> Result<(), DockerfileError> {
         let data = file.data.clone().into_bytes();
-        let root = self.inline_file(scope.at, &file.name, 0o644, data)?;
+        let root = self.inline_file(&file.name, 0o644, data)?;
         let copy = self.copy_of(plan, join_path(&["/", &file.name]));
         plan.copies.push((root, copy));
         Ok(())
@@ -267,7 +266,7 @@ impl Converter<'_> {
         let (mode, mode_str) = match &plan.mode {
             None => (-1, String::new()),
             Some(Mode::Octal(mode)) => (*mode, String::new()),
-            Some(Mode::Symbolic(text)) => (-1, text.clone()),
+            Some(Mode::Symbolic(text)) => (0, text.clone()),
         };
         pb::FileActionCopy {
             src,
@@ -290,8 +289,7 @@ impl Converter<'_> {
         env: &EnvList,
     ) -> Result<(), DockerfileError> {
         let state = &self.stages.list[scope.at];
-        let (root, platform) = (state.root, state.platform.clone());
-        let platform = platform.unwrap_or_else(|| self.platform.clone());
+        let root = state.root;
         meta.span = Some(plan.command.span);
         meta.ignore_cache = state.ignore_cache;
         if matches!(plan.mode, Some(Mode::Symbolic(_))) {
@@ -313,7 +311,7 @@ impl Converter<'_> {
             copy.owner.clone_from(&owner);
         }
         if !link {
-            let root = self.file_op(root, copies, &platform, meta)?;
+            let root = self.file_op(root, copies, meta)?;
             self.state(scope).root = root;
             return Ok(());
         }
@@ -326,7 +324,7 @@ impl Converter<'_> {
         };
         let mut upper = meta.clone();
         upper.group = Some(group(true));
-        let layer = self.file_op(None, copies, &platform, upper)?;
+        let layer = self.file_op(None, copies, upper)?;
         self.state(scope).number -= 1;
         let shown = format!("LINK {}", plan.name);
         meta.name = self.named(scope, &shown, env).name;

@@ -83,6 +83,27 @@ pub fn convert(data: &[u8], options: &Options, resolve: &mut dyn Resolve) -> Out
     Outcome { warnings, result }
 }
 
+/// The graph of a context alone, for whoever looks for the Dockerfile in it.
+///
+/// # Errors
+/// When the context's URL is malformed.
+pub fn context_definition(context: &Context) -> Result<pb::Definition, DockerfileError> {
+    struct Nobody;
+    impl Resolve for Nobody {
+        fn image(&mut self, _: &ImageRequest) -> Result<ResolvedImage, ResolveError> {
+            Err("a context has no base".into())
+        }
+    }
+    let options = Options {
+        context: context.clone(),
+        ..Options::default()
+    };
+    let (lint, mut nobody) = (Linter::silent(), Nobody);
+    let mut converter = Converter::new(b"FROM scratch", &options, &mut nobody, &lint)?;
+    let root = converter.open_context()?;
+    Ok(converter.graph.definition(root, &options.file))
+}
+
 /// Goes through a whole conversion and takes what `end` makes of it.
 pub(crate) fn run<T>(
     data: &[u8],

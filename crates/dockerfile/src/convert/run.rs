@@ -77,7 +77,7 @@ impl Converter<'_> {
         if self.options.shm_size > 0 {
             parts.files.push(tmpfs("/dev/shm", self.options.shm_size));
         }
-        let env = self.stages.list[scope.at].env.clone();
+        let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         let lexer = Lexer {
             raw_quotes: true,
             skip_unset: true,
@@ -126,7 +126,7 @@ impl Converter<'_> {
             return Ok(vec![data]);
         }
         let path = join_path(&["/dev/pipes/", &first.name]);
-        let file = self.inline_file(scope.at, &first.name, 0o755, data.into_bytes())?;
+        let file = self.inline_file(&first.name, 0o755, data.into_bytes())?;
         parts.files.push(Files {
             target: "/dev/pipes/".to_owned(),
             root: file,
@@ -143,7 +143,6 @@ impl Converter<'_> {
     /// A root with one file in it.
     pub(super) fn inline_file(
         &mut self,
-        at: usize,
         name: &str,
         mode: i32,
         data: Vec<u8>,
@@ -159,7 +158,6 @@ impl Converter<'_> {
         self.actions(
             None,
             vec![(None, action)],
-            at,
             Meta::internal("preparing inline document"),
         )
     }
@@ -172,7 +170,7 @@ impl Converter<'_> {
     ) -> Result<Mount, DockerfileError> {
         let state = &self.stages.list[scope.at];
         parse_mount(text, |value| -> Result<String, DockerfileError> {
-            let expanded = self.lexer.expand(value, &state.env)?;
+            let expanded = self.lexer.expand(value, &*state.env)?;
             unmatched(&expanded.unmatched, state, command.span, scope.lint);
             Ok(expanded.text)
         })
@@ -251,8 +249,11 @@ impl Converter<'_> {
     }
 
     fn agent(&mut self, scope: &Scope<'_>, command: &Command, mount: Mount, parts: &mut Parts) {
-        let given = [mount.source, mount.id].into_iter().find(|n| !n.is_empty());
-        let id = given.unwrap_or_else(|| "default".to_owned());
+        let name = if mount.id.is_empty() {
+            "default"
+        } else {
+            &mount.id
+        };
         let demand = Demand {
             required: mount.required,
             span: command.span,
@@ -260,7 +261,7 @@ impl Converter<'_> {
         self.state(scope)
             .outline
             .ssh
-            .entry(id.clone())
+            .entry(name.to_owned())
             .or_insert(demand);
         let dest = if mount.target.is_empty() {
             format!("/run/buildkit/ssh_agent.{}", parts.agents.len())
@@ -272,7 +273,8 @@ impl Converter<'_> {
             dest,
             mount_type: pb::MountType::Ssh.into(),
             ssh_opt: Some(pb::SshOpt {
-                id,
+                // nothing stands for the default agent
+                id: mount.id,
                 uid: mount.uid.unwrap_or_default(),
                 gid: mount.gid.unwrap_or_default(),
                 mode: mount.mode.unwrap_or(0o600),
@@ -316,7 +318,7 @@ impl Converter<'_> {
         if selector != "/" {
             message.selector = selector;
         } else if mount.uid.is_some() || mount.gid.is_some() || mount.mode.is_some() {
-            root = self.owned_cache(scope, mount, root)?;
+            root = self.owned_cache(mount, root)?;
             "/cache".clone_into(&mut message.selector);
         }
         if mount.kind == MountKind::Cache {
@@ -376,12 +378,7 @@ impl Converter<'_> {
     }
 
     /// A cache that begins with a folder of this owner and these permissions.
-    fn owned_cache(
-        &mut self,
-        scope: &Scope<'_>,
-        mount: &Mount,
-        root: State,
-    ) -> Result<State, DockerfileError> {
+    fn owned_cache(&mut self, mount: &Mount, root: State) -> Result<State, DockerfileError> {
         let user = |id: Option<u32>| pb::UserOpt {
             user: Some(pb::user_opt::User::ById(id.unwrap_or_default())),
         };
@@ -397,7 +394,7 @@ impl Converter<'_> {
         };
         let action = pb::file_action::Action::Mkdir(mkdir);
         let meta = Meta::internal("setting cache mount permissions");
-        self.actions(root, vec![(None, action)], scope.at, meta)
+        self.actions(root, vec![(None, action)], meta)
     }
 
     fn exec(
@@ -416,11 +413,11 @@ impl Converter<'_> {
             output: true,
         });
         parts.files.sort_by(|a, b| a.target.cmp(&b.target));
-        let mut env = self.stages.list[scope.at].env.clone();
+        let mut env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
         if let Some(agent) = parts.agents.first()
             && env.get("SSH_AUTH_SOCK").is_none()
         {
-            env.set("SSH_AUTH_SOCK", agent.dest.clone());
+            std::rc::Rc::make_mut(&mut env).set("SSH_AUTH_SOCK", agent.dest.clone());
         }
         let network = match run.network {
             Network::Default => self.options.network,
@@ -460,9 +457,7 @@ impl Converter<'_> {
         op.secretenv = parts.secret_env;
         let platform = self.stages.list[scope.at].platform.clone();
         let op = pb::op::Op::Exec(op);
-        let output = self
-            .graph
-            .add(inputs.list(), op, platform.as_ref(), &meta)?;
+        let output = self.graph.add(&inputs, op, platform.as_ref(), &meta)?;
         self.state(scope).root = Some(nth(output, root_result));
         Ok(())
     }

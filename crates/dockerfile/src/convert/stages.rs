@@ -50,7 +50,7 @@ pub(crate) struct StageState {
     pub(super) unregistered: bool,
     pub(super) platform: Option<Platform>,
     pub(super) root: State,
-    pub(super) env: EnvList,
+    pub(super) env: Rc<EnvList>,
     pub(super) folder: String,
     pub(super) user: String,
     pub(super) image: Image,
@@ -379,7 +379,7 @@ impl Converter<'_> {
         let base = &self.stages.list[base];
         let (root, platform, mut image) = (base.root, base.platform.clone(), base.image.clone());
         let (base_image, paths) = (base.base_image.clone(), Rc::clone(&base.paths));
-        let (env, folder, user) = (base.env.clone(), base.folder.clone(), base.user.clone());
+        let (env, folder, user) = (Rc::clone(&base.env), base.folder.clone(), base.user.clone());
         let (workdir_set, args) = (base.workdir_set, base.args.clone());
         image.config.on_build.clear();
         let state = &mut self.stages.list[at];

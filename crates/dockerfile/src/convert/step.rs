@@ -57,7 +57,7 @@ impl Converter<'_> {
         }
         for text in &state.image.config.env {
             let (key, value) = crate::env::split(text);
-            state.env.set(key, value);
+            std::rc::Rc::make_mut(&mut state.env).set(key, value);
         }
         if state.folder.is_empty() {
             "/".clone_into(&mut state.folder);
@@ -175,7 +175,7 @@ impl Converter<'_> {
         let span = command.span;
         let state = &self.stages.list[scope.at];
         let mut word = |text: &mut String, lexer: Lexer| -> Result<(), DockerfileError> {
-            let expanded = lexer.expand(text, &state.env)?;
+            let expanded = lexer.expand(text, &*state.env)?;
             unmatched(&expanded.unmatched, state, span, scope.lint);
             *text = expanded.text;
             Ok(())
@@ -240,7 +240,7 @@ impl Converter<'_> {
             let state = self.state(scope);
             // a variable that the stage does not know is not in its image either
             let known = state.env.get(&pair.key).is_some();
-            state.env.set(&pair.key, pair.value.clone());
+            std::rc::Rc::make_mut(&mut state.env).set(&pair.key, pair.value.clone());
             state.image.set_env(&pair.key, &pair.value, known);
         }
         self.note(scope, text, false)
@@ -283,7 +283,7 @@ impl Converter<'_> {
                 (Some(value), _) => Some(value),
                 (None, Some(default)) => {
                     let state = &self.stages.list[scope.at];
-                    let expanded = self.lexer.expand(&default, &state.env)?;
+                    let expanded = self.lexer.expand(&default, &*state.env)?;
                     unmatched(&expanded.unmatched, state, command.span, scope.lint);
                     Some(expanded.text)
                 }
@@ -311,7 +311,7 @@ impl Converter<'_> {
             .as_ref()
             .filter(|_| !NOT_ENV.contains(&argument.key.as_str()))
         {
-            state.env.set(&argument.key, value.clone());
+            std::rc::Rc::make_mut(&mut state.env).set(&argument.key, value.clone());
         }
         state.outline.used.insert(argument.key.clone());
         if !inherited {
@@ -403,7 +403,7 @@ impl Converter<'_> {
         let mut found = Vec::new();
         for text in written {
             let env = &self.stages.list[scope.at].env;
-            for word in self.lexer.expand(text, env)?.words {
+            for word in self.lexer.expand(text, &**env)?.words {
                 let ports = ports::parse(&word, command.span, scope.lint);
                 found.extend(ports.map_err(ConvertError::Port)?);
             }
@@ -457,8 +457,8 @@ impl Converter<'_> {
         let folder = self.set_folder(scope.at, path);
         let layer = folder != "/";
         if layer {
-            let env = self.stages.list[scope.at].env.clone();
-            let shown = self.shown(&command.code, self.lexer, &env);
+            let env = std::rc::Rc::clone(&self.stages.list[scope.at].env);
+            let shown = self.shown(&command.code, self.lexer, &*env);
             let meta = self.named(scope, &shown, &env).at(command.span);
             let user = self.state(scope).image.config.user.clone();
             let inputs = self.state(scope).root;
@@ -470,7 +470,7 @@ impl Converter<'_> {
                 timestamp: self.nanoseconds(),
             };
             let action = pb::file_action::Action::Mkdir(mkdir);
-            let root = self.actions(inputs, vec![(None, action)], scope.at, meta)?;
+            let root = self.actions(inputs, vec![(None, action)], meta)?;
             self.state(scope).root = root;
         }
         self.note(scope, format!("WORKDIR {folder}"), layer)
@@ -530,19 +530,6 @@ impl Converter<'_> {
         name + shown
     }
 
-    /// Adds file actions upon a root; each with the root that it copies from.
-    pub(super) fn actions(
-        &mut self,
-        root: State,
-        actions: Vec<(State, pb::file_action::Action)>,
-        at: usize,
-        meta: Meta,
-    ) -> Result<State, DockerfileError> {
-        let platform = self.stages.list[at].platform.clone();
-        let platform = platform.unwrap_or_else(|| self.platform.clone());
-        self.file_actions(root, actions, &platform, meta)
-    }
-
     fn scans(&mut self, at: usize) {
         let stage = self.stages.list[at].name.clone();
         for (number, key) in NOT_ENV.into_iter().enumerate() {
@@ -568,20 +555,21 @@ impl Converter<'_> {
         &mut self,
         root: State,
         copies: Vec<(State, pb::FileActionCopy)>,
-        platform: &Platform,
         meta: Meta,
     ) -> Result<State, DockerfileError> {
         let actions = copies
             .into_iter()
             .map(|(s, c)| (s, pb::file_action::Action::Copy(c)));
-        self.file_actions(root, actions.collect(), platform, meta)
+        self.actions(root, actions.collect(), meta)
     }
 
-    pub(super) fn file_actions(
+    /// Adds file actions upon a root, each with the root that it copies from.
+    ///
+    /// Files are the same on every platform: the operation names none.
+    pub(super) fn actions(
         &mut self,
         root: State,
         actions: Vec<(State, pb::file_action::Action)>,
-        platform: &Platform,
         meta: Meta,
     ) -> Result<State, DockerfileError> {
         let mut inputs = crate::llb::Inputs::default();
@@ -590,7 +578,7 @@ impl Converter<'_> {
             .iter()
             .map(|(source, _)| inputs.number(*source))
             .collect();
-        let count = i64::try_from(inputs.list().len()).unwrap_or(i64::MAX);
+        let count = inputs.count();
         let last = actions.len().saturating_sub(1);
         let actions = actions.into_iter().zip(sources).zip(0_i64..);
         let list = actions.map(|(((_, action), secondary_input), number)| pb::FileAction {
@@ -612,12 +600,7 @@ impl Converter<'_> {
             actions: list.collect(),
         });
         let meta = meta.with_caps(&[caps::FILE_BASE]);
-        Ok(Some(self.graph.add(
-            inputs.list(),
-            op,
-            Some(platform),
-            &meta,
-        )?))
+        Ok(Some(self.graph.add(&inputs, op, None, &meta)?))
     }
 }
 

@@ -32,7 +32,13 @@ pub(super) enum Glob {
     Exact(String),
     Prefix(String),
     Suffix(String),
-    Tokens { literal: String, tokens: Vec<Token> },
+    Tokens {
+        /// How every match begins.
+        literal: String,
+        /// How every match ends.
+        ending: String,
+        tokens: Vec<Token>,
+    },
 }
 
 impl Glob {
@@ -70,17 +76,22 @@ impl Glob {
             }
             _ => {}
         }
-        let literal = tokens
-            .iter()
-            .map_while(|t| {
-                if let Token::Literal(c) = t {
-                    Some(*c)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        Ok(Self::Tokens { literal, tokens })
+        let letter = |t: &Token| {
+            if let Token::Literal(c) = t {
+                Some(*c)
+            } else {
+                None
+            }
+        };
+        let literal = tokens.iter().map_while(letter).collect();
+        let mut ending: Vec<char> = tokens.iter().rev().map_while(letter).collect();
+        ending.reverse();
+        let ending = ending.into_iter().collect();
+        Ok(Self::Tokens {
+            literal,
+            ending,
+            tokens,
+        })
     }
 
     /// Whether the whole path matches.
@@ -91,9 +102,14 @@ impl Glob {
             Self::Suffix(text) => {
                 path.ends_with(text.as_str()) || text.strip_prefix('/') == Some(path)
             }
-            Self::Tokens { literal, tokens } => {
+            Self::Tokens {
+                literal,
+                ending,
+                tokens,
+            } => {
                 path.starts_with(literal.as_str())
-                    && run(tokens, path).last().copied() == Some(true)
+                    && path.ends_with(ending.as_str())
+                    && run(tokens, path).0
             }
         }
     }
@@ -113,7 +129,7 @@ impl Glob {
             Self::Exact(text) => text.starts_with(&folder),
             Self::Prefix(text) => text.starts_with(&folder) || folder.starts_with(text.as_str()),
             Self::Suffix(_) => true,
-            Self::Tokens { tokens, .. } => run(tokens, &folder).contains(&true),
+            Self::Tokens { tokens, .. } => run(tokens, &folder).1,
         }
     }
 }
@@ -123,7 +139,7 @@ impl Glob {
 /// # Errors
 /// When the pattern is malformed.
 pub fn path_match(pattern: &str, path: &str) -> Result<bool, GlobError> {
-    Ok(run(&compile(pattern, false)?, path).last().copied() == Some(true))
+    Ok(run(&compile(pattern, false)?, path).0)
 }
 
 fn compile(pattern: &str, doubled: bool) -> Result<Vec<Token>, GlobError> {
@@ -178,11 +194,57 @@ fn member(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<char, 
     }
 }
 
-/// The places in the pattern that are reached behind the path; the last one is its end.
-fn run(tokens: &[Token], path: &str) -> Vec<bool> {
+/// How far a path goes through a pattern: whether its end is reached, and whether any place is.
+fn run(tokens: &[Token], path: &str) -> (bool, bool) {
+    if tokens.len() < 64 {
+        let states = run_short(tokens, path);
+        return (states >> tokens.len() & 1 == 1, states != 0);
+    }
+    let states = run_long(tokens, path);
+    (states.last() == Some(&true), states.contains(&true))
+}
+
+/// The places are the bits of a number: most patterns are short, and most paths are many.
+fn run_short(tokens: &[Token], path: &str) -> u64 {
+    let mut states = skip_short(tokens, 1);
+    for c in path.chars() {
+        let (mut next, mut left) = (0, states);
+        while left != 0 {
+            let at = left.trailing_zeros();
+            left &= left - 1;
+            if let Some(token) = tokens.get(at as usize) {
+                let (stays, goes) = step(token, c);
+                next |= u64::from(stays) << at | u64::from(goes) << (at + 1);
+            }
+        }
+        if next == 0 {
+            return 0;
+        }
+        states = skip_short(tokens, next);
+    }
+    states
+}
+
+fn skip_short(tokens: &[Token], mut states: u64) -> u64 {
+    let mut left = states;
+    while left != 0 {
+        let at = left.trailing_zeros();
+        left &= left - 1;
+        let ahead = match tokens.get(at as usize) {
+            Some(Token::Star | Token::Rest) => 0b10 << at,
+            Some(Token::Skip) => 0b110 << at,
+            _ => continue,
+        };
+        left |= ahead & !states;
+        states |= ahead;
+    }
+    states
+}
+
+fn run_long(tokens: &[Token], path: &str) -> Vec<bool> {
     let mut states = vec![false; tokens.len() + 1];
     states[0] = true;
-    skip(tokens, &mut states);
+    skip_long(tokens, &mut states);
     for c in path.chars() {
         let mut next = vec![false; states.len()];
         for (at, token) in tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
@@ -193,7 +255,7 @@ fn run(tokens: &[Token], path: &str) -> Vec<bool> {
         if !next.contains(&true) {
             return next;
         }
-        skip(tokens, &mut next);
+        skip_long(tokens, &mut next);
         states = next;
     }
     states
@@ -216,17 +278,37 @@ fn step(token: &Token, c: char) -> (bool, bool) {
 }
 
 /// Goes past what may stand for nothing.
-fn skip(tokens: &[Token], states: &mut [bool]) {
-    for (at, token) in tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, t)| !matches!(t, Token::Literal(_)))
-    {
+fn skip_long(tokens: &[Token], states: &mut [bool]) {
+    for (at, token) in tokens.iter().enumerate() {
         if states[at] && matches!(token, Token::Star | Token::Skip | Token::Rest) {
             states[at + 1] = true;
         }
         if states[at] && *token == Token::Skip {
             states[at + 2] = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_patterns_agree() {
+        let patterns = [
+            "a*b", "**/x/*.o", "*a*b*", "a/**/b", "[^a]?*", "**/a**", "a\\*",
+        ];
+        let paths = [
+            "ab", "x/f.o", "q/x/f.o", "cab", "a/b", "a/c/d/b", "bcd", "a*", "",
+        ];
+        for pattern in patterns {
+            let tokens = compile(pattern, true).unwrap();
+            for path in paths {
+                let long = run_long(&tokens, path);
+                let short = run_short(&tokens, path);
+                let bits: Vec<bool> = (0..long.len()).map(|at| short >> at & 1 == 1).collect();
+                assert_eq!(bits, long, "{pattern} {path}");
+            }
         }
     }
 }

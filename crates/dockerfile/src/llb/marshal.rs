@@ -37,6 +37,19 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// An operation's bytes as Go writes them: what it does comes last, whatever its field's number.
+///
+/// Digests of operations, and with them cache keys and what clients show, are of these bytes.
+fn encode(mut op: pb::Op) -> Vec<u8> {
+    let what = pb::Op {
+        op: op.op.take(),
+        ..pb::Op::default()
+    };
+    let mut bytes = op.encode_to_vec();
+    bytes.extend(what.encode_to_vec());
+    bytes
+}
+
 impl Graph {
     /// The definition of what is needed for `target`, inputs before those who need them.
     ///
@@ -70,19 +83,23 @@ struct Marshal<'a> {
 impl Marshal<'_> {
     /// Writes a vertex behind its inputs, without recursion: graphs may be deep.
     fn visit(&mut self, root: usize) {
-        let mut stack = vec![root];
-        while let Some(at) = stack.last().copied() {
-            if self.digests[at].is_some() {
+        let graph = self.graph;
+        // vertices on the way, and which of their inputs is next
+        let mut stack = vec![(root, 0)];
+        while let Some((at, next)) = stack.last_mut() {
+            let vertex = &graph.vertices[*at];
+            let own = vertex.inputs.get(*next);
+            let equal = next.checked_sub(vertex.inputs.len());
+            let input = own.or_else(|| vertex.equal.get(equal?));
+            let Some(input) = input else {
+                let at = *at;
+                self.write(at);
                 stack.pop();
                 continue;
-            }
-            let inputs = &self.graph.vertices[at].inputs;
-            match inputs.iter().find(|i| self.digests[i.vertex].is_none()) {
-                Some(input) => stack.push(input.vertex),
-                None => {
-                    self.write(at);
-                    stack.pop();
-                }
+            };
+            *next += 1;
+            if self.digests[input.vertex].is_none() {
+                stack.push((input.vertex, 0));
             }
         }
     }
@@ -103,7 +120,7 @@ impl Marshal<'_> {
         }
         let mut op = vertex.op.clone();
         op.inputs = vertex.inputs.iter().map(|i| self.input(*i)).collect();
-        let bytes = op.encode_to_vec();
+        let bytes = encode(op);
         let digest = digest(&bytes);
         self.metadata(&digest, &vertex.metadata);
         if !vertex.spans.is_empty() {

@@ -326,10 +326,10 @@ fn the_same_input_gives_the_same_bytes() {
 fn huge_files_stay_small() {
     // each of many steps repeats all variables
     let mut text = "FROM busybox\n".to_owned();
-    for i in 0..3000 {
-        text.push_str(&format!("ENV v{i}={}\n", "x".repeat(200)));
+    for i in 0..300 {
+        text.push_str(&format!("ENV v{i}={}\n", "x".repeat(20_000)));
     }
-    text.push_str(&(0..3000).map(|i| format!("RUN {i}\n")).collect::<String>());
+    text.push_str(&(0..100).map(|i| format!("RUN {i}\n")).collect::<String>());
     let error = outcome(&text, &options()).result.unwrap_err();
     assert!(error.to_string().contains("graph is larger"), "{error}");
     let text = format!(

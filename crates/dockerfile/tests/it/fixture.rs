@@ -81,6 +81,7 @@ pub(crate) fn converted(text: &str, options: &Options) -> Converted {
 /// An operation of a definition with its name.
 pub(crate) struct Op {
     pub(crate) name: String,
+    pub(crate) digest: String,
     pub(crate) op: pb::Op,
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn operations(definition: &pb::Definition) -> Vec<Op> {
             .unwrap_or_default();
         Op {
             name,
+            digest,
             op: pb::Op::decode(bytes.as_slice()).unwrap(),
         }
     });
@@ -136,4 +138,11 @@ pub(crate) fn copies(definition: &pb::Definition, text: &str) -> Vec<pb::FileAct
         other => panic!("{other:?}"),
     });
     copies.collect()
+}
+
+pub(crate) fn source(definition: &pb::Definition, text: &str) -> pb::SourceOp {
+    match find(definition, text).op.op {
+        Some(pb::op::Op::Source(source)) => source,
+        other => panic!("{other:?}"),
+    }
 }

@@ -18,14 +18,14 @@ const PLACES: [(&str, &str); 3] = [
 
 /// What the network says about the container.
 #[derive(Debug)]
-pub(super) struct View {
-    pub(super) own: Vec<IpAddr>,
+pub(crate) struct View {
+    pub(crate) own: Vec<IpAddr>,
     /// What `host-gateway` stands for.
-    pub(super) gateway: Option<IpAddr>,
+    pub(crate) gateway: Option<IpAddr>,
     /// Its names are asked of the resolver inside.
-    pub(super) resolver: bool,
+    pub(crate) resolver: bool,
     /// Legacy links: addresses and names.
-    pub(super) linked: Vec<(IpAddr, Vec<String>)>,
+    pub(crate) linked: Vec<(IpAddr, Vec<String>)>,
 }
 
 /// Where the files of a container's folder are to be mounted.
@@ -91,7 +91,7 @@ fn hosts(record: &Record, view: &View) -> Result<String> {
 }
 
 /// `--add-host name:address`; `host-gateway` is the bridge's address.
-fn extra_hosts(record: &Record, view: &View) -> Result<Vec<HostEntry>> {
+pub(crate) fn extra_hosts(record: &Record, view: &View) -> Result<Vec<HostEntry>> {
     let mut hosts = Vec::new();
     for text in record.host.extra_hosts.iter().flatten() {
         let invalid = |why: &str| Error::invalid(format!("bad format for add-host: {text:?}{why}"));
@@ -113,7 +113,7 @@ fn extra_hosts(record: &Record, view: &View) -> Result<Vec<HostEntry>> {
     Ok(hosts)
 }
 
-fn resolv_conf(record: &Record, view: &View) -> Result<String> {
+pub(crate) fn resolv_conf(record: &Record, view: &View) -> Result<String> {
     let host = &record.host;
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let servers = servers(record)?;

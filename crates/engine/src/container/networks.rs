@@ -22,7 +22,7 @@ const LONGEST_NOTE: u64 = 4 << 20;
 ///
 /// The database is told after the start, and not waited for. An engine that dies in between would leave
 /// a container on a network that the next one knows nothing of.
-pub(super) fn note(run_dir: &Path, connection: Option<&Connection>) -> Result<()> {
+pub(crate) fn note(run_dir: &Path, connection: Option<&Connection>) -> Result<()> {
     let Some(connection) = connection.filter(|c| !c.endpoints.is_empty()) else {
         return Ok(());
     };
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// What a container's files say of its networks.
-    fn network_view(
+    pub(crate) fn network_view(
         &self,
         record: &Record,
         connection: Option<&Connection>,

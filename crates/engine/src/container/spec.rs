@@ -16,18 +16,18 @@ use crate::userns::{IdMaps, Users};
 
 /// Namespaces of another process that the container joins, by what the client calls it.
 #[derive(Debug, Default)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     /// The init whose pid namespace is joined.
-    pub(super) pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     /// The init whose IPC namespace is joined.
-    pub(super) ipc: Option<i32>,
+    pub(crate) ipc: Option<i32>,
     /// The init whose network namespace is joined.
-    pub(super) net: Option<i32>,
+    pub(crate) net: Option<i32>,
 }
 
 impl Joined {
     /// All of them.
-    pub(super) fn donors(&self) -> Vec<i32> {
+    pub(crate) fn donors(&self) -> Vec<i32> {
         [self.pid, self.ipc, self.net]
             .into_iter()
             .flatten()
@@ -37,23 +37,23 @@ impl Joined {
 
 /// What the record alone does not tell.
 #[derive(Debug)]
-pub(super) struct Context<'a> {
-    pub(super) record: &'a Record,
-    pub(super) cgroup: PathBuf,
+pub(crate) struct Context<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) cgroup: PathBuf,
     /// Files of the engine that are mounted over the image's: `/etc/hosts` and its like.
-    pub(super) files: Vec<(PathBuf, &'static str)>,
-    pub(super) joined: Joined,
+    pub(crate) files: Vec<(PathBuf, &'static str)>,
+    pub(crate) joined: Joined,
     /// The container's users; absent where they are the host's.
-    pub(super) users: Option<Users>,
+    pub(crate) users: Option<Users>,
     /// Volumes that hold somebody else's files.
-    pub(super) foreign_volumes: Vec<String>,
+    pub(crate) foreign_volumes: Vec<String>,
 }
 
 /// Docker's default for `/dev/shm`, bytes.
 pub(crate) const SHM_SIZE: i64 = 64 << 20;
 
 /// Builds the configuration.
-pub(super) fn build(context: &Context<'_>) -> Result<Spec> {
+pub(crate) fn build(context: &Context<'_>) -> Result<Spec> {
     let record = context.record;
     let host = &record.host;
     Ok(Spec {
@@ -140,7 +140,7 @@ pub(super) fn environment(record: &Record) -> Vec<String> {
 }
 
 /// The capabilities that the container keeps.
-pub(super) fn capabilities(host: &HostConfig) -> Result<Vec<String>> {
+pub(crate) fn capabilities(host: &HostConfig) -> Result<Vec<String>> {
     use runtime::capabilities::{Privileged, resolve};
     let list = |list: &Option<api::wire::StrSlice>| list.clone().unwrap_or_default().0;
     let privileged = if host.privileged {

@@ -205,7 +205,7 @@ impl Engine {
 
     /// A network and a shim, both at once but where the network's namespace is made along with the user
     /// namespace that it is to belong to.
-    async fn network_and_shim(
+    pub(crate) async fn network_and_shim(
         self: &Arc<Self>,
         record: &Record,
         namespaces: Namespaces,
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// A container's cgroup, relative to each hierarchy's root.
-    pub(super) fn cgroup(&self, record: &Record) -> PathBuf {
+    pub(crate) fn cgroup(&self, record: &Record) -> PathBuf {
         let parent = &record.host.resources.cgroup_parent;
         let parent = if parent.is_empty() {
             self.config.cgroup_parent.clone()
@@ -446,7 +446,7 @@ fn rootfs(record: &Record, lower: Vec<PathBuf>, folder: &Path) -> Result<Rootfs>
 }
 
 /// Makes the run directory anew, without what an earlier run left.
-fn clear(run_dir: &Path) -> Result<()> {
+pub(crate) fn clear(run_dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let step = || format!("prepare folder {}", run_dir.display());
     match std::fs::remove_dir_all(run_dir) {

@@ -5,6 +5,7 @@
 //! one goes on with.
 
 mod base;
+mod base_layers;
 mod blob;
 mod flight;
 mod layer;

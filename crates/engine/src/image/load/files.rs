@@ -58,8 +58,10 @@ impl Files {
             by_name: HashMap::new(),
             lease,
         };
+        let mut members = 0;
         while let Some(member) = archive.next_member().map_err(|e| damaged(&e))? {
-            if files.by_name.len() >= MEMBERS_MAX {
+            members += 1;
+            if members > MEMBERS_MAX {
                 return Err(Error::invalid(format!(
                     "the archive has more than {MEMBERS_MAX} members"
                 )));

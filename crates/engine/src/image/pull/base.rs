@@ -49,25 +49,30 @@ pub struct BaseImage {
 }
 
 #[derive(Debug)]
-struct Base {
-    digest: Digest,
-    manifest: Descriptor,
-    config: Bytes,
-    parsed: ImageConfig,
-    layers: Vec<BuiltLayer>,
+pub(super) struct Base {
+    pub(super) digest: Digest,
+    pub(super) manifest: Descriptor,
+    pub(super) config: Bytes,
+    pub(super) parsed: ImageConfig,
+    pub(super) layers: Vec<BuiltLayer>,
     /// Where the layers come from; nothing for an image that is here.
-    remote: Option<Remote>,
-    engine: Arc<Engine>,
-    lease: Arc<Lease>,
+    pub(super) remote: Option<Remote>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) lease: Arc<Lease>,
 }
 
 #[derive(Debug)]
-struct Remote {
-    repository: Repository,
-    plan: Vec<Planned>,
+pub(super) struct Remote {
+    pub(super) repository: Repository,
+    pub(super) plan: Vec<Planned>,
 }
 
 impl BaseImage {
+    pub(super) fn new(base: Base) -> Self {
+        let base = Arc::new(base);
+        Self { base }
+    }
+
     /// The digest that the name means: an index's where there is one. The image's id where it is here.
     #[must_use]
     pub fn digest(&self) -> &Digest {
@@ -149,6 +154,18 @@ impl BaseImage {
                 Ok(())
             })
             .await
+    }
+}
+
+impl BuiltLayer {
+    /// A layer that is still to be fetched.
+    pub(super) fn of_plan(layer: &Planned) -> Self {
+        Self {
+            blob: layer.descriptor.clone(),
+            diff_id: layer.diff_id.clone(),
+            chain: layer.chain.clone(),
+            size: layer.descriptor.size,
+        }
     }
 }
 
@@ -259,18 +276,12 @@ impl Engine {
             .iter()
             .flat_map(|layer| [layer.descriptor.digest.clone(), layer.chain.clone()]);
         let lease = self.images.leases.take(leased.collect()).await;
-        let layers = plan.iter().map(|layer| BuiltLayer {
-            blob: layer.descriptor.clone(),
-            diff_id: layer.diff_id.clone(),
-            chain: layer.chain.clone(),
-            size: layer.descriptor.size,
-        });
         let base = Arc::new(Base {
             digest: resolved.digest().clone(),
             manifest: resolved.manifest_descriptor.clone(),
             config,
             parsed,
-            layers: layers.collect(),
+            layers: plan.iter().map(BuiltLayer::of_plan).collect(),
             remote: Some(Remote { repository, plan }),
             engine: Arc::clone(self),
             lease: Arc::new(lease),

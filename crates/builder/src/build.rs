@@ -1,0 +1,82 @@
+//! A whole build: from what a front end answers to what the exporters say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use crate::error::{Error, Result};
+use crate::export::{self, ExportRequest, Solved};
+use crate::front::{FrontResult, FrontendRequest, solve_frontend};
+use crate::job::{Job, Ref};
+use crate::snapshot::Snapshot;
+
+/// Documents of a front end whose names begin so are part of the answer.
+const ANSWERED: &str = "frontend.";
+
+/// What becomes of a result.
+#[derive(Clone, Debug, Default)]
+pub struct Finish {
+    /// The settings of the front end, which say what is to be attested, too.
+    pub attrs: BTreeMap<String, String>,
+    /// The exporters.
+    pub exports: Vec<ExportRequest>,
+}
+
+/// Builds what a front end makes of a request.
+///
+/// # Errors
+/// When the front end, a step or an exporter fails.
+pub async fn build(
+    job: &Arc<Job>,
+    request: FrontendRequest,
+    finish: &Finish,
+) -> Result<BTreeMap<String, String>> {
+    for export in &finish.exports {
+        export.check()?;
+    }
+    let result = solve_frontend(job, request).await?;
+    complete(job, &result, finish).await
+}
+
+/// Builds the results of a front end, and hands them to the exporters.
+///
+/// # Errors
+/// When a step or an exporter fails.
+pub async fn complete(
+    job: &Arc<Job>,
+    result: &FrontResult,
+    finish: &Finish,
+) -> Result<BTreeMap<String, String>> {
+    let solved = solve(result).await?;
+    let mut response = BTreeMap::new();
+    for export in &finish.exports {
+        response.extend(export::export(job, export, &solved).await?);
+    }
+    let documents = result.metadata.iter();
+    for (name, bytes) in documents.filter(|(name, _)| name.starts_with(ANSWERED)) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        response.insert(name.clone(), text);
+    }
+    Ok(response)
+}
+
+/// Builds all results, those of several platforms at once.
+async fn solve(result: &FrontResult) -> Result<Solved> {
+    let refs = result.refs.iter().map(|(platform, reference)| {
+        let platform = platform.unwrap_or_default().to_owned();
+        async move { Ok::<_, Error>((platform, snapshot(reference).await?)) }
+    });
+    Ok(Solved {
+        refs: try_join_all(refs).await?.into_iter().collect(),
+        metadata: result.metadata.clone(),
+        ..Solved::default()
+    })
+}
+
+async fn snapshot(reference: Option<&Ref>) -> Result<Snapshot> {
+    match reference {
+        Some(reference) => reference.snapshot().await,
+        None => Ok(Snapshot::scratch()),
+    }
+}

@@ -1,0 +1,436 @@
+//! Folders of clients (`local://`).
+//!
+//! A client on this machine says where its folder lies, and it is read in place: what the build does not
+//! want of it is hidden by an overlay, and nothing is copied. Everybody else's files are kept between
+//! builds, so that only what changed is sent.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use oci::Digest;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timestamps, Uid};
+use rustix::mount::{MoveMountFlags, UnmountFlags};
+use sha2::{Digest as _, Sha256};
+
+use super::filter::Filter;
+use crate::error::{Error, Result, Step as _};
+use crate::fsutil::{Index, Look, Wanted, walk};
+use crate::llb::pb;
+use crate::op::{CacheMap, OpContext};
+use crate::session::{Session, SyncRequest};
+use crate::snapshot::Snapshot;
+
+/// The scheme of clients' folders.
+pub const SCHEME: &str = "local://";
+/// How long a client may take to open its session.
+const SESSION: Duration = Duration::from_secs(10);
+/// Entries up to which a few wanted files are copied rather than all others hidden.
+const FEW: usize = 64;
+/// Bytes of them.
+const SMALL: u64 = 4 << 20;
+/// Folders of one client that are kept for builds at the same time.
+const SLOTS: usize = 16;
+
+/// The folders that are kept or made for builds that go on.
+#[derive(Debug, Default)]
+pub struct Locals {
+    /// Names of kept folders that a build uses.
+    used: Mutex<BTreeSet<String>>,
+    /// What the steps of jobs have found, until their snapshots are taken.
+    found: Mutex<HashMap<(String, Digest), Snapshot>>,
+}
+
+/// A kept folder's name, for as long as a build uses it.
+struct Slot {
+    locals: Arc<Locals>,
+    name: String,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let used = &self.locals.used;
+        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.remove(&self.name);
+    }
+}
+
+/// A folder that was made for one build, and what is mounted in it.
+struct Made(PathBuf);
+
+/// Where in such a folder the context is seen without what is hidden.
+const SEEN: &str = "seen";
+/// What hides it.
+const HIDING: &str = "hiding";
+/// How the names of such folders begin.
+const VIEW: &str = "view-";
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        take_away(&self.0);
+    }
+}
+
+/// Removes such a folder and what is mounted in it.
+fn take_away(folder: &Path) {
+    let seen = folder.join(SEEN);
+    if seen.exists() {
+        // it is no mount where the few wanted files were copied
+        let _none = rustix::mount::unmount(&seen, UnmountFlags::DETACH);
+    }
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %folder.display(), "a folder of a build stays");
+    }
+}
+
+/// Removes what builds of an engine that was killed have left.
+pub(crate) fn clean(root: &Path) {
+    for entry in fs::read_dir(root.join("locals"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry.file_name().to_string_lossy().starts_with(VIEW) {
+            take_away(&entry.path());
+        }
+    }
+}
+
+/// What an operation wants of which folder.
+#[derive(Debug, Default)]
+struct Request {
+    name: String,
+    session: String,
+    hint: String,
+    include: Vec<String>,
+    exclude: Vec<String>,
+    follow: Vec<String>,
+}
+
+impl Request {
+    fn read(source: &pb::SourceOp) -> Result<Self> {
+        let attr = |name: &str| source.attrs.get(name).cloned().unwrap_or_default();
+        let list = |name: &str| -> Result<Vec<String>> {
+            match source.attrs.get(name).map(String::as_str) {
+                None | Some("" | "null") => Ok(Vec::new()),
+                Some(json) => serde_json::from_str(json).map_err(|error| {
+                    Error::invalid(format!("invalid {name} of a folder: {error}"))
+                }),
+            }
+        };
+        let name = source.identifier.strip_prefix(SCHEME).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Error::invalid("a folder of a client has no name"));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            session: attr("local.session"),
+            hint: attr("local.sharedkeyhint"),
+            include: list("local.includepattern")?,
+            exclude: list("local.excludepatterns")?,
+            follow: list("local.followpaths")?,
+        })
+    }
+
+    fn filter(&self, folder: impl AsFd) -> Result<Filter> {
+        Filter::new(folder, &self.include, &self.exclude, &self.follow)
+            .map_err(|error| Error::invalid(error.to_string()))
+    }
+
+    /// A name for the same wish of the same client.
+    fn key(&self, session: &Session) -> String {
+        let mut hash = Sha256::new();
+        let shared = if session.shared_key().is_empty() {
+            session.id()
+        } else {
+            session.shared_key()
+        };
+        let lists = [&self.include, &self.exclude, &self.follow].map(|list| list.join("\n"));
+        for text in [
+            shared, &self.name, &self.hint, &lists[0], &lists[1], &lists[2],
+        ] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        hex::encode(&hash.finalize()[..16])
+    }
+}
+
+async fn session(context: &OpContext, wanted: &str) -> Result<Arc<Session>> {
+    let mut ids = context.sessions.all();
+    if !wanted.is_empty() {
+        ids.insert(0, wanted.to_owned());
+    }
+    let mut last = Error::invalid("no active sessions: the client offers no files");
+    for id in ids {
+        match context.builder.sessions.get(&id, SESSION).await {
+            Ok(session) => return Ok(session),
+            Err(error) => last = Error::unavailable(error.to_string()),
+        }
+    }
+    Err(last)
+}
+
+/// What the folder is known by: what can be told of its files without reading them.
+pub(crate) async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<CacheMap> {
+    let request = Request::read(source)?;
+    let session = session(context, &request.session).await?;
+    let (digest, snapshot) = match session.local_path(&request.name) {
+        Some(path) => in_place(context, request, path.to_owned()).await?,
+        None => transferred(context, request, &session).await?,
+    };
+    let locals = &context.builder.locals;
+    let mut found = locals.found.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (context.job.id.clone(), context.vertex.digest.clone());
+    found.insert(key, snapshot);
+    Ok(CacheMap {
+        digest,
+        inputs: Vec::new(),
+    })
+}
+
+/// The folder that was found for the operation's key.
+pub(crate) fn run(context: &OpContext) -> Result<Snapshot> {
+    let locals = &context.builder.locals;
+    let found = locals.found.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (context.job.id.clone(), context.vertex.digest.clone());
+    found
+        .get(&key)
+        .cloned()
+        .ok_or_else(|| Error::internal("a folder of a client was not looked for"))
+}
+
+/// Forgets what a job has found.
+pub(crate) fn forget(locals: &Locals, job: &str) {
+    let mut found = locals.found.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|(owner, _), _| owner != job);
+}
+
+fn digest_of(kind: &str, parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(kind);
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    Digest::from_sha256(&hash.finalize().into())
+}
+
+/// A folder of this machine.
+async fn in_place(
+    context: &OpContext,
+    request: Request,
+    path: PathBuf,
+) -> Result<(Digest, Snapshot)> {
+    let made = context.builder.root.join("locals");
+    let work = move || {
+        let folder = File::open(&path).map_err(|error| {
+            Error::not_found(format!("open context {}: {error}", path.display()))
+        })?;
+        let filter = request.filter(&folder)?;
+        let look = Look {
+            identity: true,
+            links: false,
+            xattrs: false,
+        };
+        if filter.is_all() {
+            let index = walk(folder.as_fd(), look, |_, _| Wanted::Yes)
+                .step(|| format!("look through context {}", path.display()))?;
+            let digest = named(&path, &index);
+            let snapshot = Snapshot::of_folder(digest.to_string(), path, Arc::new(()));
+            return Ok((digest, snapshot));
+        }
+        let mut seen = Vec::new();
+        let mut wanted = filter.into_wanted();
+        let index = walk(folder.as_fd(), look, |entry, is_dir| {
+            seen.push(entry.to_owned());
+            wanted(entry, is_dir)
+        })
+        .step(|| format!("look through context {}", path.display()))?;
+        let digest = named(&path, &index);
+        let own = Made(made.join(format!("{VIEW}{}", crate::id::new())));
+        let seen_at = own.0.join(SEEN);
+        fs::create_dir_all(&seen_at).step(|| "make a folder for a context")?;
+        let few = index.entries.len() <= FEW && index.size() <= SMALL;
+        if few || !show(&path, &own.0, &index, &seen)? {
+            pick(&path, &seen_at, &index).step(|| format!("read context {}", path.display()))?;
+        }
+        let snapshot = Snapshot::of_folder(digest.to_string(), seen_at, Arc::new(own));
+        Ok((digest, snapshot))
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .step(|| "look through a context")?
+}
+
+fn named(path: &Path, index: &Index) -> Digest {
+    use std::os::unix::ffi::OsStrExt as _;
+    digest_of(
+        "local in place",
+        &[path.as_os_str().as_bytes(), &index.digest()],
+    )
+}
+
+/// Mounts a folder without what is not wanted of it; `false` where the kernel cannot.
+fn show(path: &Path, own: &Path, index: &Index, seen: &[String]) -> Result<bool> {
+    let hiding = own.join(HIDING);
+    fs::create_dir(&hiding).step(|| "make a folder for a context")?;
+    hide(path, &hiding, index, seen)
+        .step(|| format!("hide what is ignored of context {}", path.display()))?;
+    let view = match storage::overlay::mount_view(&[hiding, path.to_owned()]) {
+        Ok(view) => view,
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "a context is copied, for it cannot be shown in part");
+            return Ok(false);
+        }
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match rustix::mount::move_mount(&view, "", CWD, own.join(SEEN), flags) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            // older kernels give a view that is mounted elsewhere
+            tracing::debug!(%error, "a context is copied, for its view cannot be mounted");
+            Ok(false)
+        }
+    }
+}
+
+/// Copies the few files that are wanted.
+fn pick(from: &Path, to: &Path, index: &Index) -> io::Result<()> {
+    for entry in &index.entries {
+        let (source, target) = (from.join(&entry.path), to.join(&entry.path));
+        match entry.kind() {
+            FileType::Directory => fs::create_dir(&target)?,
+            FileType::RegularFile => drop(fs::copy(&source, &target)?),
+            FileType::Symlink => std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?,
+            // what is neither is not part of a context, as clients that send theirs leave it out
+            _ => continue,
+        }
+        like(&source, &target)?;
+    }
+    for entry in index.entries.iter().rev() {
+        if entry.kind() == FileType::Directory {
+            like(&from.join(&entry.path), &to.join(&entry.path))?;
+        }
+    }
+    like(from, to)
+}
+
+/// Gives a file the owner, mode and time of another.
+fn like(source: &Path, target: &Path) -> io::Result<()> {
+    let stat = rustix::fs::statat(CWD, source, AtFlags::SYMLINK_NOFOLLOW)?;
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    rustix::fs::chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        rustix::fs::chmodat(
+            CWD,
+            target,
+            Mode::from_raw_mode(stat.st_mode),
+            AtFlags::empty(),
+        )?;
+    }
+    let modified = rustix::fs::Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    };
+    let times = Timestamps {
+        last_access: modified,
+        last_modification: modified,
+    };
+    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// Makes a layer of overlayfs that hides all that is not wanted: character devices 0/0
+/// (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
+fn hide(from: &Path, to: &Path, index: &Index, seen: &[String]) -> io::Result<()> {
+    let wanted: BTreeSet<&str> = index.entries.iter().map(|e| e.path.as_str()).collect();
+    let mut folders = BTreeSet::new();
+    for path in seen {
+        if wanted.contains(path.as_str()) {
+            continue;
+        }
+        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+        if !above.is_empty() && !wanted.contains(above) {
+            // hidden with the folder that it is in
+            continue;
+        }
+        fs::create_dir_all(to.join(above))?;
+        let mut folder = above;
+        while !folder.is_empty() {
+            folders.insert(folder.to_owned());
+            folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+        rustix::fs::mknodat(
+            CWD,
+            to.join(path),
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        )?;
+    }
+    // a merged folder shows what its topmost layer says of it
+    for folder in folders.iter().rev() {
+        like(&from.join(folder), &to.join(folder))?;
+    }
+    like(from, to)
+}
+
+/// A folder that the client sends, kept for its next build.
+async fn transferred(
+    context: &OpContext,
+    request: Request,
+    session: &Arc<Session>,
+) -> Result<(Digest, Snapshot)> {
+    let locals = Arc::clone(&context.builder.locals);
+    let slot = take(&locals, &request.key(session))?;
+    let place = context.builder.root.join("locals").join(&slot.name);
+    let files = place.join("files");
+    fs::create_dir_all(&files).step(|| format!("make folder {}", files.display()))?;
+    let target = File::open(&files).step(|| format!("open folder {}", files.display()))?;
+    let name = request.name.clone();
+    let progress = context.progress.clone();
+    let mut part = progress.part(format!("transferring {name}:"));
+    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    let received = session
+        .sync(
+            SyncRequest {
+                name,
+                include: request.include,
+                exclude: request.exclude,
+                follow: request.follow,
+                target: OwnedFd::from(target),
+                index: place.join("index"),
+            },
+            move |bytes| count.store(bytes, std::sync::atomic::Ordering::Relaxed),
+        )
+        .await
+        .map_err(|error| Error::system("read the client's files", &error))?;
+    part.update(told.load(std::sync::atomic::Ordering::Relaxed), 0);
+    drop(part);
+    let digest = digest_of("local", &[&received.index.digest()]);
+    let snapshot = Snapshot::of_folder(digest.to_string(), files, Arc::new(slot));
+    Ok((digest, snapshot))
+}
+
+/// A place that no other build uses.
+fn take(locals: &Arc<Locals>, key: &str) -> Result<Slot> {
+    let mut used = locals.used.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = (0..SLOTS).map(|number| format!("{key}-{number}"));
+    let name = names.find(|name| !used.contains(name)).ok_or_else(|| {
+        Error::unavailable(format!("{SLOTS} builds of the same folder are going on"))
+    })?;
+    used.insert(name.clone());
+    Ok(Slot {
+        locals: Arc::clone(locals),
+        name,
+    })
+}
