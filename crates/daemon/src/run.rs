@@ -75,7 +75,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let result = match builder::Builder::open(
             engine.clone(),
             &config.engine.root,
-            builder::Settings::default(),
+            config.builder.clone(),
         ) {
             Ok(builder) => serve(engine.clone(), builder, config, passed)
                 .await

@@ -112,6 +112,7 @@ pub(super) async fn solve(
     let finish = Finish {
         attrs: sorted(request.frontend_attrs.clone()),
         exports: exporters.collect(),
+        cache_to: exports,
     };
     let entry = (!request.internal).then(|| {
         let begun = Begun {
