@@ -49,6 +49,12 @@ pub fn compose_plugin() -> PathBuf {
     target_folder().join("docker-compose/usr/libexec/docker/cli-plugins/docker-compose")
 }
 
+/// buildx, the plugin by which the `docker` command line builds: the one that the project fetched.
+#[must_use]
+pub fn buildx_plugin() -> PathBuf {
+    target_folder().join("docker-buildx/usr/libexec/docker/cli-plugins/docker-buildx")
+}
+
 /// The Python that has docker-py and Testcontainers: the one that the project set up, else the one in
 /// `PATH`.
 #[must_use]

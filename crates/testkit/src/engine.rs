@@ -19,7 +19,8 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::docker::{
-    Client, Outcome, Session, compose_plugin, docker_cli, node_packages, python, words,
+    Client, Outcome, Session, buildx_plugin, compose_plugin, docker_cli, node_packages, python,
+    words,
 };
 use crate::http::{self, Response};
 use crate::image::TestImage;
@@ -91,10 +92,12 @@ impl Engine {
         for name in ["root", "run", "home/.docker/cli-plugins"] {
             fs::create_dir_all(folder.path().join(name))?;
         }
-        let plugin = folder
-            .path()
-            .join("home/.docker/cli-plugins/docker-compose");
-        symlink(compose_plugin(), plugin)?;
+        let plugins = folder.path().join("home/.docker/cli-plugins");
+        for plugin in [compose_plugin(), buildx_plugin()] {
+            if let Some(name) = plugin.file_name() {
+                symlink(&plugin, plugins.join(name))?;
+            }
+        }
         let etc = options.private_etc.then(private_etc).transpose()?;
         let mut engine = Self {
             docker: docker_cli()?,

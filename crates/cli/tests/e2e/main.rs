@@ -20,6 +20,8 @@ mod bench;
 #[cfg(test)]
 mod build_differential;
 mod build_gorae;
+#[cfg(test)]
+mod build_wire;
 mod commit;
 #[cfg(test)]
 mod compose;
