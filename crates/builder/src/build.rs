@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportRequest, Solved};
 use crate::front::{FrontResult, FrontendRequest, solve_frontend};
-use crate::job::{Job, Ref};
+use crate::job::{Job, Ref, RemoteCache};
 use crate::snapshot::Snapshot;
 
 /// Documents of a front end whose names begin so are part of the answer.
@@ -21,6 +21,8 @@ pub struct Finish {
     pub attrs: BTreeMap<String, String>,
     /// The exporters.
     pub exports: Vec<ExportRequest>,
+    /// Caches that get what was built.
+    pub cache_to: Vec<RemoteCache>,
 }
 
 /// Builds what a front end makes of a request.

@@ -216,6 +216,7 @@ async fn finish(job: &Arc<Job>, request: &ClassicRequest, result: FrontResult) -
     let finish = Finish {
         attrs: request.attrs.clone(),
         exports: vec![export],
+        ..Finish::default()
     };
     let response = build::complete(job, &result, &finish).await?;
     let id = response

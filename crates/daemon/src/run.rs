@@ -72,8 +72,14 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let engine = engine::Engine::open(config.engine.clone())
             .await
             .map_err(RunError::Engine)?;
-        let result = match builder::Builder::open(engine.clone(), &config.engine.root, builder::Settings::default()) {
-            Ok(builder) => serve(engine.clone(), builder, config, passed).await.map_err(RunError::Serve),
+        let result = match builder::Builder::open(
+            engine.clone(),
+            &config.engine.root,
+            config.builder.clone(),
+        ) {
+            Ok(builder) => serve(engine.clone(), builder, config, passed)
+                .await
+                .map_err(RunError::Serve),
             Err(error) => Err(RunError::Builder(error)),
         };
         engine.close();
