@@ -13,13 +13,13 @@ use api::image::{Progress as Message, ProgressError};
 use dockerfile::syntax::Document;
 use engine::ProgressSender;
 use oci::Digest;
-use storage::files::{ExtractOptions, Ownership, extract};
 use storage::files::Owners;
+use storage::files::{ExtractOptions, Ownership, extract};
 
+use crate::build::{self, Finish};
 use crate::builder::Builder;
 use crate::client::{Lookup, Offer, Stream};
 use crate::error::{Error, Result, Step as _};
-use crate::build::{self, Finish};
 use crate::export::ExportRequest;
 use crate::front::{self, DOCKERFILE, FrontResult, FrontendRequest};
 use crate::job::{Job, JobOptions};
@@ -112,8 +112,9 @@ async fn unpack(builder: &Arc<Builder>, archive: Box<dyn Read + Send>) -> Result
             rename: None,
             owners: Owners::default(),
         };
-        extract(OwnedFd::from(opened), archive, &options)
-            .map_err(|error| Error::invalid(format!("failed to read the build context: {error}")))?;
+        extract(OwnedFd::from(opened), archive, &options).map_err(|error| {
+            Error::invalid(format!("failed to read the build context: {error}"))
+        })?;
         Ok(sent)
     };
     tokio::task::spawn_blocking(work)
@@ -215,6 +216,7 @@ async fn finish(job: &Arc<Job>, request: &ClassicRequest, result: FrontResult) -
     let finish = Finish {
         attrs: request.attrs.clone(),
         exports: vec![export],
+        ..Finish::default()
     };
     let response = build::complete(job, &result, &finish).await?;
     let id = response
@@ -273,7 +275,10 @@ struct Script {
 
 impl Script {
     fn of(result: &FrontResult) -> Self {
-        let first = result.refs.iter().find_map(|(_, reference)| reference?.graph());
+        let first = result
+            .refs
+            .iter()
+            .find_map(|(_, reference)| reference?.graph());
         first.map_or_else(Self::default, |graph| Self::of_graph(graph))
     }
 

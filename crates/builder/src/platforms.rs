@@ -66,16 +66,27 @@ impl Head {
         bytes[4] = if self.wide { 2 } else { 1 };
         bytes[5] = if self.big { 2 } else { 1 };
         bytes[6] = 1;
-        let number = |number: u16| if self.big { number.to_be_bytes() } else { number.to_le_bytes() };
+        let number = |number: u16| {
+            if self.big {
+                number.to_be_bytes()
+            } else {
+                number.to_le_bytes()
+            }
+        };
         bytes[16..18].copy_from_slice(&number(2));
         bytes[18..20].copy_from_slice(&number(self.machine));
         bytes
     }
 
     fn platforms(&self) -> impl Iterator<Item = Platform> {
-        let variants = self.variants.iter().map(|variant| Some((*variant).to_owned()));
+        let variants = self
+            .variants
+            .iter()
+            .map(|variant| Some((*variant).to_owned()));
         let plain = self.variants.is_empty().then_some(None);
-        variants.chain(plain).map(|variant| linux(self.architecture, variant))
+        variants
+            .chain(plain)
+            .map(|variant| linux(self.architecture, variant))
     }
 }
 
@@ -103,7 +114,9 @@ pub fn supported() -> Vec<Platform> {
 /// Tells whether a platform's programs run here.
 #[must_use]
 pub fn runs(platform: &Platform) -> bool {
-    supported().iter().any(|supported| supported.accepts(platform))
+    supported()
+        .iter()
+        .any(|supported| supported.accepts(platform))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -144,7 +157,9 @@ fn emulated(folder: &Path) -> Vec<Platform> {
     let texts = entries.take(MAX_EMULATORS).filter_map(|entry| {
         let name = entry.file_name();
         let special = name == "register" || name == "status";
-        (!special).then(|| fs::read_to_string(entry.path()).ok()).flatten()
+        (!special)
+            .then(|| fs::read_to_string(entry.path()).ok())
+            .flatten()
     });
     let emulators: Vec<Emulator> = texts.filter_map(|text| Emulator::parse(&text)).collect();
     let found = HEADS.iter().filter(|head| {
@@ -166,7 +181,11 @@ impl Emulator {
         if text.len() > MAX_TEXT || text.lines().next() != Some("enabled") {
             return None;
         }
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
         if !field("flags:")?.contains('F') || field("offset ")? != "0" {
             return None;
         }
@@ -180,7 +199,10 @@ impl Emulator {
 
     fn takes(&self, head: &[u8; 20]) -> bool {
         let pairs = self.magic.iter().zip(&self.mask).zip(head);
-        !self.magic.is_empty() && pairs.into_iter().all(|((magic, mask), byte)| byte & mask == magic & mask)
+        !self.magic.is_empty()
+            && pairs
+                .into_iter()
+                .all(|((magic, mask), byte)| byte & mask == magic & mask)
     }
 }
 
@@ -198,13 +220,30 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("status", "enabled");
         write("qemu-aarch64", ARM64);
-        write("qemu-riscv64", &ARM64.replace("enabled", "disabled").replace("b700", "f300"));
-        write("qemu-s390x", &ARM64.replace("OCF", "OC").replace("b700", "0016"));
-        write("python", "enabled\ninterpreter /p\nflags: F\noffset 0\nmagic 0a0d\n");
+        write(
+            "qemu-riscv64",
+            &ARM64.replace("enabled", "disabled").replace("b700", "f300"),
+        );
+        write(
+            "qemu-s390x",
+            &ARM64.replace("OCF", "OC").replace("b700", "0016"),
+        );
+        write(
+            "python",
+            "enabled\ninterpreter /p\nflags: F\noffset 0\nmagic 0a0d\n",
+        );
         assert_eq!(emulated(folder.path()), [linux("arm64", None)]);
-        write("qemu-arm", &ARM64.replace("0201010000", "0101010000").replace("b700", "2800"));
+        write(
+            "qemu-arm",
+            &ARM64
+                .replace("0201010000", "0101010000")
+                .replace("b700", "2800"),
+        );
         let arm = |variant: &str| linux("arm", Some(variant.to_owned()));
-        assert_eq!(emulated(folder.path()), [linux("arm64", None), arm("v7"), arm("v6")]);
+        assert_eq!(
+            emulated(folder.path()),
+            [linux("arm64", None), arm("v7"), arm("v6")]
+        );
         assert!(emulated(Path::new("/nonexistent")).is_empty());
     }
 

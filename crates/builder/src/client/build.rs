@@ -236,10 +236,7 @@ fn bollard_status(status: &Status) -> bollard_buildkit_proto::google::rpc::Statu
 }
 
 /// The bridge belongs to a build that the engine learns of by another request on the same connection.
-async fn wait_for_bridge(
-    bridge: &mut LlbBridgeClient<Channel>,
-    build: &str,
-) -> Result<(), Status> {
+async fn wait_for_bridge(bridge: &mut LlbBridgeClient<Channel>, build: &str) -> Result<(), Status> {
     const TRIES: u32 = 100;
     let mut last = Status::unavailable("no build");
     for _ in 0..TRIES {

@@ -4,16 +4,18 @@
 //! are not sent but named.
 
 mod build;
-mod link;
 mod disk_usage;
+mod link;
 mod services;
 mod source;
 mod update;
 
 pub use build::{Attributes, Build, BuildError, Exporter, Outcome, Subrequest, run, subrequest};
-pub use link::{Io, LinkError, Stream};
 pub use disk_usage::{CacheRecord, disk_usage};
-pub use services::{Folder, Found, LocalFolder, Lookup, Offer, Output, SecretSource, Serving, SshAgent};
+pub use link::{Io, LinkError, Stream};
+pub use services::{
+    Folder, Found, LocalFolder, Lookup, Offer, Output, SecretSource, Serving, SshAgent,
+};
 pub use source::Excerpt;
 pub use update::{Log, Status, Update, Vertex, Warning};
 

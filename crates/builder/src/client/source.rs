@@ -29,7 +29,12 @@ impl Excerpt {
         let Some(first) = self.lines.iter().map(|(start, _)| *start).min() else {
             return String::new();
         };
-        let last = self.lines.iter().map(|(_, end)| *end).max().unwrap_or(first);
+        let last = self
+            .lines
+            .iter()
+            .map(|(_, end)| *end)
+            .max()
+            .unwrap_or(first);
         let all: Vec<&str> = self.text.lines().collect();
         let from = first.saturating_sub(AROUND).max(1);
         let to = (last + AROUND).min(all.len());
@@ -133,7 +138,8 @@ mod tests {
         let excerpt = Excerpt {
             file: "Dockerfile".to_owned(),
             lines: vec![(4, 5)],
-            text: "FROM a\n\nENV b=c\nRUN false \\\n  || exit 1\nCMD x\nUSER y\nEXPOSE 1\n".to_owned(),
+            text: "FROM a\n\nENV b=c\nRUN false \\\n  || exit 1\nCMD x\nUSER y\nEXPOSE 1\n"
+                .to_owned(),
         };
         let expected = "Dockerfile:4\n\
                         --------------------\n   2 |\n   3 |     ENV b=c\n   4 | >>> RUN false \\\n   \

@@ -157,7 +157,13 @@ mod tests {
         ] {
             assert!(accepts(filters), "{filters:?}");
         }
-        for filters in [&["id==no"][..], &["shared"], &["none"], &["id==abc,type==no"], &["id~=^b"]] {
+        for filters in [
+            &["id==no"][..],
+            &["shared"],
+            &["none"],
+            &["id==abc,type==no"],
+            &["id~=^b"],
+        ] {
             assert!(!accepts(filters), "{filters:?}");
         }
         for bad in ["==x", "id~=(", "id==\"x"] {

@@ -8,7 +8,8 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_server::Control;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse,
     InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest,
-    SolveResponse, StatusRequest, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse, UsageRecord,
+    SolveResponse, StatusRequest, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
+    UsageRecord,
 };
 use futures_util::Stream;
 use tonic::{Request, Response, Status, Streaming};

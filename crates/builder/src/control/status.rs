@@ -57,8 +57,13 @@ fn code(error: &Error) -> Code {
 }
 
 fn details(error: &Error) -> Vec<Any> {
-    let sources = error.sources().iter().map(|span| any("Source", &source(span)));
-    let vertex = error.vertex().map(|digest| any("Vertex", &json!({"digest": digest.to_string()})));
+    let sources = error
+        .sources()
+        .iter()
+        .map(|span| any("Source", &source(span)));
+    let vertex = error
+        .vertex()
+        .map(|digest| any("Vertex", &json!({"digest": digest.to_string()})));
     sources.chain(vertex).collect()
 }
 
@@ -75,7 +80,11 @@ fn source(span: &SourceSpan) -> Value {
     let info = &span.info;
     let data = base64::engine::general_purpose::STANDARD.encode(&info.data);
     let mut file = serde_json::Map::new();
-    for (name, text) in [("filename", &info.filename), ("data", &data), ("language", &info.language)] {
+    for (name, text) in [
+        ("filename", &info.filename),
+        ("data", &data),
+        ("language", &info.language),
+    ] {
         if !text.is_empty() {
             file.insert(name.to_owned(), Value::from(text.as_str()));
         }
@@ -137,7 +146,10 @@ mod tests {
                 "{\"info\":{\"filename\":\"Dockerfile\",\"data\":\"RlJPTSB4\",\"language\":\"Dockerfile\"},\
                  \"ranges\":[{\"start\":{\"line\":2},\"end\":{\"line\":3}}]}",
             ),
-            ("github.com/moby/buildkit/errdefs.Vertex+json", vertex.as_str()),
+            (
+                "github.com/moby/buildkit/errdefs.Vertex+json",
+                vertex.as_str(),
+            ),
         ];
         assert_eq!(details, expect);
     }
@@ -150,7 +162,10 @@ mod tests {
             (Error::canceled(), Code::Cancelled, Code::Cancelled),
             (Error::internal("x"), Code::Unknown, Code::Unknown),
         ] {
-            assert_eq!((status(&error).code(), failure(&error).code()), (code, failed));
+            assert_eq!(
+                (status(&error).code(), failure(&error).code()),
+                (code, failed)
+            );
         }
     }
 }

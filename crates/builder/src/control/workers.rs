@@ -9,8 +9,8 @@ use tonic::Status;
 
 use super::filter::Filters;
 use crate::Builder;
-use crate::platforms;
 use crate::llb::pb;
+use crate::platforms;
 
 /// The version of BuildKit whose API this is; clients compare it with those that brought a feature.
 const API: &str = "v0.25.2";
@@ -53,7 +53,8 @@ fn wire(platform: &Platform) -> pb::Platform {
 /// The limits of the cache, which are hard ones: what was not used for longest goes first.
 fn policy(builder: &Builder) -> GcPolicy {
     let settings = builder.settings();
-    let bytes = |limit: Option<u64>| limit.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let bytes =
+        |limit: Option<u64>| limit.map_or(0, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     GcPolicy {
         all: true,
         keep_duration: 0,
@@ -68,7 +69,9 @@ fn policy(builder: &Builder) -> GcPolicy {
 fn host_gateway(builder: &Builder) -> Option<IpAddr> {
     let bridge = builder.engine.network_inspect("bridge").ok()?;
     let configs = bridge.ipam.config?;
-    configs.iter().find_map(|config| config.gateway.parse().ok())
+    configs
+        .iter()
+        .find_map(|config| config.gateway.parse().ok())
 }
 
 /// Tells whether a client's filters want the worker.

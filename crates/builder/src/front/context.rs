@@ -44,7 +44,10 @@ pub(super) struct Loaded {
 pub(super) async fn load(job: &Arc<Job>, request: &FrontendRequest) -> Result<Loaded> {
     let attrs = &request.attrs;
     let name = text(attrs, "filename").unwrap_or(DOCKERFILE);
-    if let Some(input) = request.inputs.get(text(attrs, "contextkey").unwrap_or("context")) {
+    if let Some(input) = request
+        .inputs
+        .get(text(attrs, "contextkey").unwrap_or("context"))
+    {
         return of_definition(job, request, name, input.clone()).await;
     }
     match text(attrs, "context") {
@@ -71,13 +74,20 @@ async fn from_client(
     if name == DOCKERFILE {
         names.push(DOCKERFILE.to_lowercase());
     }
-    let source = local_source(job, key, format!("[internal] load build definition from {name}"), &names);
+    let source = local_source(
+        job,
+        key,
+        format!("[internal] load build definition from {name}"),
+        &names,
+    );
     let definition = source.definition();
     let root = open(job, &definition).await?;
     let (read, other) = (name.to_owned(), names.clone());
     let (data, ignore) = tokio::task::spawn_blocking(move || {
         let data = read_file(&root, &read, MAX_DOCKERFILE).or_else(|error| {
-            let lower = other.get(2).filter(|_| error.kind() == std::io::ErrorKind::NotFound);
+            let lower = other
+                .get(2)
+                .filter(|_| error.kind() == std::io::ErrorKind::NotFound);
             lower.map_or(Err(error), |lower| read_file(&root, lower, MAX_DOCKERFILE))
         });
         (data, read_file(&root, &other[1], MAX_IGNORE).ok())
@@ -181,14 +191,9 @@ async fn remote(
 }
 
 /// An archive by URL, or a file that is the Dockerfile itself.
-async fn http(
-    job: &Arc<Job>,
-    request: &FrontendRequest,
-    name: &str,
-    url: &str,
-) -> Result<Loaded> {
-    let source = Source::new(url, "[internal] load remote build context")
-        .attr("http.filename", "context");
+async fn http(job: &Arc<Job>, request: &FrontendRequest, name: &str, url: &str) -> Result<Loaded> {
+    let source =
+        Source::new(url, "[internal] load remote build context").attr("http.filename", "context");
     let root = open(job, &source.definition()).await?;
     let read = tokio::task::spawn_blocking(move || {
         let head = read_head(&root, "context", HEAD)?;

@@ -20,8 +20,8 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     if asked == Some(subrequest::DESCRIBE) {
         return subrequest::describe();
     }
-    let wanted = Request::from_attrs(&request.attrs)
-        .map_err(|error| Error::invalid(error.to_string()))?;
+    let wanted =
+        Request::from_attrs(&request.attrs).map_err(|error| Error::invalid(error.to_string()))?;
     let loaded = context::load(job, &request).await?;
     if let Some(image) = other_front_end(&request.attrs, &loaded) {
         return gateway::solve(job, image, request).await;
@@ -87,8 +87,7 @@ async fn convert(
         let outcome = dockerfile::convert::convert(&options.file.data, &options, &mut resolver);
         (outcome, options)
     });
-    let (Outcome { warnings, result }, options) =
-        work.await.step(|| "convert the Dockerfile")?;
+    let (Outcome { warnings, result }, options) = work.await.step(|| "convert the Dockerfile")?;
     if tell {
         warn::tell(job, &warnings, &options.file, &loaded.step);
     }

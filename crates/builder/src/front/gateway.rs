@@ -43,7 +43,11 @@ mod tests {
         ] {
             assert!(is_built_in(image), "{image}");
         }
-        for image in ["docker/dockerfiles", "me/docker/dockerfile", "localhost:5000/front"] {
+        for image in [
+            "docker/dockerfiles",
+            "me/docker/dockerfile",
+            "localhost:5000/front",
+        ] {
             assert!(!is_built_in(image), "{image}");
         }
     }

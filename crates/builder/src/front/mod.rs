@@ -124,7 +124,9 @@ pub async fn solve_frontend(job: &Arc<Job>, request: FrontendRequest) -> Result<
                 _ => dockerfile::solve(job, request).await,
             }
         }
-        other => Err(Error::not_found(format!("failed to solve: frontend {other} not found"))),
+        other => Err(Error::not_found(format!(
+            "failed to solve: frontend {other} not found"
+        ))),
     }
 }
 

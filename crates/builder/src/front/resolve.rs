@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bollard_buildkit_proto::pb;
-use dockerfile::convert::{
-    ImageRequest, Resolve, ResolveError, ResolvedImage, ResolvedInput,
-};
+use dockerfile::convert::{ImageRequest, Resolve, ResolveError, ResolvedImage, ResolvedInput};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -36,7 +34,8 @@ impl Resolver {
 
     fn begin(&self, request: &ImageRequest) -> JoinHandle<Result<ResolvedImage>> {
         let (job, request) = (Arc::clone(&self.job), request.clone());
-        self.runtime.spawn(async move { look_up(&job, &request).await })
+        self.runtime
+            .spawn(async move { look_up(&job, &request).await })
     }
 }
 
@@ -77,7 +76,11 @@ impl Resolve for Resolver {
         let found = found.unwrap_or_else(|error| Err(Error::internal(error.to_string())));
         found.map_err(|error| {
             let name = &request.reference;
-            error.context(format!("{name}: failed to resolve source metadata for {name}")).into()
+            error
+                .context(format!(
+                    "{name}: failed to resolve source metadata for {name}"
+                ))
+                .into()
         })
     }
 

@@ -62,6 +62,8 @@ pub(super) async fn answer(
         };
         answer.map_err(|error| super::dockerfile::located(&error, &options))
     });
-    let answer = work.await.step(|| "answer a question about the Dockerfile")??;
+    let answer = work
+        .await
+        .step(|| "answer a question about the Dockerfile")??;
     Ok(documents(answer))
 }

@@ -79,7 +79,10 @@ impl Filter {
     pub fn into_wanted(self) -> impl FnMut(&str, bool) -> Wanted + Send + 'static {
         let mut above: Vec<(String, Verdict)> = Vec::new();
         move |path, is_dir| {
-            while above.last().is_some_and(|(folder, _)| !is_below(path, folder)) {
+            while above
+                .last()
+                .is_some_and(|(folder, _)| !is_below(path, folder))
+            {
                 above.pop();
             }
             let parent = above.last().map(|(_, verdict)| verdict);
@@ -275,15 +278,23 @@ mod tests {
 
     #[test]
     fn everything_without_patterns() {
-        let all = ["a", "d", "d/b", "d/e", "d/e/c", "l", "t", "t/keep", "t/x.tmp"];
+        let all = [
+            "a", "d", "d/b", "d/e", "d/e/c", "l", "t", "t/keep", "t/x.tmp",
+        ];
         assert_eq!(listed(&[], &[], &[]), all);
         assert_eq!(listed(&[], &[], &["."]), all);
     }
 
     #[test]
     fn what_is_left_out() {
-        assert_eq!(listed(&[], &["d", "**/*.tmp"], &[]), ["a", "l", "t", "t/keep"]);
-        assert_eq!(listed(&[], &["d", "!d/e"], &[]), ["a", "d", "d/e", "d/e/c", "l", "t", "t/keep", "t/x.tmp"]);
+        assert_eq!(
+            listed(&[], &["d", "**/*.tmp"], &[]),
+            ["a", "l", "t", "t/keep"]
+        );
+        assert_eq!(
+            listed(&[], &["d", "!d/e"], &[]),
+            ["a", "d", "d/e", "d/e/c", "l", "t", "t/keep", "t/x.tmp"]
+        );
         assert_eq!(listed(&[], &["*", "!t/keep"], &[]), ["t", "t/keep"]);
     }
 

@@ -91,7 +91,11 @@ fn take_away(folder: &Path) {
 
 /// Removes what builds of an engine that was killed have left.
 pub(crate) fn clean(root: &Path) {
-    for entry in fs::read_dir(root.join("locals")).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(root.join("locals"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().starts_with(VIEW) {
             take_away(&entry.path());
         }
@@ -115,8 +119,9 @@ impl Request {
         let list = |name: &str| -> Result<Vec<String>> {
             match source.attrs.get(name).map(String::as_str) {
                 None | Some("" | "null") => Ok(Vec::new()),
-                Some(json) => serde_json::from_str(json)
-                    .map_err(|error| Error::invalid(format!("invalid {name} of a folder: {error}"))),
+                Some(json) => serde_json::from_str(json).map_err(|error| {
+                    Error::invalid(format!("invalid {name} of a folder: {error}"))
+                }),
             }
         };
         let name = source.identifier.strip_prefix(SCHEME).unwrap_or_default();
@@ -147,7 +152,9 @@ impl Request {
             session.shared_key()
         };
         let lists = [&self.include, &self.exclude, &self.follow].map(|list| list.join("\n"));
-        for text in [shared, &self.name, &self.hint, &lists[0], &lists[1], &lists[2]] {
+        for text in [
+            shared, &self.name, &self.hint, &lists[0], &lists[1], &lists[2],
+        ] {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
@@ -223,8 +230,9 @@ async fn in_place(
 ) -> Result<(Digest, Snapshot)> {
     let made = context.builder.root.join("locals");
     let work = move || {
-        let folder = File::open(&path)
-            .map_err(|error| Error::not_found(format!("open context {}: {error}", path.display())))?;
+        let folder = File::open(&path).map_err(|error| {
+            Error::not_found(format!("open context {}: {error}", path.display()))
+        })?;
         let filter = request.filter(&folder)?;
         let look = Look {
             identity: true,
@@ -263,7 +271,10 @@ async fn in_place(
 
 fn named(path: &Path, index: &Index) -> Digest {
     use std::os::unix::ffi::OsStrExt as _;
-    digest_of("local in place", &[path.as_os_str().as_bytes(), &index.digest()])
+    digest_of(
+        "local in place",
+        &[path.as_os_str().as_bytes(), &index.digest()],
+    )
 }
 
 /// Mounts a folder without what is not wanted of it; `false` where the kernel cannot.
@@ -318,7 +329,12 @@ fn like(source: &Path, target: &Path) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        rustix::fs::chmodat(CWD, target, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
+        rustix::fs::chmodat(
+            CWD,
+            target,
+            Mode::from_raw_mode(stat.st_mode),
+            AtFlags::empty(),
+        )?;
     }
     let modified = rustix::fs::Timespec {
         tv_sec: stat.st_mtime,
@@ -352,7 +368,13 @@ fn hide(from: &Path, to: &Path, index: &Index, seen: &[String]) -> io::Result<()
             folders.insert(folder.to_owned());
             folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
         }
-        rustix::fs::mknodat(CWD, to.join(path), FileType::CharacterDevice, Mode::empty(), 0)?;
+        rustix::fs::mknodat(
+            CWD,
+            to.join(path),
+            FileType::CharacterDevice,
+            Mode::empty(),
+            0,
+        )?;
     }
     // a merged folder shows what its topmost layer says of it
     for folder in folders.iter().rev() {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::fsutil::types::Packet;
+use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::moby::filesync::packet::file_sync_server::FileSync;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,9 +35,9 @@ impl FileService {
             .get(&name)
             .ok_or_else(|| Status::not_found(format!("no access allowed to dir {name:?}")))?;
         let opened = File::open(path);
-        opened.map(OwnedFd::from).map_err(|error| {
-            Status::not_found(format!("open {}: {error}", path.display()))
-        })
+        opened
+            .map(OwnedFd::from)
+            .map_err(|error| Status::not_found(format!("open {}: {error}", path.display())))
     }
 }
 

@@ -111,8 +111,12 @@ impl Offer {
     /// The headers that open the session.
     #[must_use]
     pub fn headers(&self) -> Vec<(String, String)> {
-        let header = |name: &str, value: &str| (format!("x-docker-expose-session-{name}"), value.to_owned());
-        let shared = self.folders.first().map(|folder| folder.local.path.display().to_string());
+        let header =
+            |name: &str, value: &str| (format!("x-docker-expose-session-{name}"), value.to_owned());
+        let shared = self
+            .folders
+            .first()
+            .map(|folder| folder.local.path.display().to_string());
         let mut headers = vec![
             header("uuid", &self.session),
             header("name", "gorae build"),

@@ -51,7 +51,11 @@ impl Results {
     fn place(&self, head: &http::HeaderMap) -> Option<Output> {
         let number = head.get(EXPORTER).and_then(|number| number.to_str().ok());
         let named = number.and_then(|number| self.outputs.get(&number.parse().ok()?));
-        let only = self.outputs.values().next().filter(|_| self.outputs.len() == 1);
+        let only = self
+            .outputs
+            .values()
+            .next()
+            .filter(|_| self.outputs.len() == 1);
         named.or(only).cloned()
     }
 }
@@ -234,7 +238,9 @@ async fn keep(mut incoming: Streaming<BytesMessage>, path: Option<PathBuf>) -> R
         let _gone = sender.send(Vec::new()).await;
     }
     drop(sender);
-    let written = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let written = writing
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
     written.map_err(|error| Status::unknown(format!("write the result: {error}")))
 }
 
@@ -246,7 +252,10 @@ fn write(mut pieces: mpsc::Receiver<Vec<u8>>, path: Option<&Path>) -> io::Result
         }
         return out.flush();
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         fs::create_dir_all(folder)?;
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -65,7 +65,10 @@ impl Ssh for SshService {
         let id = id.and_then(|id| id.to_str().ok()).unwrap_or(DEFAULT);
         let socket = self.socket(id)?;
         let stream = UnixStream::connect(socket).await.map_err(|error| {
-            Status::unavailable(format!("connect to ssh agent {}: {error}", socket.display()))
+            Status::unavailable(format!(
+                "connect to ssh agent {}: {error}",
+                socket.display()
+            ))
         })?;
         let (sender, receiver) = mpsc::channel(8);
         tokio::spawn(carry(stream, request.into_inner(), sender));

@@ -37,7 +37,8 @@ impl UploadService {
 
 #[tonic::async_trait]
 impl Upload for UploadService {
-    type PullStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<BytesMessage, Status>> + Send>>;
+    type PullStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<BytesMessage, Status>> + Send>>;
 
     async fn pull(
         &self,
