@@ -9,10 +9,13 @@ use engine::Engine;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
+use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
+use crate::history::History;
 use crate::job::Job;
+use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
@@ -22,7 +25,8 @@ use crate::source::local::{self, Locals};
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// What the cache may take, bytes. Beyond it, what was not used for longest goes.
+    /// What the cache may take, bytes; absent for a tenth of the disk, 0 for no limit. Beyond it, what
+    /// was not used for longest goes.
     pub cache_max_size: Option<u64>,
     /// What is to be free on the file system, bytes; with less, what was not used for longest goes.
     pub cache_min_free: Option<u64>,
@@ -40,10 +44,16 @@ pub struct Builder {
     pub db: Db,
     /// What clients offer to their builds.
     pub sessions: Arc<Sessions>,
+    /// Builds of the past.
+    pub history: Arc<History>,
     /// The folders of clients that builds use.
     pub locals: Arc<Locals>,
     /// States of file systems.
     pub snapshots: Snapshots,
+    /// Folders that outlive the steps that use them.
+    pub cache_mounts: CacheMounts,
+    /// What snapshots hold, as far as it was looked at.
+    pub content_hashes: ContentHashes,
     /// What was built before.
     pub cache: Arc<Cache>,
     /// What is built now.
@@ -82,11 +92,15 @@ impl Builder {
             Arc::downgrade(&cache),
             settings.subscribe(),
         ));
+        crate::ops::stage::sweep(&engine.steps_folder());
         Ok(Arc::new(Self {
             engine,
-            root,
+            cache_mounts: CacheMounts::open(&root)?,
+            content_hashes: ContentHashes::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,
+            history: History::open(&root, db.clone())?,
+            root,
             db,
             sessions: Arc::default(),
             locals: Arc::default(),

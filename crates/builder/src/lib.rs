@@ -20,6 +20,7 @@ pub mod error;
 pub mod export;
 pub mod front;
 pub mod fsutil;
+pub mod history;
 pub mod id;
 pub mod job;
 pub mod llb;

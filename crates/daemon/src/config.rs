@@ -16,6 +16,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The engine's own settings.
     pub engine: engine::Config,
+    /// The build engine's.
+    pub builder: builder::Settings,
     /// Where to listen; empty for `gorae.sock` in the run folder, or for what a service manager passed.
     pub hosts: Vec<Address>,
     /// Where Docker's clients look for their socket, if it shall be there too.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use builder::Builder;
 use engine::Engine;
 
 use crate::config::Config;
@@ -12,14 +13,21 @@ use crate::tls::Tls;
 #[derive(Debug)]
 pub(crate) struct Reloader {
     engine: Arc<Engine>,
+    builder: Arc<Builder>,
     current: Config,
     tls: Option<Arc<Tls>>,
 }
 
 impl Reloader {
-    pub(crate) fn new(engine: Arc<Engine>, current: Config, tls: Option<Arc<Tls>>) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        builder: Arc<Builder>,
+        current: Config,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         Self {
             engine,
+            builder,
             current,
             tls,
         }
@@ -53,6 +61,7 @@ impl Reloader {
             tracing::error!(%error, "the engine's settings go on as they were");
             return;
         }
+        self.builder.configure(next.builder.clone());
         tracing::info!(
             changed = changes.live.join(", "),
             "the configuration was read again"
@@ -81,6 +90,10 @@ impl Reloader {
 fn keep(current: &mut Config, next: Config) {
     current.engine.take_live(&next.engine);
     current.log_level = next.log_level;
+    current.builder = builder::Settings {
+        max_parallelism: current.builder.max_parallelism,
+        ..next.builder
+    };
 }
 
 /// Names of settings that differ.
@@ -98,7 +111,24 @@ fn changes(old: &Config, new: &Config) -> Changes {
     if old.log_level != new.log_level {
         changes.live.push("log-level");
     }
+    let (was, is) = (&old.builder, &new.builder);
+    let live = [
+        (
+            "build-cache-max-size",
+            was.cache_max_size != is.cache_max_size,
+        ),
+        (
+            "build-cache-min-free",
+            was.cache_min_free != is.cache_min_free,
+        ),
+    ];
+    let differ = live.iter().filter(|(_, differs)| *differs);
+    changes.live.extend(differ.map(|(name, _)| *name));
     let own = [
+        (
+            "build-max-parallelism",
+            was.max_parallelism != is.max_parallelism,
+        ),
         ("host", old.hosts != new.hosts),
         ("docker-socket", old.docker_socket != new.docker_socket),
         ("group", old.group != new.group),
@@ -139,10 +169,14 @@ mod tests {
         new.engine.labels = vec!["a=b".to_owned()];
         new.log_level = "debug".to_owned();
         new.engine.mtu = 1400;
+        new.builder.cache_max_size = Some(1 << 30);
+        new.builder.max_parallelism = Some(3);
         new.hosts = vec![crate::Address::Inherited(None)];
         let found = changes(&old, &new);
-        assert_eq!(found.live, ["label", "log-level"]);
-        assert_eq!(found.restart, ["host", "mtu"]);
+        let live = ["build-cache-max-size", "label", "log-level"];
+        assert_eq!(found.live, live);
+        let restart = ["build-max-parallelism", "host", "mtu"];
+        assert_eq!(found.restart, restart);
         for (names, live) in [(found.live, true), (found.restart, false)] {
             for name in names {
                 assert_eq!(keys::find(name).unwrap().reload, live, "{name}");
@@ -150,7 +184,7 @@ mod tests {
         }
         let mut current = old;
         keep(&mut current, new.clone());
-        assert_eq!(changes(&current, &new).restart, ["host", "mtu"]);
+        assert_eq!(changes(&current, &new).restart, restart);
         assert!(changes(&current, &new).live.is_empty());
     }
 }

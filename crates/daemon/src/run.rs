@@ -69,11 +69,19 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
-        let engine = engine::Engine::open(config.engine.clone())
-            .await
-            .map_err(RunError::Engine)?;
-        let result = match builder::Builder::open(engine.clone(), &config.engine.root, builder::Settings::default()) {
-            Ok(builder) => serve(engine.clone(), builder, config, passed).await.map_err(RunError::Serve),
+        let root = config.engine.root.clone();
+        let cache = engine::Keeper::new(move || Ok(builder::snapshot::kept(&root)));
+        let mut own = config.engine.clone();
+        own.keepers.push(cache);
+        let engine = engine::Engine::open(own).await.map_err(RunError::Engine)?;
+        let result = match builder::Builder::open(
+            engine.clone(),
+            &config.engine.root,
+            config.builder.clone(),
+        ) {
+            Ok(builder) => serve(engine.clone(), builder, config, passed)
+                .await
+                .map_err(RunError::Serve),
             Err(error) => Err(RunError::Builder(error)),
         };
         engine.close();

@@ -117,7 +117,7 @@ pub async fn serve(
     let scrapers = clients(routes::metrics_router(shared));
     let notifier = Notifier::from_env();
     notifier.ready();
-    let mut reloader = Reloader::new(engine, config.clone(), tls);
+    let mut reloader = Reloader::new(engine, Arc::clone(&builder), config.clone(), tls);
     let name = {
         let accepting = async {
             tokio::join!(

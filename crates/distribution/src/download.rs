@@ -1,7 +1,8 @@
 //! A file at an address that a person gave, with the registry client's limits and proxies.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
+use http::header::IF_NONE_MATCH;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::answer::{Answer, printable};
 use crate::client::Client;
@@ -21,6 +22,40 @@ impl Client {
     /// # Errors
     /// When the address is none, or the host cannot be reached or does not have it.
     pub async fn download(&self, address: &str) -> Result<Download, RegistryError> {
+        let answer = self.get(address, HeaderMap::new(), None).await?;
+        if answer.status != StatusCode::OK {
+            return Err(answer.into_error().await);
+        }
+        Ok(Download { answer })
+    }
+
+    /// Begins to read a file by http or https as [`Client::download`] does, with further headers and
+    /// an `Authorization` that no other host gets; none where the host says that it still is what
+    /// `If-None-Match` names.
+    ///
+    /// # Errors
+    /// When the address is none, or the host cannot be reached or does not have it.
+    pub async fn download_unless(
+        &self,
+        address: &str,
+        headers: HeaderMap,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Option<Download>, RegistryError> {
+        let conditional = headers.contains_key(IF_NONE_MATCH);
+        let answer = self.get(address, headers, authorization).await?;
+        match answer.status {
+            StatusCode::NOT_MODIFIED if conditional => Ok(None),
+            StatusCode::OK => Ok(Some(Download { answer })),
+            _ => Err(answer.into_error().await),
+        }
+    }
+
+    async fn get(
+        &self,
+        address: &str,
+        headers: HeaderMap,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, RegistryError> {
         let invalid = |problem: &str| RegistryError::Protocol {
             method: "Get",
             url: printable(address),
@@ -36,15 +71,19 @@ impl Client {
         }
         let mut message = Message::new(Method::GET, uri);
         message.downgrade = true;
-        let answer = self.shared.exchange.follow(&message).await?;
-        if answer.status != StatusCode::OK {
-            return Err(answer.into_error().await);
-        }
-        Ok(Download { answer })
+        message.headers = headers;
+        message.authorization = authorization;
+        self.shared.exchange.follow(&message).await
     }
 }
 
 impl Download {
+    /// A header of the answer, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.answer.header(name)
+    }
+
     /// The next piece of the file, `None` at its end.
     ///
     /// # Errors

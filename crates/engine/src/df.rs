@@ -166,7 +166,7 @@ impl Engine {
             containers: signed(found.writable),
             logs: signed(found.logs),
             volumes: signed(found.volumes),
-            build_cache: 0,
+            build_cache: signed(found.build_cache),
             metadata: signed(found.metadata),
             other: signed(found.other),
             total: signed(found.total),

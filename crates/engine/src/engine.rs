@@ -142,6 +142,12 @@ impl Engine {
         &self.id
     }
 
+    /// The client for files and registries beyond this machine, as the settings have it now.
+    #[must_use]
+    pub fn downloader(&self) -> distribution::Client {
+        self.registries()
+    }
+
     /// The events so far and from now on.
     #[must_use]
     pub fn events(&self) -> Subscription {

@@ -47,6 +47,6 @@ pub use image::{
     BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
     ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
 };
-pub use step::{StepEnd, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
+pub use step::{StepEnd, StepGuard, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};

@@ -117,9 +117,9 @@ impl Engine {
         });
     }
 
-    /// Takes note of a prune of the build cache, which is empty: nothing is built here yet.
-    pub fn build_cache_prune(&self) {
-        self.prune_event("builder", 0);
+    /// Tells that a prune of the build cache has ended, and how many bytes it freed.
+    pub fn build_cache_pruned(&self, reclaimed: u64) {
+        self.prune_event("builder", reclaimed);
     }
 
     /// Tells that something happened to the engine itself, such as `reload`, with its settings.

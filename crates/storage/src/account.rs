@@ -34,6 +34,8 @@ pub struct Account {
     pub logs: u64,
     /// Volumes, but for what is mounted in them.
     pub volumes: u64,
+    /// What builds keep for the next.
+    pub build_cache: u64,
     /// The database, and the small files that each container has beside its layer.
     pub metadata: u64,
     /// What work in progress and former versions have left.
@@ -85,6 +87,7 @@ fn take_stock(root: &Path, cancel: &Cancel) -> io::Result<Account> {
             b"content" => found.blobs += bytes,
             b"snapshots" => found.snapshots += bytes,
             b"volumes" => found.volumes += bytes,
+            b"builder" => found.build_cache += bytes,
             b"gorae.db" | b"gorae.pid" => found.metadata += bytes,
             _ => found.other += bytes,
         }
@@ -94,6 +97,7 @@ fn take_stock(root: &Path, cancel: &Cancel) -> io::Result<Account> {
         + found.writable
         + found.logs
         + found.volumes
+        + found.build_cache
         + found.metadata
         + found.other;
     Ok(found)

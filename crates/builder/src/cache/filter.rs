@@ -61,7 +61,11 @@ impl Condition {
 
 /// The values of a field; none where it is absent or false.
 fn values(usage: &Usage, field: &str) -> Vec<String> {
-    let flag = |set: bool| if set { vec![String::new()] } else { Vec::new() };
+    // people write the word, and BuildKit's own clients nothing
+    let flag = |set: bool| match set {
+        true => vec![String::new(), "true".to_owned()],
+        false => Vec::new(),
+    };
     match field {
         "id" => vec![usage.id.clone()],
         "parent" | "parents" => usage.parents.clone(),

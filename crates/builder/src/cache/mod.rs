@@ -5,6 +5,7 @@
 //! they hold ([`keys`]). Everything is in memory; the database has it for the next start. The files
 //! are the [snapshots](crate::snapshot)': a record whose layers are gone is none.
 
+mod docker;
 pub mod filter;
 pub mod keys;
 mod prune;

@@ -184,14 +184,20 @@ impl Cache {
     /// # Errors
     /// When the disk fails.
     pub async fn collect(self: &Arc<Self>, settings: &Settings) -> Result<Vec<Usage>> {
-        if settings.cache_max_size.is_none() && settings.cache_min_free.is_none() {
+        let max_used = match settings.cache_max_size {
+            Some(0) => None,
+            Some(max) => Some(max),
+            None => Some(disk(&self.root)? / 10),
+        };
+        let min_free = settings.cache_min_free.filter(|min| *min > 0);
+        if max_used.is_none() && min_free.is_none() {
             return Ok(Vec::new());
         }
         let gone = self
             .prune(PruneRequest {
                 all: true,
-                max_used: settings.cache_max_size,
-                min_free: settings.cache_min_free,
+                max_used,
+                min_free,
                 ..PruneRequest::default()
             })
             .await?;
@@ -205,6 +211,13 @@ impl Cache {
 
 fn last(usage: &Usage) -> Timestamp {
     usage.uses.map_or(usage.created, |uses| uses.last)
+}
+
+/// Bytes of a folder's file system.
+fn disk(folder: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(folder)
+        .step(|| format!("ask how large the disk at {} is", folder.display()))?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Bytes that are free for us on a folder's file system.

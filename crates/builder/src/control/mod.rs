@@ -3,12 +3,19 @@
 //! The services are spoken over any connection ([`Grpc::serve`]) or as answers to requests of a
 //! server that has others beside them ([`Grpc::answer`]).
 
+mod bridge;
 mod caps;
+mod content;
+mod files;
 mod filter;
+mod gateway;
 mod health;
+mod history;
+mod meta;
 mod server;
 mod service;
 mod session;
+mod solve;
 mod status;
 mod watch;
 mod workers;

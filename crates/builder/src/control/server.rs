@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::health::health_server::HealthServer;
 use bollard_buildkit_proto::moby::buildkit::v1::control_server::ControlServer;
+use bollard_buildkit_proto::moby::buildkit::v1::frontend::llb_bridge_server::LlbBridgeServer;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -14,13 +15,18 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
+use super::bridge::Bridges;
+use super::content::Content;
+use super::gateway::Gateway;
 use super::health::Health;
 use super::service::Service;
 use crate::Builder;
 
 /// The paths of all services, as patterns of a router.
-pub const METHODS: [&str; 2] = [
+pub const METHODS: [&str; 4] = [
     "/moby.buildkit.v1.Control/{method}",
+    "/moby.buildkit.v1.frontend.LLBBridge/{method}",
+    "/containerd.services.content.v1.Content/{method}",
     "/grpc.health.v1.Health/{method}",
 ];
 /// The largest message of a client; definitions hold Dockerfiles and inline files.
@@ -42,9 +48,14 @@ impl Grpc {
     /// Makes the services of a build engine.
     #[must_use]
     pub fn new(builder: &Arc<Builder>) -> Self {
-        let control = ControlServer::new(Service::new(Arc::clone(builder)))
+        let bridges = Arc::<Bridges>::default();
+        let control = Service::new(Arc::clone(builder), Arc::clone(&bridges));
+        let control = ControlServer::new(control).max_decoding_message_size(MAX_MESSAGE);
+        let gateway = LlbBridgeServer::new(Gateway::new(Arc::clone(builder), bridges))
             .max_decoding_message_size(MAX_MESSAGE);
         let routes = Routes::new(control)
+            .add_service(gateway)
+            .add_service(Content::new(Arc::clone(&builder.history)))
             .add_service(HealthServer::new(Health))
             .prepare();
         Self { routes }

@@ -11,12 +11,14 @@ use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveResponse, StatusRequest, UpdateBuildHistoryRequest, UpdateBuildHistoryResponse,
     UsageRecord,
 };
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status::status;
-use super::{session, watch, workers};
+use super::bridge::Bridges;
+use super::status::{failure, status};
+use super::{history, session, solve, watch, workers};
 use crate::Builder;
+use crate::cache;
 
 /// How long a client may ask for what a job tells before it begins the job.
 const JOB: Duration = Duration::from_secs(10);
@@ -25,34 +27,81 @@ const JOB: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Service {
     builder: Arc<Builder>,
+    bridges: Arc<Bridges>,
 }
 
 impl Service {
-    pub(super) fn new(builder: Arc<Builder>) -> Self {
-        Self { builder }
+    pub(super) fn new(builder: Arc<Builder>, bridges: Arc<Bridges>) -> Self {
+        Self { builder, bridges }
     }
 }
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// Bytes of a limit; what is not positive is none.
+fn limit(bytes: i64) -> Option<u64> {
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+}
+
+/// A time that clients give in nanoseconds.
+fn duration(nanoseconds: i64) -> Option<Duration> {
+    limit(nanoseconds).map(Duration::from_nanos)
+}
+
 #[tonic::async_trait]
 impl Control for Service {
     async fn disk_usage(
         &self,
-        _: Request<DiskUsageRequest>,
+        request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        Err(Status::unimplemented("the build cache cannot be listed"))
+        let request = request.into_inner();
+        let usage = self.builder.cache.disk_usage(&request.filter).await;
+        let mut record: Vec<UsageRecord> = usage
+            .map_err(|error| status(&error))?
+            .into_iter()
+            .map(UsageRecord::from)
+            .collect();
+        if let Some(age) = duration(request.age_limit) {
+            let youngest = jiff::Timestamp::now() - age;
+            record.retain(|record| {
+                let last = record.last_used_at.or(record.created_at);
+                last.is_some_and(|last| last.seconds <= youngest.as_second())
+            });
+        }
+        Ok(Response::new(DiskUsageResponse { record }))
     }
 
     type PruneStream = Answers<UsageRecord>;
 
-    async fn prune(&self, _: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        Err(Status::unimplemented("the build cache cannot be pruned"))
+    async fn prune(
+        &self,
+        request: Request<PruneRequest>,
+    ) -> Result<Response<Self::PruneStream>, Status> {
+        let request = request.into_inner();
+        let wanted = cache::PruneRequest {
+            all: request.all,
+            filters: request.filter,
+            unused_for: duration(request.keep_duration),
+            reserved_space: limit(request.reserved_space),
+            max_used: limit(request.max_used_space),
+            min_free: limit(request.min_free_space),
+        };
+        let cache = Arc::clone(&self.builder.cache);
+        // to its end, although the client may leave
+        let pruned = tokio::spawn(async move { cache.prune(wanted).await }).await;
+        let pruned = pruned.map_err(|error| Status::internal(error.to_string()))?;
+        let gone = pruned.map_err(|error| status(&error))?;
+        let gone = gone.into_iter().map(|usage| Ok(UsageRecord::from(usage)));
+        Ok(Response::new(Box::pin(stream::iter(gone))))
     }
 
-    async fn solve(&self, _: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
-        Err(Status::unimplemented("nothing can be built"))
+    async fn solve(
+        &self,
+        request: Request<SolveRequest>,
+    ) -> Result<Response<SolveResponse>, Status> {
+        let solved = solve::solve(&self.builder, &self.bridges, request.into_inner()).await;
+        solved.map(Response::new).map_err(|error| failure(&error))
     }
 
     type StatusStream = watch::Messages;
@@ -62,6 +111,12 @@ impl Control for Service {
         request: Request<StatusRequest>,
     ) -> Result<Response<Self::StatusStream>, Status> {
         let id = &request.get_ref().r#ref;
+        if self.builder.job_by_id(id).is_none() && self.builder.history.get(id).is_some() {
+            let told = self.builder.history.told(id);
+            let told = told.map_err(|error| status(&error))?;
+            let told = stream::iter(told.into_iter().map(Ok));
+            return Ok(Response::new(Box::pin(told)));
+        }
         let job = self.builder.wait_for_job(id, JOB).await;
         let job = job.map_err(|error| status(&error))?;
         Ok(Response::new(watch::watch(job)))
@@ -100,15 +155,27 @@ impl Control for Service {
 
     async fn listen_build_history(
         &self,
-        _: Request<BuildHistoryRequest>,
+        request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        Err(Status::unimplemented("there is no history"))
+        let events = history::listen(&self.builder.history, request.into_inner())?;
+        Ok(Response::new(events))
     }
 
     async fn update_build_history(
         &self,
-        _: Request<UpdateBuildHistoryRequest>,
+        request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        Err(Status::unimplemented("there is no history"))
+        let request = request.get_ref();
+        let past = &self.builder.history;
+        let done = if request.delete {
+            past.remove(&request.r#ref)
+        } else if request.finalize {
+            // what a build told is complete at its end already
+            Ok(())
+        } else {
+            past.pin(&request.r#ref, request.pinned)
+        };
+        done.map_err(|error| Status::unknown(error.message()))?;
+        Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 }

@@ -40,6 +40,73 @@ pub(super) fn proto(error: &Error) -> rpc::Status {
     }
 }
 
+/// A build's failure as a front end returns it, with the places that it may have come with.
+pub(super) fn parse(status: &rpc::Status) -> Error {
+    let mut error = Error::invalid(status.message.clone());
+    let mut sources = Vec::new();
+    for detail in &status.details {
+        let Some(name) = detail.type_url.strip_prefix(TYPES) else {
+            continue;
+        };
+        let Ok(value) = serde_json::from_slice::<Value>(&detail.value) else {
+            continue;
+        };
+        match name {
+            "Source+json" => sources.extend(parse_source(&value)),
+            "Vertex+json" => {
+                let digest = value.get("digest").and_then(Value::as_str);
+                if let Some(digest) = digest.and_then(|digest| digest.parse().ok()) {
+                    error = error.at(&digest, &[]);
+                }
+            }
+            _ => {}
+        }
+    }
+    error.with_sources(sources)
+}
+
+fn parse_source(value: &Value) -> Option<SourceSpan> {
+    use base64::Engine as _;
+    let info = value.get("info")?;
+    let text = |name: &str| {
+        info.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let data = base64::engine::general_purpose::STANDARD
+        .decode(text("data"))
+        .ok()?;
+    let number = |at: &Value, name: &str| {
+        let number = at.get(name).and_then(Value::as_i64).unwrap_or(0);
+        i32::try_from(number).unwrap_or(0)
+    };
+    let position = |range: &Value, name: &str| {
+        range.get(name).map(|at| pb::Position {
+            line: number(at, "line"),
+            character: number(at, "character"),
+        })
+    };
+    let ranges = value.get("ranges").and_then(Value::as_array);
+    let ranges = ranges
+        .into_iter()
+        .flatten()
+        .take(1000)
+        .map(|range| pb::Range {
+            start: position(range, "start"),
+            end: position(range, "end"),
+        });
+    Some(SourceSpan {
+        info: std::sync::Arc::new(pb::SourceInfo {
+            filename: text("filename"),
+            data,
+            language: text("language"),
+            ..pb::SourceInfo::default()
+        }),
+        ranges: ranges.collect(),
+    })
+}
+
 fn code(error: &Error) -> Code {
     if error.is_canceled() {
         return Code::Cancelled;
@@ -152,6 +219,9 @@ mod tests {
             ),
         ];
         assert_eq!(details, expect);
+        let back = parse(&proto);
+        assert_eq!((back.message(), back.vertex()), ("no", Some(&digest)));
+        assert_eq!(back.sources()[0].ranges[0].end, at(3));
     }
 
     #[test]

@@ -63,6 +63,12 @@ fn with_builder(test: impl AsyncFnOnce(&Fixture) + Send) {
         warm: 0,
         ..engine::Config::default()
     };
+    let root = config.root.clone();
+    let keeper = engine::Keeper::new(move || Ok(crate::snapshot::kept(&root)));
+    let config = engine::Config {
+        keepers: vec![keeper],
+        ..config
+    };
     let work = || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -207,7 +213,10 @@ fn an_image_in_the_store_has_no_blobs_until_it_is_saved() {
         // the same again is the same image
         let again = exported(fixture, &solved, &[("name", "t/one:1")]).await;
         assert_eq!(digest(&again, "containerimage.config.digest"), id);
-        let findings = fixture.engine.system_check(engine::CheckRequest::default()).await;
+        let findings = fixture
+            .engine
+            .system_check(engine::CheckRequest::default())
+            .await;
         let findings = findings.unwrap().findings;
         assert!(findings.is_empty(), "{findings:?}");
     });

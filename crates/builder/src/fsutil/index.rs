@@ -23,6 +23,9 @@ const MAX_FILE: u64 = 1 << 30;
 pub struct Index {
     /// The entries.
     pub entries: Vec<Entry>,
+    /// A name for the state of the files' content, which the entries cannot tell: it changes with every
+    /// change. Empty where nobody keeps count.
+    pub generation: String,
 }
 
 impl Index {
@@ -31,6 +34,7 @@ impl Index {
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut bytes = Vec::with_capacity(64 << 10);
+        put(&mut bytes, self.generation.as_bytes());
         for entry in &self.entries {
             encode(entry, !entry.is_dir(), &mut bytes);
             if bytes.len() > 60 << 10 {
@@ -90,6 +94,7 @@ impl Index {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(MAGIC);
         put(&mut bytes, &boot()?);
+        put(&mut bytes, self.generation.as_bytes());
         bytes.extend_from_slice(&(self.entries.len() as u64).to_le_bytes());
         for entry in &self.entries {
             encode(entry, true, &mut bytes);
@@ -168,12 +173,16 @@ fn decode_all(bytes: &[u8], boot: &[u8]) -> Option<Index> {
     if reader.bytes()? != boot {
         return None;
     }
+    let generation = reader.text()?;
     let count = reader.number()?;
     let mut entries = Vec::new();
     for _ in 0..count {
         entries.push(reader.entry()?);
     }
-    Some(Index { entries })
+    Some(Index {
+        entries,
+        generation,
+    })
 }
 
 struct Reader<'bytes>(&'bytes [u8]);
@@ -242,6 +251,7 @@ mod tests {
         };
         Index {
             entries: vec![entry("a"), entry("b")],
+            generation: "1".to_owned(),
         }
     }
 
@@ -274,6 +284,7 @@ mod tests {
                 modified,
                 ..Entry::default()
             }],
+            generation: String::new(),
         };
         assert_eq!(directory(1).digest(), directory(2).digest());
         assert_eq!(index().size(), 6);

@@ -85,6 +85,7 @@ struct Receiver {
     tree: Tree,
     index: PathBuf,
     before: Peekable<IntoIter<Entry>>,
+    generation: String,
     now: Vec<Entry>,
     /// Number of the next entry of the sender's list.
     next: u32,
@@ -110,12 +111,12 @@ impl Receiver {
     fn new(outgoing: mpsc::UnboundedSender<Packet>, target: Target) -> Result<Self, FsutilError> {
         let before = Index::of(target.folder.as_fd(), &target.index)?;
         let now = Vec::with_capacity(before.entries.len());
-        // whatever is known on the disk is complete only in memory until the end
         Ok(Self {
             outgoing,
             tree: Tree::new(target.folder),
             index: target.index,
             before: before.entries.into_iter().peekable(),
+            generation: before.generation,
             now,
             next: 0,
             last: String::new(),
@@ -372,10 +373,13 @@ impl Receiver {
     }
 
     fn result(&mut self) -> Result<Received, FsutilError> {
+        let known = !self.touched && !self.generation.is_empty();
+        let generation = std::mem::take(&mut self.generation);
         let index = Index {
             entries: std::mem::take(&mut self.now),
+            generation: if known { generation } else { crate::id::new() },
         };
-        if self.touched || !self.index.exists() {
+        if !known {
             let saved = index.save(&self.index);
             saved.map_err(|source| FsutilError::Index {
                 path: self.index.clone(),

@@ -116,6 +116,7 @@ impl<W: FnMut(&str, bool) -> Wanted> Walk<W> {
         }
         Ok(Index {
             entries: self.entries,
+            generation: String::new(),
         })
     }
 

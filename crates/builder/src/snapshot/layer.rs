@@ -87,7 +87,7 @@ enum Place {
     /// In a folder of the builder.
     Own { holders: usize },
     /// In the engine's store.
-    Store(ImageLayer),
+    Store(Box<ImageLayer>),
 }
 
 /// Keeps a layer where it is.
@@ -120,7 +120,7 @@ impl Layer {
         facts: LayerFacts,
         image: ImageLayer,
     ) -> Self {
-        Self::new(shared, id, facts, Vec::new(), Place::Store(image))
+        Self::new(shared, id, facts, Vec::new(), Place::Store(Box::new(image)))
     }
 
     fn new(
@@ -171,7 +171,7 @@ impl Layer {
     pub fn image(&self) -> Option<ImageLayer> {
         match &*self.place() {
             Place::Own { .. } => None,
-            Place::Store(image) => Some(image.clone()),
+            Place::Store(image) => Some((**image).clone()),
         }
     }
 
@@ -246,6 +246,13 @@ impl Layer {
         }
     }
 
+    /// Whether it lies on a file system of its own.
+    #[must_use]
+    pub fn is_own_device(&self) -> bool {
+        self.image()
+            .is_some_and(|image| !self.shared.store.layers().is_folder(&image.chain))
+    }
+
     pub(super) fn hides_all_below(&self) -> Result<bool> {
         match self.image() {
             None => Ok(false),
@@ -258,7 +265,7 @@ impl Layer {
     pub fn size(&self) -> u64 {
         match self.image() {
             Some(image) => self.shared.store.layers().size(&image.chain).unwrap_or(0),
-            None => self.usage().files,
+            None => self.usage().apparent,
         }
     }
 
@@ -358,7 +365,9 @@ impl Layer {
     fn adopt_now(self: &Arc<Self>, diff_id: Digest, parent: Option<&Digest>) -> Result<Adopted> {
         let layers = self.shared.store.layers();
         let chain = storage::chain_id(parent, &diff_id);
-        let Usage { files, inodes, .. } = match self.image() {
+        let Usage {
+            apparent, inodes, ..
+        } = match self.image() {
             None => self.usage(),
             Some(_) => Usage::default(),
         };
@@ -373,7 +382,12 @@ impl Layer {
                             .unwrap_or_else(PoisonError::into_inner);
                     }
                     if matches!(&*place, Place::Own { .. }) {
-                        self.move_to_store(&mut place, diff_id.clone(), parent, (files, inodes))?;
+                        self.move_to_store(
+                            &mut place,
+                            diff_id.clone(),
+                            parent,
+                            (apparent, inodes),
+                        )?;
                     }
                 }
                 Place::Store(_) => {}
@@ -418,12 +432,12 @@ impl Layer {
             .store
             .layers()
             .adopt_folder(&folder, &layer, parent)?;
-        *place = Place::Store(ImageLayer {
+        *place = Place::Store(Box::new(ImageLayer {
             chain,
             parent: parent.cloned(),
             diff_id,
             blob: None,
-        });
+        }));
         Ok(())
     }
 

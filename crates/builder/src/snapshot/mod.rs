@@ -4,6 +4,7 @@
 //! image's, which the engine's store has or is still to fetch, or what one step has written, in a
 //! folder of the builder. The layer of a step becomes an image's by one rename when it is exported.
 
+mod diff;
 mod error;
 mod flush;
 mod layer;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 
 use std::os::fd::OwnedFd;
 
+pub use diff::diff;
 pub use error::{Result, SnapshotError};
 pub use layer::{Adopted, Fetch, Fetching, HeldPath, ImageLayer, Layer};
-pub use store::Snapshots;
+pub use store::{Snapshots, kept};
 pub use writable::{LayerFacts, Writable};
 
 /// Whoever keeps a folder as it is while a snapshot shows it.
@@ -195,6 +197,21 @@ impl Snapshot {
             lowers.paths.push(layer.shared.empty.clone());
         }
         Ok(storage::overlay::mount_view(&lowers.paths)?)
+    }
+
+    /// Opens the merged view as a mount of its own, which can be attached somewhere. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_mount(&self) -> Result<OwnedFd> {
+        // a view of layers is one
+        match self.folder() {
+            None => self.open(),
+            Some(folder) => Err(SnapshotError::NoLayers {
+                path: folder.to_owned(),
+            }),
+        }
     }
 
     /// Bytes that its layers take. It blocks.

@@ -1,6 +1,9 @@
 //! Where files come from: images, contexts, repositories, the web.
 
+mod client;
 pub mod filter;
+mod git;
+mod http;
 pub mod image;
 pub mod local;
 
@@ -27,6 +30,8 @@ pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<Cac
     match scheme(source) {
         "docker-image" => image::cache_map(context, source).await,
         "local" => local::cache_map(context, source).await,
+        "http" | "https" => http::cache_map(context, source).await,
+        "git" => git::cache_map(context, source).await,
         _ => Err(unknown(source)),
     }
 }
@@ -39,6 +44,8 @@ pub async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Vec<Snaps
     let snapshot = match scheme(source) {
         "docker-image" => image::run(context, source).await?,
         "local" => local::run(context)?,
+        "http" | "https" => http::run(context, source).await?,
+        "git" => git::run(context, source).await?,
         _ => return Err(unknown(source)),
     };
     Ok(vec![snapshot])

@@ -52,7 +52,10 @@ fn upgrade(request: &mut Request) -> Result<OnUpgrade, ApiError> {
 fn switching() -> Response {
     let mut response = (
         StatusCode::SWITCHING_PROTOCOLS,
-        [(CONNECTION, HeaderValue::from_static("Upgrade")), (UPGRADE, H2C)],
+        [
+            (CONNECTION, HeaderValue::from_static("Upgrade")),
+            (UPGRADE, H2C),
+        ],
     )
         .into_response();
     // Go's clients of these two look at the whole line

@@ -115,7 +115,9 @@ fn map(name: &str, text: &str) -> Result<BTreeMap<String, String>, ApiError> {
     }
     let map: BTreeMap<String, Option<String>> = serde_json::from_str(text)
         .map_err(|error| ApiError::invalid(format!("invalid {name}: {error}")))?;
-    let given = map.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let given = map
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
     Ok(given.collect())
 }
 
@@ -155,8 +157,15 @@ fn ulimits(text: &str) -> Result<String, ApiError> {
 
 /// The credentials by registry. What cannot be read counts as none, as in dockerd.
 fn credentials(headers: &HeaderMap) -> HashMap<String, (String, String)> {
-    let text = headers.get(CONFIG_HEADER).and_then(|text| text.to_str().ok());
-    let decode = |text: &str| URL_SAFE.decode(text).or_else(|_| STANDARD.decode(text)).ok();
+    let text = headers
+        .get(CONFIG_HEADER)
+        .and_then(|text| text.to_str().ok());
+    let decode = |text: &str| {
+        URL_SAFE
+            .decode(text)
+            .or_else(|_| STANDARD.decode(text))
+            .ok()
+    };
     let json = text.and_then(decode).unwrap_or_default();
     let all: HashMap<String, AuthConfig> = serde_json::from_slice(&json).unwrap_or_default();
     all.into_iter()

@@ -173,7 +173,7 @@ type Task = tokio::task::JoinHandle<engine::Result<()>>;
 
 /// Where an error in front of the first message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
+pub(super) enum Before {
     /// Into the answer's status.
     HasStatus,
     /// Into the stream, behind the status 200.
@@ -181,7 +181,11 @@ enum Before {
 }
 
 /// Starts work and answers with what it tells.
-async fn told<F>(closing: Closing, before: Before, work: impl FnOnce(ProgressSender) -> F) -> Reply
+pub(super) async fn told<F>(
+    closing: Closing,
+    before: Before,
+    work: impl FnOnce(ProgressSender) -> F,
+) -> Reply
 where
     F: Future<Output = engine::Result<()>> + Send + 'static,
 {

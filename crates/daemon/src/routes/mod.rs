@@ -2,6 +2,8 @@
 
 mod archive;
 mod build;
+mod build_cache;
+mod build_classic;
 mod commit;
 mod containers;
 mod distribution;
@@ -114,6 +116,8 @@ fn all() -> Router<Shared> {
         .merge(networks::routes())
         .merge(run::routes())
         .merge(build::routes())
+        .merge(build_cache::routes())
+        .merge(build_classic::routes())
         .merge(swarm::routes())
         .merge(plugins::routes())
         .merge(unsupported::routes())

@@ -100,8 +100,12 @@ async fn disk_usage(
         DiskUsageTypes::from_query(&query)?
     };
     let mut usage = shared.engine.disk_usage(&types).await?;
+    if types.build_cache {
+        usage.build_cache = Some(super::build_cache::usage(&shared.builder).await?);
+    }
     if version < ApiVersion::one(42) {
-        usage.builder_size = Some(0);
+        let records = usage.build_cache.iter().flatten();
+        usage.builder_size = Some(records.filter_map(|record| record["Size"].as_i64()).sum());
     }
     Ok(json(StatusCode::OK, &usage))
 }

@@ -188,7 +188,7 @@ pub const DIRECTIVES: &[Directive] = &[
     flag("version", Switch, Own).short('v'),
     // keys without a flag, and those of other versions
     key("allow-nondistributable-artifacts", List, Moot),
-    key("builder", Map, No("there is no builder")),
+    key("builder", Map, No("the build cache has build-cache-max-size and build-cache-min-free")),
     key("firewall-backend", Text, Only(&["nftables"], RULES)),
     key("min-api-version", Text, Moot),
     key("network-diagnostic-port", Number, No(SWARM)),

@@ -146,7 +146,7 @@ mod tests {
             "  mtu: taken",
             "  labels: taken as label",
             "  live-restore: not needed, it is so anyway",
-            "  builder: not taken: there is no builder",
+            "  builder: not taken: the build cache has build-cache-max-size and build-cache-min-free",
         ] {
             assert!(report.contains(line), "{report}");
         }

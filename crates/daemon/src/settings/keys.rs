@@ -80,6 +80,9 @@ use Kind::{List, Map, Number, Size, Switch, Text};
 pub const KEYS: &[Key] = &[
     key("bip", Text, "cidr", "a free subnet", "Address and prefix length of the default bridge"),
     key("bridge", Text, "string", "gorae0", "Name of the default bridge").short('b'),
+    key("build-cache-max-size", Size, "bytes", "a tenth of the disk", "What the build cache may take; beyond it, what was not used for longest goes (0: no limit)").live(),
+    key("build-cache-min-free", Size, "bytes", "none", "What is to be free on the file system; with less, the build cache gives up what was not used for longest").live(),
+    key("build-max-parallelism", Number, "int", "twice the processors", "How many steps of builds run at the same time"),
     key("cgroup-parent", Text, "string", "/gorae", "Cgroup below which containers get theirs"),
     key("debug", Switch, "", "false", "Log as with log-level debug").short('D').live(),
     key("default-address", Text, "ip", "0.0.0.0", "Host address of published ports that name none"),

@@ -22,6 +22,7 @@ pub(super) fn config(layer: &Layer, base: &Config) -> Result<Config, SettingsErr
     containers(&reader, &mut config.engine)?;
     registries(&reader, &mut config.engine)?;
     store(&reader, &mut config.engine.store)?;
+    builds(&reader, &mut config.builder)?;
     config.tls = tls(&reader)?;
     Ok(config)
 }
@@ -243,6 +244,22 @@ fn store(reader: &Reader<'_>, store: &mut engine::StoreLimits) -> Result<(), Set
     if let Some(unused) = hours("store-unused-hours")? {
         // none and 0 are the same: nothing goes for its age
         store.unused_for = Some(unused).filter(|unused| !unused.is_zero());
+    }
+    Ok(())
+}
+
+/// What the build engine goes by.
+fn builds(reader: &Reader<'_>, builder: &mut builder::Settings) -> Result<(), SettingsError> {
+    for (key, place) in [
+        ("build-cache-max-size", &mut builder.cache_max_size),
+        ("build-cache-min-free", &mut builder.cache_min_free),
+    ] {
+        if reader.word(key).is_some() {
+            *place = reader.one(key, values::bytes)?;
+        }
+    }
+    if let Some(most) = reader.number::<usize>("build-max-parallelism", 1, 100_000)? {
+        builder.max_parallelism = Some(most);
     }
     Ok(())
 }

@@ -457,9 +457,7 @@ impl Converter<'_> {
         op.secretenv = parts.secret_env;
         let platform = self.stages.list[scope.at].platform.clone();
         let op = pb::op::Op::Exec(op);
-        let output = self
-            .graph
-            .add(inputs.list(), op, platform.as_ref(), &meta)?;
+        let output = self.graph.add(&inputs, op, platform.as_ref(), &meta)?;
         self.state(scope).root = Some(nth(output, root_result));
         Ok(())
     }

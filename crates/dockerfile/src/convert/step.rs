@@ -578,7 +578,7 @@ impl Converter<'_> {
             .iter()
             .map(|(source, _)| inputs.number(*source))
             .collect();
-        let count = i64::try_from(inputs.list().len()).unwrap_or(i64::MAX);
+        let count = inputs.count();
         let last = actions.len().saturating_sub(1);
         let actions = actions.into_iter().zip(sources).zip(0_i64..);
         let list = actions.map(|(((_, action), secondary_input), number)| pb::FileAction {
@@ -600,7 +600,7 @@ impl Converter<'_> {
             actions: list.collect(),
         });
         let meta = meta.with_caps(&[caps::FILE_BASE]);
-        Ok(Some(self.graph.add(inputs.list(), op, None, &meta)?))
+        Ok(Some(self.graph.add(&inputs, op, None, &meta)?))
     }
 }
 

@@ -83,19 +83,23 @@ struct Marshal<'a> {
 impl Marshal<'_> {
     /// Writes a vertex behind its inputs, without recursion: graphs may be deep.
     fn visit(&mut self, root: usize) {
-        let mut stack = vec![root];
-        while let Some(at) = stack.last().copied() {
-            if self.digests[at].is_some() {
+        let graph = self.graph;
+        // vertices on the way, and which of their inputs is next
+        let mut stack = vec![(root, 0)];
+        while let Some((at, next)) = stack.last_mut() {
+            let vertex = &graph.vertices[*at];
+            let own = vertex.inputs.get(*next);
+            let equal = next.checked_sub(vertex.inputs.len());
+            let input = own.or_else(|| vertex.equal.get(equal?));
+            let Some(input) = input else {
+                let at = *at;
+                self.write(at);
                 stack.pop();
                 continue;
-            }
-            let inputs = &self.graph.vertices[at].inputs;
-            match inputs.iter().find(|i| self.digests[i.vertex].is_none()) {
-                Some(input) => stack.push(input.vertex),
-                None => {
-                    self.write(at);
-                    stack.pop();
-                }
+            };
+            *next += 1;
+            if self.digests[input.vertex].is_none() {
+                stack.push((input.vertex, 0));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! A graph of LLB operations in the making.
 //!
 //! Vertices are numbered as they are made, so that a vertex's inputs have lower numbers than
-//! itself; their digests are known when the whole graph is marshalled. Equal vertices are one.
+//! itself; their digests are known when the whole graph is marshalled. Equal vertices are kept
+//! apart until then, since each has a name of its own, but count as one input.
 
 pub mod caps;
 mod marshal;
@@ -39,9 +40,11 @@ pub enum GraphError {
 const MAX_SIZE: usize = 128 << 20;
 
 /// One of a vertex's results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct Output {
     vertex: usize,
+    /// The first vertex that is equal to this one.
+    first: usize,
     index: i64,
 }
 
@@ -115,6 +118,8 @@ impl Meta {
 #[derive(Debug)]
 struct Vertex {
     inputs: Vec<Output>,
+    /// Vertices that are equal to one of the inputs, for their names' sake.
+    equal: Vec<Output>,
     op: pb::Op,
     metadata: pb::OpMetadata,
     spans: Vec<Span>,
@@ -138,13 +143,13 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Adds a vertex, or finds the equal one, which then has both descriptions.
+    /// Adds a vertex.
     ///
     /// # Errors
     /// When the graph has become too large.
     pub fn add(
         &mut self,
-        inputs: &[Output],
+        inputs: &Inputs,
         op: pb::op::Op,
         platform: Option<&Platform>,
         meta: &Meta,
@@ -152,9 +157,10 @@ impl Graph {
         let op = pb::Op {
             // the inputs' digests are not known yet: their numbers stand for them
             inputs: inputs
+                .list
                 .iter()
                 .map(|i| pb::Input {
-                    digest: i.vertex.to_string(),
+                    digest: i.first.to_string(),
                     index: i.index,
                 })
                 .collect(),
@@ -164,39 +170,24 @@ impl Graph {
         };
         let bytes = op.encode_to_vec();
         let key: [u8; 32] = Sha256::digest(&bytes).into();
-        if let Some(vertex) = self.known.get(&key) {
-            let vertex = *vertex;
-            self.merge(vertex, meta);
-            return Ok(Output { vertex, index: 0 });
-        }
         self.size += bytes.len();
         if self.size > MAX_SIZE {
             return Err(GraphError::TooLarge { limit: MAX_SIZE });
         }
         let vertex = self.vertices.len();
-        self.known.insert(key, vertex);
+        let first = *self.known.entry(key).or_insert(vertex);
         self.vertices.push(Vertex {
-            inputs: inputs.to_vec(),
+            inputs: inputs.list.clone(),
+            equal: inputs.equal.clone(),
             op,
             metadata: meta.message(),
             spans: meta.span.into_iter().collect(),
         });
-        Ok(Output { vertex, index: 0 })
-    }
-
-    fn merge(&mut self, vertex: usize, meta: &Meta) {
-        let Some(vertex) = self.vertices.get_mut(vertex) else {
-            return;
-        };
-        let new = meta.message();
-        let old = &mut vertex.metadata;
-        old.ignore_cache |= new.ignore_cache;
-        old.description.extend(new.description);
-        old.caps.extend(new.caps);
-        if new.progress_group.is_some() {
-            old.progress_group = new.progress_group;
-        }
-        vertex.spans.extend(meta.span);
+        Ok(Output {
+            vertex,
+            first,
+            index: 0,
+        })
     }
 
     /// Adds a source: an image, a repository, a download, a client's folder.
@@ -214,7 +205,12 @@ impl Graph {
             identifier: identifier.to_owned(),
             attrs,
         };
-        self.add(&[], pb::op::Op::Source(source), platform, meta)
+        self.add(
+            &Inputs::default(),
+            pb::op::Op::Source(source),
+            platform,
+            meta,
+        )
     }
 
     /// Adds a source whose attributes come later: it is equal to no other vertex.
@@ -261,6 +257,7 @@ impl Graph {
         // a vertex without operation stands for the import with the same index
         self.vertices.push(Vertex {
             inputs: Vec::new(),
+            equal: Vec::new(),
             op: pb::Op {
                 inputs: vec![pb::Input {
                     digest: String::new(),
@@ -271,7 +268,11 @@ impl Graph {
             metadata: pb::OpMetadata::default(),
             spans: Vec::new(),
         });
-        Some(Output { vertex, index: 0 })
+        Some(Output {
+            vertex,
+            first: vertex,
+            index: 0,
+        })
     }
 
     /// Puts one root upon another, as layers.
@@ -288,6 +289,10 @@ impl Graph {
             inputs: numbers.map(|input| pb::MergeInput { input }).collect(),
         };
         let meta = meta.clone().with_caps(&[caps::MERGE]);
+        let inputs = Inputs {
+            list: inputs,
+            ..Inputs::default()
+        };
         self.add(&inputs, pb::op::Op::Merge(merge), None, &meta)
             .map(Some)
     }
@@ -296,37 +301,39 @@ impl Graph {
 /// An output of a vertex with several.
 #[must_use]
 pub const fn nth(output: Output, index: i64) -> Output {
-    Output {
-        vertex: output.vertex,
-        index,
-    }
+    Output { index, ..output }
 }
 
 /// Inputs of an operation in the making, each once.
 #[derive(Debug, Default)]
 pub struct Inputs {
     list: Vec<Output>,
+    equal: Vec<Output>,
+    /// Numbers by first vertex and index.
+    numbers: HashMap<(usize, i64), usize>,
 }
 
 impl Inputs {
     /// The input's number, -1 for an empty root.
     pub fn number(&mut self, state: State) -> i64 {
         let Some(output) = state else { return -1 };
-        let at = self
-            .list
-            .iter()
-            .position(|o| *o == output)
-            .unwrap_or_else(|| {
-                self.list.push(output);
-                self.list.len() - 1
-            });
+        let next = self.list.len();
+        let at = *self
+            .numbers
+            .entry((output.first, output.index))
+            .or_insert(next);
+        match self.list.get(at) {
+            None => self.list.push(output),
+            Some(known) if known.vertex != output.vertex => self.equal.push(output),
+            Some(_) => {}
+        }
         i64::try_from(at).unwrap_or(i64::MAX)
     }
 
-    /// The inputs in order.
+    /// How many inputs there are.
     #[must_use]
-    pub fn list(&self) -> &[Output] {
-        &self.list
+    pub fn count(&self) -> i64 {
+        i64::try_from(self.list.len()).unwrap_or(i64::MAX)
     }
 }
 

@@ -205,7 +205,7 @@ impl Engine {
 
     /// A network and a shim, both at once but where the network's namespace is made along with the user
     /// namespace that it is to belong to.
-    async fn network_and_shim(
+    pub(crate) async fn network_and_shim(
         self: &Arc<Self>,
         record: &Record,
         namespaces: Namespaces,

@@ -51,16 +51,16 @@ pub struct StepRequest {
     /// Bytes of `/dev/shm`; 0 for the usual.
     pub shm_size: i64,
     /// What must stay until all is mounted.
-    pub guard: Guard,
+    pub guard: StepGuard,
 }
 
 /// Something that is dropped once a step has mounted everything.
 #[derive(Default)]
-pub struct Guard(pub Vec<Box<dyn Any + Send>>);
+pub struct StepGuard(pub Vec<Box<dyn Any + Send>>);
 
-impl std::fmt::Debug for Guard {
+impl std::fmt::Debug for StepGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard").finish_non_exhaustive()
+        f.debug_struct("StepGuard").finish_non_exhaustive()
     }
 }
 
@@ -113,6 +113,14 @@ pub struct StepOutput {
     pub stream: StepStream,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl crate::Engine {
+    /// The folder for what steps need on the host while they start.
+    #[must_use]
+    pub fn steps_folder(&self) -> PathBuf {
+        self.config.run.join("steps")
+    }
 }
 
 /// How a step ended.

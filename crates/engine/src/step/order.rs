@@ -47,6 +47,8 @@ impl Engine {
         // a step is its own first process, and nothing of another container is joined
         host.init = None;
         host.ipc_mode = "private".to_owned();
+        // inputs, caches and secrets are mounted as they lie: their owners are the host's
+        host.userns_mode = "host".to_owned();
         let endpoint = (mode == "bridge").then(|| (mode.to_owned(), None));
         Ok(Record {
             name: id.as_str().to_owned(),

@@ -74,14 +74,8 @@ impl Engine {
 
     async fn start_step(self: &Arc<Self>, request: StepRequest) -> Result<Start> {
         let record = self.step_record(&request)?;
-        // steps write layers, in which ids are those of the host
         let usual = Namespaces::usual(false);
-        let network = {
-            let (engine, record) = (Arc::clone(self), record.clone());
-            self.blocking(move || engine.networks.attach(&engine, &record, None))
-        };
-        let (network, shim) = tokio::join!(network, self.warmer.take(usual));
-        let connection = network?;
+        let (connection, shim) = self.network_and_shim(&record, usual).await?;
         let started = match shim {
             Ok(shim) => {
                 self.order_step(request, &record, connection.as_ref(), shim)

@@ -136,6 +136,16 @@ pub enum ExtractError {
     },
 }
 
+/// Whether something is an archive, packed in any known way, that has an entry.
+#[must_use]
+pub fn is_archive(source: impl Read) -> bool {
+    let Ok(plain) = unpacked(source) else {
+        return false;
+    };
+    let mut archive = Archive::new(BufReader::new(plain));
+    matches!(archive.next(), Ok(Some(_)))
+}
+
 /// Extracts an archive, packed in any known way, into an open directory.
 ///
 /// # Errors

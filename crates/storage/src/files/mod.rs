@@ -13,7 +13,7 @@ mod tree;
 mod writer;
 mod xattrs;
 
-pub use extract::{ExtractError, ExtractOptions, Ownership, Rename, extract};
+pub use extract::{ExtractError, ExtractOptions, Ownership, Rename, extract, is_archive};
 pub use find::{Found, find, find_target, resolve};
 pub use owners::Owners;
 pub use tree::{TreeError, TreeOptions, write_entry, write_tree};

@@ -1,0 +1,14 @@
+//! The build engine's operations over a real engine, which has folders and a network namespace of its own.
+
+#[cfg(test)]
+mod cache_mount;
+#[cfg(test)]
+mod content;
+#[cfg(test)]
+mod exec;
+#[cfg(test)]
+mod file;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod snapshot;
