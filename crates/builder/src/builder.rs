@@ -86,6 +86,8 @@ impl Builder {
         let snapshots =
             Snapshots::open(&root, store).step(|| "open the layers of the build cache")?;
         let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
+        let cache_mounts = CacheMounts::open(&root)?;
+        cache.add_store(Arc::new(cache_mounts.clone()));
         let solver = settings.max_parallelism.map(Solver::new);
         let settings = watch::Sender::new(settings);
         tokio::spawn(Cache::keep_small(
@@ -95,7 +97,7 @@ impl Builder {
         crate::ops::stage::sweep(&engine.steps_folder());
         Ok(Arc::new(Self {
             engine,
-            cache_mounts: CacheMounts::open(&root)?,
+            cache_mounts,
             content_hashes: ContentHashes::default(),
             bases: Bases::default(),
             packed: PackedBlobs::load(&db)?,

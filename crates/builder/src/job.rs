@@ -220,6 +220,7 @@ impl Job {
         self.cancel.cancel();
         self.progress.end();
         if let Some(builder) = self.builder.upgrade() {
+            crate::source::local::forget(&builder.locals, &self.id);
             builder.jobs.send_if_modified(|jobs| {
                 let ours = jobs
                     .get(&self.id)

@@ -8,6 +8,9 @@ use crate::gofmt::{parse_bool, quote};
 use crate::span::Span;
 use crate::syntax::comment_directive;
 
+/// More warnings than these are not kept.
+const MAX_WARNINGS: usize = 1_000;
+
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant has a description of its own")]
@@ -324,7 +327,7 @@ impl Linter {
         let Some(warnings) = &self.warnings else {
             return;
         };
-        if self.config.allows(rule) {
+        if self.config.allows(rule) && warnings.borrow().len() < MAX_WARNINGS {
             let message = rule.message(operands);
             warnings.borrow_mut().push(Warning {
                 rule,
@@ -332,6 +335,15 @@ impl Linter {
                 span: Some(span),
             });
         }
+    }
+
+    /// Whether nobody would read more: then there is no need to look for guesses either.
+    pub(crate) fn is_full(&self) -> bool {
+        let said = self
+            .warnings
+            .as_ref()
+            .map_or(MAX_WARNINGS, |w| w.borrow().len());
+        said >= MAX_WARNINGS
     }
 
     /// What the rules have said.

@@ -1,8 +1,8 @@
 //! Measures the store by itself: layers into folders or images, their removal, and packing.
 //!
 //! ```text
-//! layers unpack overlayfs|erofs STORE BLOB...   unpacks all of them at once, and removes them again
-//! layers pack gzip|zstd:9|... FILE              packs a file into nothing
+//! layers unpack overlayfs|erofs STORE ROUNDS BLOB...   unpacks all of them at once, and removes them again
+//! layers pack gzip|zstd:9|... FILE                     packs a file into nothing
 //! ```
 //!
 //! `cargo run -p storage --profile profiling --example layers`; needs root.
@@ -25,7 +25,10 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["unpack", choice, store, ref blobs @ ..] => unpack(choice, Path::new(store), blobs),
+        ["unpack", choice, root, rounds, ref blobs @ ..] => {
+            let store = open(choice, Path::new(root))?;
+            (0..rounds.parse()?).try_for_each(|_: u32| unpack(&store, blobs))
+        }
         ["pack", packing, file] => pack(packing, file),
         _ => Err("see the head of the program".into()),
     }
@@ -56,20 +59,21 @@ fn pack(packing: &str, file: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unpack(choice: &str, root: &Path, blobs: &[&str]) -> Result<(), Failure> {
+fn open(choice: &str, root: &Path) -> Result<Store, Failure> {
     let snapshotter = match choice {
         "overlayfs" => SnapshotterChoice::Overlayfs,
         "erofs" => SnapshotterChoice::Erofs,
         _ => return Err("neither overlayfs nor erofs".into()),
     };
-    let store = Store::open(
-        root,
-        StoreOptions {
-            snapshotter,
-            mounts: root.join("mounts"),
-            limits: storage::LayerLimits::default(),
-        },
-    )?;
+    let options = StoreOptions {
+        snapshotter,
+        mounts: root.join("mounts"),
+        limits: storage::LayerLimits::default(),
+    };
+    Ok(Store::open(root, options)?)
+}
+
+fn unpack(store: &Store, blobs: &[&str]) -> Result<(), Failure> {
     let begun = Instant::now();
     let staged = std::thread::scope(|scope| {
         let threads: Vec<_> = blobs
@@ -79,7 +83,6 @@ fn unpack(choice: &str, root: &Path, blobs: &[&str]) -> Result<(), Failure> {
                 scope.spawn(move || -> Result<_, Failure> {
                     let source = File::open(blob)?;
                     let staged = layers.apply(source, &layers.options(None))?;
-                    println!("{:?} {}", begun.elapsed(), staged.applied().size);
                     Ok(staged)
                 })
             })

@@ -212,7 +212,7 @@ fn mount_overlay(
 ) -> Result<OwnedFd, ViewError> {
     let (upper, work) = (container.upper(), container.work());
     let at = || ViewError::new("mount the overlay on", &upper);
-    match mount_by_parts(lower, &upper, &work, access) {
+    match mount_by_parts(lower, &upper, &work, access, Sync::AtEnd) {
         // `lowerdir+` came with Linux 6.7; Debian 12 has 6.1.
         Err(Errno::INVAL) => mount_as_text(lower, &upper, &work, access).map_err(at()),
         other => other.map_err(at()),
@@ -243,7 +243,7 @@ impl Name {
 /// A step that the kernel refuses.
 pub fn writable(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, ViewError> {
     let at = || ViewError::new("mount the overlay on", upper);
-    let root = match mount_volatile(lower, upper, work) {
+    let root = match mount_by_parts(lower, upper, work, Access::Write, Sync::Never) {
         // `lowerdir+` came with Linux 6.7
         Err(Errno::INVAL) => in_thread(upper, || {
             sys::process::unshare(UnshareFlags::NEWNS)
@@ -259,21 +259,11 @@ pub fn writable(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd,
     Ok(root)
 }
 
-fn mount_volatile(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Errno> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for layer in lower {
-        fsconfig_set_string(&context, "lowerdir+", Name::new(layer)?.text.as_str())?;
-    }
-    unmark(work);
-    fsconfig_set_string(&context, "upperdir", Name::new(upper)?.text.as_str())?;
-    fsconfig_set_string(&context, "workdir", Name::new(work)?.text.as_str())?;
-    for option in ["redirect_dir", "metacopy", "index"] {
-        fsconfig_set_string(&context, option, "off")?;
-    }
-    fsconfig_set_flag(&context, "volatile")?;
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::empty();
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+/// Whether what was written to an overlay is brought to the disk at its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    AtEnd,
+    Never,
 }
 
 fn mount_by_parts(
@@ -281,6 +271,7 @@ fn mount_by_parts(
     upper: &Path,
     work: &Path,
     access: Access,
+    sync: Sync,
 ) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let upper = Name::new(upper)?;
@@ -300,6 +291,9 @@ fn mount_by_parts(
     }
     // With an index the kernel refuses directories that another overlay has used.
     fsconfig_set_string(&context, "index", "off")?;
+    if sync == Sync::Never {
+        fsconfig_set_flag(&context, "volatile")?;
+    }
     fsconfig_create(&context)?;
     fsmount(
         &context,

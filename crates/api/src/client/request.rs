@@ -158,9 +158,7 @@ impl Request {
     /// As [`Request::hijack`].
     pub async fn upgrade(self, protocol: &str) -> Result<Hijacked, ClientError> {
         let path = self.path.clone();
-        let request = self
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, protocol);
+        let request = self.header(CONNECTION, "Upgrade").header(UPGRADE, protocol);
         let (client, sender, answer) = request.exchange().await?;
         let status = answer.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {

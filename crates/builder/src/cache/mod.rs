@@ -8,6 +8,7 @@
 mod docker;
 pub mod filter;
 pub mod keys;
+mod mounts;
 mod prune;
 mod record;
 mod remote;

@@ -74,10 +74,7 @@ fn no_cache(call: &Call, set: &mut impl FnMut(&str, String) -> Option<String>) {
 }
 
 /// What holds for the steps.
-fn steps(
-    call: &Call,
-    set: &mut impl FnMut(&str, String) -> Option<String>,
-) -> anyhow::Result<()> {
+fn steps(call: &Call, set: &mut impl FnMut(&str, String) -> Option<String>) -> anyhow::Result<()> {
     match call.text("network") {
         None | Some("" | "default") => {}
         Some(mode @ ("host" | "none")) => {
@@ -100,9 +97,7 @@ fn steps(
     if let Some(parent) = call.text("cgroup-parent") {
         set("cgroup-parent", parent.to_owned());
     }
-    if let Some(size) = call.parsed("shm-size", |text| {
-        crate::units::parse_size(text)
-    })? {
+    if let Some(size) = call.parsed("shm-size", |text| crate::units::parse_size(text))? {
         set("shm-size", size.to_string());
     }
     let limits = call.list("ulimit");
@@ -135,7 +130,9 @@ fn attestations(
             match field.split_once('=') {
                 Some(("type", value)) => kind = Some(value.to_owned()),
                 Some(_) => rest.push(field),
-                None => bail!(Failure::message(format!("invalid value {field:?} for attest"))),
+                None => bail!(Failure::message(format!(
+                    "invalid value {field:?} for attest"
+                ))),
             }
         }
         let Some(kind) = kind else {

@@ -96,8 +96,12 @@ fn set_file(sources: &mut Sources, name: &str) {
 }
 
 fn add_folder(sources: &mut Sources, name: &str, path: &Path) -> anyhow::Result<()> {
-    let path = fs::canonicalize(path)
-        .with_context(|| format!("unable to prepare context: path {:?} not found", path.display().to_string()))?;
+    let path = fs::canonicalize(path).with_context(|| {
+        format!(
+            "unable to prepare context: path {:?} not found",
+            path.display().to_string()
+        )
+    })?;
     sources.folders.push(Folder {
         name: name.to_owned(),
         local: LocalFolder { path },
@@ -127,7 +131,10 @@ fn from_folder(sources: &mut Sources, path: &Path, file: Option<&str>) -> anyhow
         Some(file) => {
             let file = Path::new(file);
             let name = file.file_name().with_context(|| {
-                format!("unable to prepare context: {:?} names no file", file.display().to_string())
+                format!(
+                    "unable to prepare context: {:?} names no file",
+                    file.display().to_string()
+                )
             })?;
             set_file(sources, &name.to_string_lossy());
             let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
@@ -186,7 +193,10 @@ fn from_stdin(sources: &mut Sources, file: Option<&str>) -> anyhow::Result<()> {
         .read_to_end(&mut head)
         .context("cannot read standard input")?;
     keep_dockerfile(sources, &head)?;
-    let empty = sources.kept.as_ref().map(|scratch| scratch.0.join("context"));
+    let empty = sources
+        .kept
+        .as_ref()
+        .map(|scratch| scratch.0.join("context"));
     let Some(empty) = empty else { return Ok(()) };
     fs::create_dir(&empty).with_context(|| format!("cannot create {}", empty.display()))?;
     add_folder(sources, "context", &empty)
@@ -194,12 +204,7 @@ fn from_stdin(sources: &mut Sources, file: Option<&str>) -> anyhow::Result<()> {
 
 /// Whether bytes begin as a tar, or as one that is compressed.
 fn is_archive(head: &[u8]) -> bool {
-    const MAGICS: [&[u8]; 4] = [
-        b"\x1f\x8b\x08",
-        b"BZh",
-        b"\xfd7zXZ\0",
-        b"\x28\xb5\x2f\xfd",
-    ];
+    const MAGICS: [&[u8]; 4] = [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
     let tar = head.get(257..262) == Some(b"ustar");
     tar || MAGICS.iter().any(|magic| head.starts_with(magic))
 }
@@ -272,7 +277,9 @@ fn tagged(folder: &Path, tag: &str) -> anyhow::Result<String> {
         .iter()
         .find(|manifest| manifest["annotations"][NAME] == tag);
     let only = (manifests.len() == 1).then(|| &manifests[0]);
-    let found = named.or(only).and_then(|manifest| manifest["digest"].as_str());
+    let found = named
+        .or(only)
+        .and_then(|manifest| manifest["digest"].as_str());
     found
         .map(str::to_owned)
         .with_context(|| format!("no image with tag {tag:?} in it"))

@@ -36,7 +36,9 @@ pub(crate) fn of_flags(call: &Call) -> anyhow::Result<Exports> {
     let names = call.list("tag").join(",");
     for exporter in &mut exports.exporters {
         if push && is_image(exporter) {
-            exporter.attributes.insert("push".to_owned(), "true".to_owned());
+            exporter
+                .attributes
+                .insert("push".to_owned(), "true".to_owned());
         }
         if is_of_images(exporter) && !names.is_empty() {
             let given = exporter.attributes.entry("name".to_owned());
@@ -177,7 +179,9 @@ fn output(
             }
             Ok(Some(Output::File(PathBuf::from(dest))))
         }
-        (other, _) => bail!(Failure::message(format!("unknown output type {other:?}: use image, registry, local, tar, oci or docker"))),
+        (other, _) => bail!(Failure::message(format!(
+            "unknown output type {other:?}: use image, registry, local, tar, oci or docker"
+        ))),
     }
 }
 
@@ -201,7 +205,9 @@ pub(crate) fn caches(call: &Call, flag: &str) -> anyhow::Result<Vec<Exporter>> {
             if name == "type" {
                 value.clone_into(&mut cache.kind);
             } else {
-                cache.attributes.insert(name.to_lowercase(), value.to_owned());
+                cache
+                    .attributes
+                    .insert(name.to_lowercase(), value.to_owned());
             }
         }
         if cache.kind.is_empty() {

@@ -86,7 +86,11 @@ fn prepare(call: &Call) -> anyhow::Result<Prepared> {
     let globals = call.globals.clone();
     let lookup: client::Lookup = Arc::new(move |host| {
         let globals = globals.clone();
-        Box::pin(async move { credentials(&globals, &host).await.map_err(|e| format!("{e:#}")) })
+        Box::pin(async move {
+            credentials(&globals, &host)
+                .await
+                .map_err(|e| format!("{e:#}"))
+        })
     });
     Ok(Prepared {
         build: Build {
@@ -187,7 +191,10 @@ fn warn(kind: Kind, told: &Told) {
     }
     let count = told.warnings.len();
     let plural = if count == 1 { "" } else { "s" };
-    complain(format!("\n {count} warning{plural} found (use docker --debug to expand):").replace("docker --debug", "gorae --debug"));
+    complain(
+        format!("\n {count} warning{plural} found (use docker --debug to expand):")
+            .replace("docker --debug", "gorae --debug"),
+    );
     for warning in &told.warnings {
         let place = warning.lines.first().map_or(0, |(line, _)| *line);
         let place = if place > 0 {
@@ -231,7 +238,10 @@ async fn ask(call: &Call, kind: Kind, question: &str) -> anyhow::Result<u8> {
     let mut prepared = prepare(call)?;
     let settings = &mut prepared.build.attributes;
     settings.insert("requestid".to_owned(), question.to_owned());
-    settings.insert("frontend.caps".to_owned(), "moby.buildkit.frontend.subrequests+forward".to_owned());
+    settings.insert(
+        "frontend.caps".to_owned(),
+        "moby.buildkit.frontend.subrequests+forward".to_owned(),
+    );
     prepared.build.exporters.clear();
     let session = connection::session(&call.client, &prepared.offer).await?;
     let control = connection::control(&call.client).await?;

@@ -66,7 +66,9 @@ fn table(records: &[CacheRecord]) -> anyhow::Result<()> {
     let mut table = "ID\tRECLAIMABLE\tSIZE\tLAST ACCESSED\n".to_owned();
     for record in records {
         let mark = if record.mutable { "*" } else { "" };
-        let used = record.last_used.map_or_else(String::new, |at| units::ago(at.as_second()));
+        let used = record
+            .last_used
+            .map_or_else(String::new, |at| units::ago(at.as_second()));
         let (free, size) = (!record.in_use, units::size(record.size));
         table.push_str(&format!("{}{mark}\t{free}\t{size}\t{used}\n", record.id));
     }

@@ -92,7 +92,11 @@ pub(crate) static BUILD_CACHE: Verb = Verb {
     usage: "[OPTIONS]",
     operands: Operands::NONE,
     flags: &[&[
-        Flag::switch("all", "Remove all unused build cache, not just dangling ones").short('a'),
+        Flag::switch(
+            "all",
+            "Remove all unused build cache, not just dangling ones",
+        )
+        .short('a'),
         FILTER,
         FORCE,
     ]],

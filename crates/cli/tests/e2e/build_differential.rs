@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
-use testkit::image::Archive;
 use testkit::engine::{Engine, EngineOptions};
+use testkit::image::Archive;
 
 use crate::service::GORAE;
 
@@ -206,7 +206,10 @@ impl Drop for Dockerd {
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
             // it may have ended by itself
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::TERM));
+            drop(rustix::process::kill_process(
+                pid,
+                rustix::process::Signal::TERM,
+            ));
         }
         drop(self.child.wait());
         if let Err(error) = std::fs::remove_dir_all(&self.own) {
@@ -246,7 +249,14 @@ impl Saved {
     /// What is not equal, in words.
     fn differences(&self, other: &Self) -> Vec<String> {
         let mut all = Vec::new();
-        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let keys = |value: &Value| {
+            value
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         let mut names = keys(&self.config);
         names.extend(keys(&other.config));
         names.sort();
@@ -254,11 +264,17 @@ impl Saved {
         for name in names {
             let (ours, theirs) = (&self.config[&name], &other.config[&name]);
             if ours != theirs {
-                all.push(format!("config {name}:\n    ours   {ours}\n    theirs {theirs}"));
+                all.push(format!(
+                    "config {name}:\n    ours   {ours}\n    theirs {theirs}"
+                ));
             }
         }
         if self.layers.len() != other.layers.len() {
-            all.push(format!("layers: {} and {}", self.layers.len(), other.layers.len()));
+            all.push(format!(
+                "layers: {} and {}",
+                self.layers.len(),
+                other.layers.len()
+            ));
         }
         for (number, (ours, theirs)) in self.layers.iter().zip(&other.layers).enumerate() {
             let mut paths: Vec<_> = ours.keys().chain(theirs.keys()).collect();
@@ -267,7 +283,9 @@ impl Saved {
             for path in paths {
                 let (our, their) = (ours.get(path), theirs.get(path));
                 if our != their {
-                    all.push(format!("layer {number} {path}: ours {our:?}, theirs {their:?}"));
+                    all.push(format!(
+                        "layer {number} {path}: ours {our:?}, theirs {their:?}"
+                    ));
                 }
             }
         }
@@ -278,7 +296,12 @@ impl Saved {
 /// A configuration without what every build has of its own.
 fn without_times(mut config: Value) -> Value {
     let object = config.as_object_mut().unwrap();
-    for name in ["created", "rootfs", "moby.buildkit.buildinfo.v1", "moby.buildkit.cache.v0"] {
+    for name in [
+        "created",
+        "rootfs",
+        "moby.buildkit.buildinfo.v1",
+        "moby.buildkit.cache.v0",
+    ] {
         object.remove(name);
     }
     if let Some(history) = object.get_mut("history").and_then(Value::as_array_mut) {
@@ -293,7 +316,9 @@ fn without_times(mut config: Value) -> Value {
 fn listing(layer: &[u8]) -> BTreeMap<String, String> {
     let mut plain = Vec::new();
     if layer.starts_with(b"\x1f\x8b") {
-        flate2::read::MultiGzDecoder::new(layer).read_to_end(&mut plain).unwrap();
+        flate2::read::MultiGzDecoder::new(layer)
+            .read_to_end(&mut plain)
+            .unwrap();
     } else {
         plain.extend(layer);
     }
@@ -302,8 +327,12 @@ fn listing(layer: &[u8]) -> BTreeMap<String, String> {
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
         let header = entry.header().clone();
-        let path = String::from_utf8_lossy(&entry.path_bytes()).trim_matches('/').to_owned();
-        let link = entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
+        let path = String::from_utf8_lossy(&entry.path_bytes())
+            .trim_matches('/')
+            .to_owned();
+        let link = entry
+            .link_name_bytes()
+            .map(|name| String::from_utf8_lossy(&name).into_owned());
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
         let text = format!(
@@ -367,7 +396,10 @@ impl Pair {
             if theirs.0 {
                 wrong.push("it does not fail".to_owned());
             } else if !said.contains(text.as_str()) {
-                wrong.push(format!("the reason lacks {text:?}: {said}\ntheirs: {}", theirs.1));
+                wrong.push(format!(
+                    "the reason lacks {text:?}: {said}\ntheirs: {}",
+                    theirs.1
+                ));
             }
             return wrong;
         }
@@ -379,8 +411,13 @@ impl Pair {
     }
 
     fn compare(&self, case: &Case, context: &Path) -> Vec<String> {
-        let (ours, theirs) = (context.with_extension("ours"), context.with_extension("theirs"));
-        let saved = self.engine.docker(&format!("save -o {} {}", ours.display(), case.tag()));
+        let (ours, theirs) = (
+            context.with_extension("ours"),
+            context.with_extension("theirs"),
+        );
+        let saved = self
+            .engine
+            .docker(&format!("save -o {} {}", ours.display(), case.tag()));
         assert_eq!(saved.code, 0, "{saved}");
         let line = format!("save -o /mnt/host{} {}", theirs.display(), case.tag());
         let saved = self.dockerd.docker(&line);
@@ -428,5 +465,11 @@ fn small_dockerfiles_give_what_dockerd_gives() {
         }
     });
     let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {} differ:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} differ:\n{}",
+        failed.len(),
+        cases.len(),
+        failed.join("\n")
+    );
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use testkit::engine::Engine;
 use testkit::docker::{Client, Outcome};
+use testkit::engine::Engine;
 
 use crate::bench::engine;
 
@@ -31,18 +31,44 @@ fn an_image_is_built_and_runs() {
         let name = format!("first-{client:?}").to_lowercase();
         let dockerfile = "FROM busybox AS made\nARG WHO=nobody\nRUN echo hello $WHO >/hello\n\
                           FROM busybox\nCOPY --from=made /hello /hello\nCOPY own /own/\nENV A=b\nCMD cat /hello /own/own\n";
-        let folder = context(&engine, &name, &[("Dockerfile", dockerfile), ("own", "own\n")]);
-        let told = build(&engine, client, &format!("--build-arg WHO={name} -t {name}:1"), &folder);
+        let folder = context(
+            &engine,
+            &name,
+            &[("Dockerfile", dockerfile), ("own", "own\n")],
+        );
+        let told = build(
+            &engine,
+            client,
+            &format!("--build-arg WHO={name} -t {name}:1"),
+            &folder,
+        );
         told.ok();
-        assert!(told.stderr.contains("[internal] load build definition from Dockerfile"), "{told:?}");
-        assert!(told.stderr.contains("RUN echo hello $WHO >/hello"), "{told:?}");
+        assert!(
+            told.stderr
+                .contains("[internal] load build definition from Dockerfile"),
+            "{told:?}"
+        );
+        assert!(
+            told.stderr.contains("RUN echo hello $WHO >/hello"),
+            "{told:?}"
+        );
         engine
             .run(client, &format!("run --rm {name}:1"))
             .prints(&format!("hello {name}\nown"));
         let format = "{{.Config.Env}} {{len .RootFS.Layers}}";
-        assert!(engine.inspect(&format!("{name}:1"), format).starts_with("[A=b PATH"), "{name}");
+        assert!(
+            engine
+                .inspect(&format!("{name}:1"), format)
+                .starts_with("[A=b PATH"),
+            "{name}"
+        );
         // nothing has changed
-        let again = build(&engine, client, &format!("--build-arg WHO={name} -t {name}:2"), &folder);
+        let again = build(
+            &engine,
+            client,
+            &format!("--build-arg WHO={name} -t {name}:2"),
+            &folder,
+        );
         again.ok();
         assert!(again.stderr.contains("CACHED"), "{again:?}");
         assert!(!again.stderr.contains("hello nobody"), "{again:?}");
@@ -51,7 +77,9 @@ fn an_image_is_built_and_runs() {
         // a file that a step reads has
         fs::write(folder.join("own"), "other\n").unwrap();
         build(&engine, client, &format!("-t {name}:3"), &folder).ok();
-        engine.run(client, &format!("run --rm {name}:3 cat /own/own")).prints("other");
+        engine
+            .run(client, &format!("run --rm {name}:3 cat /own/own"))
+            .prints("other");
     }
 }
 
@@ -60,7 +88,8 @@ fn a_step_that_fails_is_shown_with_its_place() {
     let engine = engine();
     for client in Client::BOTH {
         let name = format!("fails-{client:?}").to_lowercase();
-        let dockerfile = "FROM busybox\nENV A=b\nRUN echo before; echo on error >&2; exit 7\nRUN true\n";
+        let dockerfile =
+            "FROM busybox\nENV A=b\nRUN echo before; echo on error >&2; exit 7\nRUN true\n";
         let folder = context(&engine, &name, &[("Dockerfile", dockerfile)]);
         let told = build(&engine, client, &format!("-t {name}"), &folder);
         assert_ne!(told.code, 0, "{told:?}");
@@ -81,14 +110,24 @@ fn a_step_that_fails_is_shown_with_its_place() {
 fn mistakes_in_a_dockerfile_are_named() {
     let engine = engine();
     let cases = [
-        ("FROM busybox\nRUNN true\n", "unknown instruction: RUNN (did you mean RUN?)"),
+        (
+            "FROM busybox\nRUNN true\n",
+            "unknown instruction: RUNN (did you mean RUN?)",
+        ),
         ("FROM busybox\nCOPY nothing /\n", "nothing"),
-        ("FROM busybox AS a\nCOPY --from=b /x /\nFROM busybox AS b\nCOPY --from=a /x /\n", "circular dependency"),
+        (
+            "FROM busybox AS a\nCOPY --from=b /x /\nFROM busybox AS b\nCOPY --from=a /x /\n",
+            "circular dependency",
+        ),
         ("RUN true\n", "no build stage in current context"),
         ("FROM busybox\nRUN --mount=type=nothing true\n", "nothing"),
     ];
     for (number, (dockerfile, part)) in cases.iter().enumerate() {
-        let folder = context(&engine, &format!("wrong-{number}"), &[("Dockerfile", dockerfile)]);
+        let folder = context(
+            &engine,
+            &format!("wrong-{number}"),
+            &[("Dockerfile", dockerfile)],
+        );
         let told = build(&engine, Client::Gorae, "", &folder);
         assert_ne!(told.code, 0, "{told:?}");
         assert!(told.stderr.contains(part), "{part}: {told:?}");
@@ -96,9 +135,15 @@ fn mistakes_in_a_dockerfile_are_named() {
     let none = engine.home().join("none");
     fs::create_dir_all(&none).unwrap();
     let told = build(&engine, Client::Gorae, "", &none);
-    assert!(told.stderr.contains("failed to read dockerfile"), "{told:?}");
+    assert!(
+        told.stderr.contains("failed to read dockerfile"),
+        "{told:?}"
+    );
     let told = engine.gorae("build /nowhere");
-    assert!(told.stderr.contains("path \"/nowhere\" not found"), "{told:?}");
+    assert!(
+        told.stderr.contains("path \"/nowhere\" not found"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -108,7 +153,11 @@ fn a_secret_is_seen_by_its_step_alone() {
     let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=word sha256sum /run/secrets/word | cut -c 1-8 >/sum\n\
                       RUN --mount=type=secret,id=word,env=WORD test -n \"$WORD\" && ! test -e /run/secrets/word\n\
                       RUN ! test -e /run/secrets/word\n";
-    let folder = context(&engine, "secret", &[("Dockerfile", dockerfile), ("../word", SECRET)]);
+    let folder = context(
+        &engine,
+        "secret",
+        &[("Dockerfile", dockerfile), ("../word", SECRET)],
+    );
     let word = engine.home().join("word");
     let flags = format!("--secret id=word,src={} -t secret", word.display());
     let told = build(&engine, Client::Gorae, &flags, &folder);
@@ -116,17 +165,24 @@ fn a_secret_is_seen_by_its_step_alone() {
     assert!(!told.stderr.contains(SECRET), "{told:?}");
     engine.gorae("run --rm secret cat /sum").ok();
     let saved = engine.home().join("secret.tar");
-    engine.gorae(&format!("save -o {} secret", saved.display())).ok();
+    engine
+        .gorae(&format!("save -o {} secret", saved.display()))
+        .ok();
     // nowhere: no layer, no configuration, no record, no log
     assert!(!holds(&saved, SECRET));
     fs::remove_file(&word).unwrap();
-    assert_eq!(found_below(&engine.root_folder(), SECRET), Vec::<PathBuf>::new());
+    assert_eq!(
+        found_below(&engine.root_folder(), SECRET),
+        Vec::<PathBuf>::new()
+    );
     assert!(!engine.log().contains(SECRET));
 }
 
 fn holds(path: &Path, text: &str) -> bool {
     let bytes = fs::read(path).unwrap_or_default();
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 fn found_below(folder: &Path, text: &str) -> Vec<PathBuf> {
@@ -158,7 +214,13 @@ fn results_go_where_the_client_wants_them() {
         build(&engine, client, &format!("-o {}", out.display()), &folder).ok();
         assert_eq!(fs::read_to_string(out.join("two")).unwrap(), "1\n");
         let tar = place(&format!("{name}.tar"));
-        build(&engine, client, &format!("-o type=tar,dest={}", tar.display()), &folder).ok();
+        build(
+            &engine,
+            client,
+            &format!("-o type=tar,dest={}", tar.display()),
+            &folder,
+        )
+        .ok();
         let mut archive = tar::Archive::new(fs::File::open(&tar).unwrap());
         let names: Vec<String> = archive
             .entries()
@@ -167,7 +229,13 @@ fn results_go_where_the_client_wants_them() {
             .collect();
         assert!(names.iter().any(|name| name.ends_with("one")), "{names:?}");
         let oci = place(&format!("{name}-oci.tar"));
-        build(&engine, client, &format!("-o type=oci,dest={} -t some/name:1", oci.display()), &folder).ok();
+        build(
+            &engine,
+            client,
+            &format!("-o type=oci,dest={} -t some/name:1", oci.display()),
+            &folder,
+        )
+        .ok();
         engine.gorae(&format!("load -i {}", oci.display())).ok();
         engine.gorae("rmi some/name:1").ok();
     }
@@ -186,23 +254,47 @@ fn an_engine_that_is_killed_leaves_nothing_of_a_build() {
     engine.kill9().unwrap();
     running.kill();
     engine.restart().unwrap();
-    fs::write(folder.join("Dockerfile"), "FROM busybox\nRUN echo done >/done\nRUN cat /done\n").unwrap();
+    fs::write(
+        folder.join("Dockerfile"),
+        "FROM busybox\nRUN echo done >/done\nRUN cat /done\n",
+    )
+    .unwrap();
     let told = build(&engine, Client::Gorae, "-t again", &folder);
     told.ok();
-    assert!(told.stderr.contains("CACHED"), "what was finished is used again: {told:?}");
+    assert!(
+        told.stderr.contains("CACHED"),
+        "what was finished is used again: {told:?}"
+    );
 }
 
 #[test]
 fn docker_without_buildkit_and_python_build() {
     let engine = engine();
     let dockerfile = "FROM busybox\nRUN echo classic >/c\nCOPY a /a\nCMD cat /c\n";
-    let folder = context(&engine, "classic", &[("Dockerfile", dockerfile), ("a", "1"), (".dockerignore", "b\n"), ("b", "2")]);
-    let mut command = engine.command(Client::Docker, &["build", "-t", "classic", &folder.display().to_string()]);
+    let folder = context(
+        &engine,
+        "classic",
+        &[
+            ("Dockerfile", dockerfile),
+            ("a", "1"),
+            (".dockerignore", "b\n"),
+            ("b", "2"),
+        ],
+    );
+    let mut command = engine.command(
+        Client::Docker,
+        &["build", "-t", "classic", &folder.display().to_string()],
+    );
     let output = command.env("DOCKER_BUILDKIT", "0").output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}{complained}");
-    for part in ["Step 1/4 : FROM busybox", "Step 2/4 : RUN echo classic >/c", "Successfully built ", "Successfully tagged classic:latest"] {
+    for part in [
+        "Step 1/4 : FROM busybox",
+        "Step 2/4 : RUN echo classic >/c",
+        "Successfully built ",
+        "Successfully tagged classic:latest",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     engine.docker("run --rm classic").prints("classic");

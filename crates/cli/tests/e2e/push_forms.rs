@@ -160,6 +160,59 @@ fn what_is_not_here_is_brought_along_from_beside() {
     assert_eq!(pushed(out.ok()), images[0].manifest.digest.to_string());
 }
 
+/// An index in an index, with a platform and an index of its own that are not here.
+#[test]
+fn an_index_within_an_index_is_brought_along() {
+    let engine = empty();
+    let registry = Registry::start().unwrap();
+    let images = [image("amd64"), image("arm64"), image("riscv64")];
+    let put = |bytes: Vec<u8>, tag: &str| {
+        let index = Blob::new(INDEX, bytes);
+        let tag = if tag.is_empty() {
+            index.digest.to_string()
+        } else {
+            tag.to_owned()
+        };
+        registry.put_manifest("a/b", &tag, &index).unwrap();
+        index
+    };
+    let around = |inner: &[&Blob]| {
+        let entries: Vec<Value> = inner.iter().map(|one| one.descriptor()).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+        index.to_string().into_bytes()
+    };
+    for one in &images {
+        let digest = one.manifest.digest.to_string();
+        registry.push("a/b", &digest, one).unwrap();
+    }
+    let innermost = put(index_of(&images[2..]), "");
+    let inner = put(around(&[&images[0].manifest, &innermost]), "");
+    let mut outer: Value = serde_json::from_slice(&index_of(&images[1..2])).unwrap();
+    outer["manifests"]
+        .as_array_mut()
+        .unwrap()
+        .push(inner.descriptor());
+    let outer = put(outer.to_string().into_bytes(), "1");
+    let source = format!("{}/a/b:1", registry.name());
+    let target = format!("{}/c/d:1", registry.name());
+    engine
+        .docker(&format!("pull --platform linux/arm64 {source}"))
+        .ok();
+    engine.docker(&format!("tag {source} {target}")).ok();
+    let out = engine.docker(&format!("push {target}"));
+    assert_eq!(pushed(out.ok()), outer.digest.to_string(), "{out:?}");
+    for digest in [&inner.digest, &innermost.digest, &images[2].manifest.digest] {
+        let path = format!("/v2/c/d/manifests/{digest}");
+        let accept = ("Accept", &*format!("{INDEX}, {MANIFEST}"));
+        let answer = http::request(registry.address(), "GET", &path, &[accept], b"").unwrap();
+        assert_eq!(answer.status, 200, "{digest}");
+    }
+    let layer = &images[2].layers[0].digest;
+    let path = format!("/v2/c/d/blobs/{layer}");
+    let answer = http::request(registry.address(), "GET", &path, &[], b"").unwrap();
+    assert_eq!(answer.status, 200);
+}
+
 #[test]
 fn new_layers_are_packed_as_one_asks_for() {
     let engine = engine();

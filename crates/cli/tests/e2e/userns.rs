@@ -126,6 +126,11 @@ fn escapes_fail() {
         let line = format!("{strong} -v {secret}:/secret busybox sh -c '({script}) 2> /dev/null'");
         prints(&line, expect);
     }
+    // unless the host's root says that it is the container's
+    let line = format!(
+        "run --rm -v {secret}:/secret:idmap busybox sh -c 'stat -c %u /secret; cat /secret'"
+    );
+    checks.prints(&engine.docker(&line), "0\nx");
     let refused = [
         (
             "--privileged",
@@ -179,6 +184,10 @@ fn what_works_without_works_with_it() {
     prints(
         "run --rm --ulimit nofile=100:200 --memory 64m busybox sh -c 'ulimit -n; ulimit -Hn'",
         "100\n200",
+    );
+    prints(
+        "run --rm -t busybox sh -c 'tty; stat -c %u /dev/console'",
+        "/dev/pts/0\n0",
     );
     prints(
         "run --rm --ipc host busybox sh -c 'test -d /dev/shm && echo there'",
@@ -397,4 +406,30 @@ fn without_the_setting_nothing_changes() {
             .unwrap_or_default()
             .contains("dockremap")
     );
+}
+
+#[test]
+fn what_looks_at_a_container_sees_it() {
+    let engine = remapped();
+    engine
+        .docker("run -d --name box --health-cmd 'test $(id -u) = 0' --health-interval 1s busybox sleep 4321")
+        .ok();
+    crate::bench::eventually("healthy", || {
+        engine.inspect("box", "{{.State.Health.Status}}") == "healthy"
+    });
+    engine.docker("top box").shows("sleep 4321");
+    engine.docker("top box").shows(&FIRST.to_string());
+    engine
+        .docker("stats --no-stream --format {{.PIDs}} box")
+        .prints("1");
+    engine.docker("pause box").ok();
+    engine.docker("unpause box").ok();
+    engine
+        .docker("update --memory 64m --memory-swap 64m box")
+        .ok();
+    engine
+        .docker("exec box sh -c 'kill 1; echo sent'")
+        .prints("sent");
+    engine.docker("logs box").ok();
+    engine.docker("rm -f box").ok();
 }

@@ -53,6 +53,20 @@ async fn reads_an_honest_blob() {
     assert!(all.unwrap() == content());
 }
 
+/// dockerd takes digests of SHA-512; here they are refused, and who pulls is told why.
+#[tokio::test]
+async fn other_digests_than_sha256_are_refused_by_name() {
+    let other = format!("sha512:{}", "0123456789abcdef".repeat(8));
+    for place in ["/config/digest", "/layers/0/digest"] {
+        let mut document = manifest_json();
+        document["layers"] = json!([descriptor(b"layer")]);
+        *document.pointer_mut(place).unwrap() = other.clone().into();
+        let error = manifest_failure(document).await;
+        let text = distribution::chain(&error);
+        assert!(text.contains("only sha256 is supported"), "{place}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn finds_a_wrong_digest() {
     let fake = blobs(|_, _| {

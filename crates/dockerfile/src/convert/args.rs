@@ -9,6 +9,9 @@ use crate::expand::Lexer;
 use crate::instruction::{Action, Argument, Command};
 use crate::span::Span;
 
+/// A file may declare this many arguments before its first stage: each stage knows them all.
+const MAX_GLOBALS: usize = 2_000;
+
 /// A declared argument.
 #[derive(Clone, Debug)]
 pub(crate) struct ArgInfo {
@@ -101,6 +104,14 @@ impl Converter<'_> {
     pub(super) fn global_args(&mut self) -> Result<(), DockerfileError> {
         let defaults = self.platform_args();
         let commands = std::mem::take(&mut self.parsed.globals);
+        let declared = commands.iter().map(|c| match &c.action {
+            Action::Arg(arguments) => arguments.len(),
+            _ => 0,
+        });
+        if declared.sum::<usize>() > MAX_GLOBALS {
+            let (what, most) = ("global arguments", MAX_GLOBALS);
+            return Err(ConvertError::TooMany { what, most }.into());
+        }
         let mut unset = defaults.clone();
         if declare(&mut unset, &commands, &BTreeMap::new(), self.lexer).is_ok() {
             for stage in &self.parsed.stages {

@@ -203,8 +203,16 @@ pub enum ConvertError {
     /// Too many variables.
     #[error("a stage has more than {0} environment variables")]
     TooManyVariables(usize),
+    /// Too much of something.
+    #[error("there are more than {most} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The most that is allowed.
+        most: usize,
+    },
     /// Too long a history.
-    #[error("the image's history is longer than {0} bytes")]
+    #[error("the history is longer than {0} bytes")]
     HistoryTooLong(usize),
     /// The graph is too large.
     #[error(transparent)]

@@ -328,6 +328,14 @@ impl Image {
         })
     }
 
+    /// About how many bytes the history takes.
+    pub(super) fn history_size(&self) -> usize {
+        let entries = self.history.iter();
+        entries
+            .map(|h| 100 + h.created_by.len() + h.comment.len() + h.author.len())
+            .sum()
+    }
+
     /// Whether the image has no layer.
     pub(super) fn is_scratch(&self) -> bool {
         self.rootfs.diff_ids.is_empty() && self.history.iter().all(|h| h.empty_layer)

@@ -20,6 +20,8 @@ use crate::syntax::Document;
 
 /// The base of an empty root.
 pub(super) const SCRATCH: &str = "scratch";
+/// A file may have this many stages, with the images that it only copies from.
+const MAX_STAGES: usize = 2_000;
 /// Triggers may lead to new bases this often.
 const MAX_ROUNDS: usize = 20;
 
@@ -113,6 +115,9 @@ impl Converter<'_> {
     /// Makes a state of each stage: expands bases and platforms, finds named contexts.
     pub(super) fn make_stages(&mut self) -> Result<(), DockerfileError> {
         let stages = std::mem::take(&mut self.parsed.stages);
+        if stages.len() > MAX_STAGES {
+            return Err(too_many_stages());
+        }
         let mut declared: BTreeSet<String> = self.outline.args.keys().cloned().collect();
         declared.extend(self.globals.names().into_iter().map(str::to_owned));
         for (at, stage) in stages.into_iter().enumerate() {
@@ -292,6 +297,9 @@ impl Converter<'_> {
         if let Some(at) = self.stages.list.iter().position(known) {
             return Ok(at);
         }
+        if self.stages.list.len() > MAX_STAGES {
+            return Err(too_many_stages());
+        }
         let stage = Stage {
             base: from.to_owned(),
             span,
@@ -347,7 +355,7 @@ impl Converter<'_> {
             let mut order: Vec<usize> = reachable.iter().copied().collect();
             order.sort_unstable();
             for at in order {
-                self.inherit(at);
+                self.inherit(at)?;
                 let span = self.stages.list[at].stage.span;
                 again |= self.take_triggers(at).map_err(|e| e.or_at(span))?;
             }
@@ -372,10 +380,12 @@ impl Converter<'_> {
     }
 
     /// Takes from the stage that this one starts from what it is so far.
-    pub(super) fn inherit(&mut self, at: usize) {
+    pub(super) fn inherit(&mut self, at: usize) -> Result<(), DockerfileError> {
         let Some(base) = self.stages.list[at].base else {
-            return;
+            return Ok(());
         };
+        let size = self.stages.list[base].image.history_size();
+        self.charge(size)?;
         let base = &self.stages.list[base];
         let (root, platform, mut image) = (base.root, base.platform.clone(), base.image.clone());
         let (base_image, paths) = (base.base_image.clone(), Rc::clone(&base.paths));
@@ -393,6 +403,7 @@ impl Converter<'_> {
         state.user = user;
         state.workdir_set = workdir_set;
         state.args.extend(args);
+        Ok(())
     }
 
     /// Puts the base's triggers before the stage's own instructions; says whether they need stages.
@@ -428,6 +439,11 @@ impl Converter<'_> {
         state.steps.splice(0..0, steps);
         Ok(needs)
     }
+}
+
+fn too_many_stages() -> DockerfileError {
+    let (what, most) = ("stages", MAX_STAGES);
+    ConvertError::TooMany { what, most }.into()
 }
 
 /// How many steps instructions are shown as.

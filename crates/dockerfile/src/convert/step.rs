@@ -16,8 +16,8 @@ use crate::suggest;
 
 /// A stage may have this many variables: each step repeats them all.
 const MAX_VARIABLES: usize = 10_000;
-/// An image's history may be this long.
-const MAX_HISTORY: usize = 16 << 20;
+/// The stages' histories may together be this long: each begins with its base's.
+const MAX_HISTORY: usize = 64 << 20;
 
 /// Arguments that steps do not see.
 const NOT_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -25,7 +25,7 @@ const NOT_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_ST
 impl Converter<'_> {
     /// Converts a stage.
     pub(super) fn stage(&mut self, at: usize) -> Result<(), DockerfileError> {
-        self.inherit(at);
+        self.inherit(at)?;
         self.begin(at);
         let span = self.stages.list[at].stage.span;
         if !self.stages.list[at].image.config.working_dir.is_empty() {
@@ -147,6 +147,15 @@ impl Converter<'_> {
         &mut self.stages.list[scope.at]
     }
 
+    /// Counts an entry of a history, or several.
+    pub(super) fn charge(&mut self, size: usize) -> Result<(), DockerfileError> {
+        self.history_size += size;
+        if self.history_size > MAX_HISTORY {
+            return Err(ConvertError::HistoryTooLong(MAX_HISTORY).into());
+        }
+        Ok(())
+    }
+
     /// Notes an instruction in the image's history.
     pub(super) fn note(
         &mut self,
@@ -154,10 +163,7 @@ impl Converter<'_> {
         text: String,
         layer: bool,
     ) -> Result<(), DockerfileError> {
-        self.history_size += text.len();
-        if self.history_size > MAX_HISTORY {
-            return Err(ConvertError::HistoryTooLong(MAX_HISTORY).into());
-        }
+        self.charge(text.len())?;
         let created = self.created.clone();
         self.state(scope)
             .image
@@ -620,7 +626,7 @@ pub(super) fn unmatched(
 ) {
     for name in names {
         let declared = state.args.iter().any(|a| a.key == *name);
-        if declared || NOT_ENV.contains(&name.as_str()) {
+        if declared || lint.is_full() || NOT_ENV.contains(&name.as_str()) {
             continue;
         }
         let near = suggest::nearest(name, state.env.names());

@@ -344,3 +344,36 @@ fn huge_files_stay_small() {
         "{error}"
     );
 }
+
+#[test]
+fn files_have_bounds() {
+    let lines = |n: usize, line: &dyn Fn(usize) -> String| (0..n).map(line).collect::<String>();
+    let chain = |i: usize| format!("FROM s{i} AS s{}\n", i + 1);
+    let notes = lines(2_000, &|i| format!("LABEL l{i}={}\n", "x".repeat(100)));
+    for (text, message) in [
+        (
+            lines(3_000, &|_| "FROM scratch\n".to_owned()),
+            "more than 2000 stages",
+        ),
+        (
+            lines(3_000, &|i| format!("ARG a{i}\n")) + "FROM scratch\n",
+            "more than 2000 global arguments",
+        ),
+        (
+            "FROM busybox\n".to_owned() + &lines(3_000, &|i| format!("COPY --from=i{i} / /\n")),
+            "more than 2000 stages",
+        ),
+        (
+            format!("FROM scratch AS s0\n{notes}{}", lines(500, &chain)),
+            "history is longer",
+        ),
+    ] {
+        let error = outcome(&text, &options()).result.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let many = format!(
+        "FROM busybox\n{}",
+        lines(3_000, &|i| format!("LABEL a=$n{i}\n"))
+    );
+    assert_eq!(outcome(&many, &options()).warnings.len(), 1_000);
+}

@@ -35,6 +35,30 @@ fn refusals() {
     check("DELETE", &blob(&image.layer), 405, "UNSUPPORTED");
     check("GET", &blob("sha256:xx"), 400, "DIGEST_INVALID");
     check("GET", &blob("sha512:aa"), 400, "DIGEST_INVALID");
+    // digests are of SHA-256, and who pushes another is told
+    let other = format!("sha512:{}", "0".repeat(128));
+    let path = format!("/v2/a/b/blobs/uploads/?digest={other}");
+    let answer = registry.ask("POST", &path, &[], b"x");
+    let told = text(&answer);
+    assert_eq!(
+        (answer.status, &*code(&answer)),
+        (400, "DIGEST_INVALID"),
+        "{told}"
+    );
+    assert!(told.contains("only sha256 is supported"), "{told}");
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let path = format!("/v2/a/b/manifests/{other}");
+    let body = image.manifest.as_bytes();
+    let answer = registry.ask("PUT", &path, &[("Content-Type", kind)], body);
+    assert_eq!(answer.status, 400, "{}", text(&answer));
+    let names_other = image.manifest.replace(&image.layer, &other);
+    let answer = registry.put("a/b", "two", kind, &names_other);
+    assert_eq!(answer.status, 400, "{}", text(&answer));
+    assert!(
+        text(&answer).contains("only sha256 is supported"),
+        "{}",
+        text(&answer)
+    );
     check("POST", &blob(NOBODY), 405, "UNSUPPORTED");
     check(
         "GET",

@@ -49,6 +49,10 @@ pub(crate) const TESTS: &[Test] = &[
         namespaces_of_another_are_joined,
     ),
     ("users::a_mapping_needs_a_root", a_mapping_needs_a_root),
+    (
+        "users::a_file_system_that_cannot_is_named",
+        a_file_system_that_cannot_is_named,
+    ),
 ];
 
 const UID: u32 = 1_700_000_000;
@@ -301,18 +305,52 @@ fn a_mapping_needs_a_root() {
     let mut spec = mapped(&["/bin/true"]);
     spec.linux.gid_mappings[0].container_id = 1;
     let error = bed.create(&spec, runtime::Fds::default()).unwrap_err();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(next) = source {
-        text = format!("{text}: {next}");
-        source = next.source();
-    }
     assert_eq!(
-        text,
+        chain(&error),
         "set up the user namespace: the gid_map has no range for id 0 of the container"
     );
     assert!(bed.leftovers().is_empty());
     // and nothing of the stage is left
     let children = format!("/proc/self/task/{}/children", getpid().as_raw_nonzero());
     assert_eq!(fs::read_to_string(children).unwrap_or_default(), "");
+}
+
+/// An error with all of its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let own = error.to_string();
+    match error.source() {
+        Some(source) => format!("{own}: {}", chain(source)),
+        None => own,
+    }
+}
+
+fn a_file_system_that_cannot_is_named() {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    let bed = Bed::new("users-ramfs");
+    // in a mount namespace of this test's process, with which it ends
+    sys::process::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).unwrap();
+    let place = bed.path("ramfs");
+    fs::create_dir(&place).unwrap();
+    mount("ramfs", &place, "ramfs", MountFlags::empty(), None).unwrap();
+    let mut order = bed.order(mapped(&["/bin/true"]));
+    let runtime::Rootfs::Overlay { lower, .. } = &mut order.rootfs else {
+        unreachable!("a bed has an overlay");
+    };
+    lower.push(place.clone());
+    let prepared = bed.prepare(&order.spec);
+    let error = prepared
+        .create(&order, runtime::Fds::default())
+        .unwrap_err();
+    let text = chain(&error);
+    let expect = format!(
+        "set up the user namespace: show the owners of {place:?} as those of the container"
+    );
+    assert!(
+        text.starts_with(&expect) && text.contains("Invalid argument"),
+        "{text}"
+    );
+    rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert!(bed.leftovers().is_empty());
 }

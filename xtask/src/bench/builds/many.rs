@@ -59,7 +59,9 @@ fn contexts(lab: &Lab<'_>, builder: &Builder<'_>) -> Result<Vec<PathBuf>> {
             let context = folder.join(number.to_string());
             let mut text = format!("FROM {}\n", builder.base());
             for step in 0..10 {
-                text.push_str(&format!("RUN sleep 0.1; echo {now} {step} >/shared-{step}\n"));
+                text.push_str(&format!(
+                    "RUN sleep 0.1; echo {now} {step} >/shared-{step}\n"
+                ));
             }
             text.push_str(&format!("RUN echo {number} >/own\n"));
             write(&context.join("Dockerfile"), text)?;

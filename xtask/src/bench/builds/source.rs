@@ -38,7 +38,9 @@ pub(super) fn measure(lab: &Lab<'_>) -> Result<Vec<Row>> {
         figures[0].samples.push(one(&make(&own))?);
         for ((builder, context), figure) in contexts.iter().zip(&mut figures[1..]) {
             change(context, round)?;
-            figure.samples.push(builder.once(context, &["-t", "bench/c"])?);
+            figure
+                .samples
+                .push(builder.once(context, &["-t", "bench/c"])?);
         }
     }
     let mut row = Row::new(
@@ -68,9 +70,17 @@ fn compiler(lab: &Lab<'_>) -> Result<PathBuf> {
     let coming = archive.with_extension("coming");
     let status = Command::new("tar")
         .args(["--create", "--file", &word(&coming), "--directory", "/"])
-        .args(["--exclude=usr/lib/x86_64-linux-gnu/dri", "--ignore-failed-read"])
+        .args([
+            "--exclude=usr/lib/x86_64-linux-gnu/dri",
+            "--ignore-failed-read",
+        ])
         .args(["bin", "lib", "lib64", "sbin", "usr/bin", "usr/include"])
-        .args(["usr/lib/gcc", "usr/lib/x86_64-linux-gnu", "etc/ld.so.cache", "etc/alternatives"])
+        .args([
+            "usr/lib/gcc",
+            "usr/lib/x86_64-linux-gnu",
+            "etc/ld.so.cache",
+            "etc/alternatives",
+        ])
         .status()
         .context("start tar")?;
     anyhow::ensure!(status.success(), "tar ended with {status}");
@@ -93,7 +103,8 @@ fn load(builder: &Builder<'_>, archive: &Path) -> Result<()> {
 fn project(folder: &Path) -> Result<()> {
     let mut objects = String::new();
     for number in 0..FILES {
-        let text = format!("#include <stdio.h>\nint f{number}(void) {{ return printf(\"{number}\"); }}\n");
+        let text =
+            format!("#include <stdio.h>\nint f{number}(void) {{ return printf(\"{number}\"); }}\n");
         write(&folder.join(format!("src/f{number}.c")), text)?;
         objects.push_str(&format!(" $(OUT)/f{number}.o"));
     }
@@ -118,7 +129,9 @@ fn change(folder: &Path, round: u32) -> Result<()> {
 fn make(folder: &Path) -> Subject {
     Subject {
         name: "the compiler alone",
-        command: ["make", "-s", "-C", &word(folder)].map(str::to_owned).to_vec(),
+        command: ["make", "-s", "-C", &word(folder)]
+            .map(str::to_owned)
+            .to_vec(),
         place: Place::Here(Vec::new()),
     }
 }

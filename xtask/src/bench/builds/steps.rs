@@ -16,7 +16,10 @@ const BEYOND: f64 = 50.0;
 
 fn dockerfile(base: &str) -> String {
     let mut text = format!("FROM {base} AS one\nRUN sleep 1 && echo 1 >/one\n");
-    let _ = write!(text, "FROM {base} AS two\nRUN sleep 1 && echo 2 >/two\nFROM {base}\n");
+    let _ = write!(
+        text,
+        "FROM {base} AS two\nRUN sleep 1 && echo 2 >/two\nFROM {base}\n"
+    );
     for number in 0..20 {
         let _ = writeln!(text, "RUN echo {number} >/step-{number}");
     }

@@ -77,8 +77,15 @@ pub(in crate::ops) fn finish_directory(fd: BorrowedFd<'_>, stamp: &Stamp) -> io:
 /// set-id bits away (chown(2)).
 pub(super) fn finish(fd: BorrowedFd<'_>, stamp: &Stamp) -> io::Result<()> {
     let (uid, gid) = stamp.owner;
-    rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(stamp.mode & 0o7777))?;
+    // to look costs less than a change that is none, for which the journal is begun
+    let now = rustix::fs::fstat(fd)?;
+    let owned = (now.st_uid, now.st_gid) == (uid, gid);
+    if !owned {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    if !owned || now.st_mode & 0o7777 != stamp.mode & 0o7777 {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(stamp.mode & 0o7777))?;
+    }
     Ok(rustix::fs::futimens(fd, &stamp.times)?)
 }
 

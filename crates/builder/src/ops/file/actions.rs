@@ -9,7 +9,7 @@ use dockerfile::ignore::Matcher;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Work, unpack};
+use super::{Work, direct, unpack};
 use crate::error::{Error, Result};
 use crate::llb::pb;
 use crate::ops::copy::{
@@ -35,7 +35,7 @@ fn permissions(mode: i32, default: u32) -> u32 {
 }
 
 pub(super) fn copy(
-    work: &Work,
+    work: &mut Work,
     source: &Snapshot,
     action: &pb::FileActionCopy,
     owner: Option<(u32, u32)>,
@@ -45,7 +45,7 @@ pub(super) fn copy(
     let options = options(action, owner)?;
     if !action.create_dest_path {
         let (above, _) = split(&to);
-        resolve_in(work.root.as_fd(), above, DIRECTORY).map_err(at("lstat", above))?;
+        resolve_in(work.root()?.as_fd(), above, DIRECTORY).map_err(at("lstat", above))?;
     }
     let matches = if action.allow_wildcard {
         wildcards(source.root.as_fd(), &from)?
@@ -59,12 +59,12 @@ pub(super) fn copy(
         return Err(Error::not_found(format!("{from} not found")));
     }
     for path in &matches {
-        if action.attempt_unpack_docker_compatibility
-            && unpack::unpack(&source, path, &work.root, &to, &options)?
-        {
-            continue;
+        let unpacks = action.attempt_unpack_docker_compatibility;
+        if unpacks && unpack::is_archive(&source, path)? {
+            unpack::unpack(&source, path, work.root()?, &to, &options)?;
+        } else if matches.len() > 1 || !direct::copy(work, &source, path, &to, &options)? {
+            copy::copy(&source, path, work.root()?, &to, &options)?;
         }
-        copy::copy(&source, path, &work.root, &to, &options)?;
     }
     required(action, &source, &matches)
 }
@@ -129,16 +129,17 @@ fn parent<'a>(root: &OwnedFd, path: &'a str) -> Result<(OwnedFd, &'a str)> {
 }
 
 pub(super) fn make_file(
-    work: &Work,
+    work: &mut Work,
     action: &pb::FileActionMkFile,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
     let path = clean(&action.path);
     let step = || at("create", &path);
-    let (directory, name) = parent(&work.root, &path)?;
+    let root = work.root()?;
+    let (directory, name) = parent(root, &path)?;
     // a link at the name leads to the file that is meant, as long as that is inside
     let there = resolve_in(
-        work.root.as_fd(),
+        root.as_fd(),
         &path,
         OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK,
     );
@@ -162,7 +163,7 @@ pub(super) fn make_file(
 }
 
 pub(super) fn make_directory(
-    work: &Work,
+    work: &mut Work,
     action: &pb::FileActionMkDir,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
@@ -172,19 +173,20 @@ pub(super) fn make_directory(
         mode: permissions(action.mode, 0o755),
         ..Stamp::made(owner, time(action.timestamp))
     };
+    let root = work.root()?;
     if action.make_parents {
-        return make_directories(work.root.as_fd(), &path, &stamp)
+        return make_directories(root.as_fd(), &path, &stamp)
             .map(drop)
             .map_err(step());
     }
     if path == "/" {
         return Ok(());
     }
-    let (directory, name) = parent(&work.root, &path)?;
+    let (directory, name) = parent(root, &path)?;
     match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
-            let there = resolve_in(work.root.as_fd(), &path, DIRECTORY);
+            let there = resolve_in(root.as_fd(), &path, DIRECTORY);
             return there.map(drop).map_err(step());
         }
         Err(error) => return Err(step()(error.into())),
@@ -196,13 +198,13 @@ pub(super) fn make_directory(
 }
 
 pub(super) fn make_link(
-    work: &Work,
+    work: &mut Work,
     action: &pb::FileActionSymlink,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
     let path = clean(&action.newpath);
     let step = || at("symlink", &path);
-    let (directory, name) = parent(&work.root, &path)?;
+    let (directory, name) = parent(work.root()?, &path)?;
     let made = rustix::fs::symlinkat(action.oldpath.as_str(), &directory, name);
     made.map_err(|error| step()(error.into()))?;
     let stamp = Stamp::made(owner, time(action.timestamp));
@@ -210,16 +212,17 @@ pub(super) fn make_link(
     copy::finish_link(directory.as_fd(), &name, &stamp).map_err(step())
 }
 
-pub(super) fn remove(work: &Work, action: &pb::FileActionRm) -> Result<()> {
+pub(super) fn remove(work: &mut Work, action: &pb::FileActionRm) -> Result<()> {
     let path = clean(&action.path);
+    let root = work.root()?;
     let matches = if action.allow_wildcard {
-        wildcards(work.root.as_fd(), &path)?
+        wildcards(root.as_fd(), &path)?
     } else {
         vec![path.clone()]
     };
     let mut removed = false;
     for path in &matches {
-        removed |= remove_one(work, path)?;
+        removed |= remove_one(root, path)?;
     }
     if removed || action.allow_not_found {
         return Ok(());
@@ -230,14 +233,14 @@ pub(super) fn remove(work: &Work, action: &pb::FileActionRm) -> Result<()> {
 }
 
 /// Removes what is at a path; a link at its end goes itself. Tells whether anything was there.
-fn remove_one(work: &Work, path: &str) -> Result<bool> {
+fn remove_one(root: &OwnedFd, path: &str) -> Result<bool> {
     let (above, name) = split(path);
     if name.is_empty() {
         return Err(Error::invalid("the root cannot be removed"));
     }
     let step = || at("rm", path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let directory = match sys::tree::open(work.root.as_fd(), Path::new(above), flags) {
+    let directory = match sys::tree::open(root.as_fd(), Path::new(above), flags) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other.map_err(step())?,
     };

@@ -4,6 +4,7 @@
 //! on its input, and an action that works on the result of another goes on in that folder.
 
 mod actions;
+mod direct;
 mod unpack;
 
 use std::collections::HashMap;
@@ -140,7 +141,55 @@ enum State {
 /// A folder on a snapshot in which actions write.
 pub(super) struct Work {
     writable: Writable,
-    pub(super) root: OwnedFd,
+    /// The merged tree, once an action needs it.
+    root: Option<OwnedFd>,
+    written: bool,
+}
+
+impl Work {
+    fn new(writable: Writable) -> Self {
+        Self {
+            writable,
+            root: None,
+            written: false,
+        }
+    }
+
+    /// The tree, for changes of any kind.
+    pub(super) fn root(&mut self) -> Result<&OwnedFd> {
+        self.written = true;
+        if self.root.is_none() {
+            // over nothing the folder is the tree
+            self.root = Some(if self.writable.parent().is_scratch() {
+                let upper = self.writable.upper();
+                crate::ops::stage::open_folder(&upper)
+                    .step(|| format!("open {}", upper.display()))?
+            } else {
+                self.writable.open()?
+            });
+        }
+        let missing = || Error::internal("a step has no tree");
+        self.root.as_ref().ok_or_else(missing)
+    }
+
+    /// The snapshot below.
+    fn parent(&self) -> &Snapshot {
+        self.writable.parent()
+    }
+
+    /// The folder of the new layer.
+    fn upper(&self) -> std::path::PathBuf {
+        self.writable.upper()
+    }
+
+    /// Whether anything was written, or may be.
+    fn is_written(&self) -> bool {
+        self.written
+    }
+
+    fn set_written(&mut self) {
+        self.written = true;
+    }
 }
 
 /// Does all actions; one snapshot for each output.
@@ -229,14 +278,14 @@ impl Doing {
             Action::Copy(_) => Some(self.fixed(action.secondary_input)?),
             _ => None,
         };
-        let work = self.open(action.input)?;
+        let mut work = self.open(action.input)?;
         match (what, source) {
-            (Action::Copy(copy), Some(source)) => actions::copy(&work, &source, copy, owner)?,
+            (Action::Copy(copy), Some(source)) => actions::copy(&mut work, &source, copy, owner)?,
             (Action::Copy(_), None) => {}
-            (Action::Mkfile(file), _) => actions::make_file(&work, file, owner)?,
-            (Action::Mkdir(folder), _) => actions::make_directory(&work, folder, owner)?,
-            (Action::Symlink(link), _) => actions::make_link(&work, link, owner)?,
-            (Action::Rm(remove), _) => actions::remove(&work, remove)?,
+            (Action::Mkfile(file), _) => actions::make_file(&mut work, file, owner)?,
+            (Action::Mkdir(folder), _) => actions::make_directory(&mut work, folder, owner)?,
+            (Action::Symlink(link), _) => actions::make_link(&mut work, link, owner)?,
+            (Action::Rm(remove), _) => actions::remove(&mut work, remove)?,
         }
         self.states.push(State::Open(Box::new(work)));
         Ok(())
@@ -259,7 +308,7 @@ impl Doing {
         let snapshot = match state {
             State::Fixed(snapshot) => snapshot,
             State::Open(work) => {
-                let Work { writable, root } = *work;
+                let Work { writable, root, .. } = *work;
                 drop(root);
                 writable.commit(LayerFacts::new(&self.name))?
             }
@@ -295,10 +344,7 @@ impl Doing {
         let below = self.fixed(index)?;
         let below = super::as_layers(&self.snapshots, &below)?;
         let writable = self.snapshots.prepare(&below)?;
-        Ok(Work {
-            root: writable.open().step(|| "open a step's folder")?,
-            writable,
-        })
+        Ok(Work::new(writable))
     }
 
     fn outputs(&mut self, op: &pb::FileOp) -> Result<Vec<Snapshot>> {

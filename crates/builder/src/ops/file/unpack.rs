@@ -9,29 +9,29 @@ use storage::files::{ExtractOptions, Ownership};
 use crate::error::{Error, Result};
 use crate::ops::copy::{Options, Source, Stamp, failed, make_directories, resolve_in};
 
-/// Unpacks a file if it is an archive; tells whether it was one.
+/// Whether a file is an archive.
+pub(super) fn is_archive(source: &Source, from: &str) -> Result<bool> {
+    let step = || failed("open", from);
+    let found = resolve_in(source.root.as_fd(), from, OFlags::PATH).map_err(step())?;
+    let stat = rustix::fs::fstat(&found).map_err(|error| step()(error.into()))?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(is_file && storage::files::is_archive(open(source, from)?))
+}
+
+fn open(source: &Source, from: &str) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = resolve_in(source.root.as_fd(), from, flags);
+    opened.map(File::from).map_err(failed("open", from))
+}
+
+/// Unpacks an archive into a folder, which is made when it is not there.
 pub(super) fn unpack(
     source: &Source,
     from: &str,
     root: &OwnedFd,
     to: &str,
     options: &Options,
-) -> Result<bool> {
-    let step = || failed("open", from);
-    let found = resolve_in(source.root.as_fd(), from, OFlags::PATH).map_err(step())?;
-    let stat = rustix::fs::fstat(&found).map_err(|error| step()(error.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(false);
-    }
-    let open = || {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        resolve_in(source.root.as_fd(), from, flags)
-            .map(File::from)
-            .map_err(step())
-    };
-    if !storage::files::is_archive(open()?) {
-        return Ok(false);
-    }
+) -> Result<()> {
     let stamp = Stamp::made(options.owner, options.time);
     let made = make_directories(root.as_fd(), to, &stamp).map_err(failed("create", to))?;
     drop(made);
@@ -47,7 +47,6 @@ pub(super) fn unpack(
         rename: None,
         owners: storage::files::Owners::default(),
     };
-    storage::files::extract(start, open()?, &extract)
-        .map_err(|error| Error::system(format!("unpack {from}"), &error))?;
-    Ok(true)
+    storage::files::extract(start, open(source, from)?, &extract)
+        .map_err(|error| Error::system(format!("unpack {from}"), &error))
 }

@@ -34,7 +34,9 @@ impl Kind {
             "auto" | "" if terminal::stderr_is_terminal() => Self::Tty,
             "auto" | "" | "plain" => Self::Plain,
             "tty" if terminal::stderr_is_terminal() => Self::Tty,
-            "tty" => bail!(Failure::message("failed to get console: standard error is no terminal")),
+            "tty" => bail!(Failure::message(
+                "failed to get console: standard error is no terminal"
+            )),
             "rawjson" => Self::RawJson,
             "quiet" | "none" => Self::Quiet,
             other => bail!(Failure::message(format!("invalid progress mode {other}"))),

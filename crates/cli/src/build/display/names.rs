@@ -24,7 +24,11 @@ impl Step {
     fn log(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let ended = piece.last() == Some(&b'\n');
-            let piece = if ended { &piece[..piece.len() - 1] } else { piece };
+            let piece = if ended {
+                &piece[..piece.len() - 1]
+            } else {
+                piece
+            };
             let room = LONGEST.saturating_sub(self.open.len());
             self.open.extend(&piece[..piece.len().min(room)]);
             if ended {
@@ -64,7 +68,10 @@ impl Board {
     pub(super) fn take(&mut self, update: &Update) {
         for vertex in &update.vertices {
             // a step that has not begun gets its place when it does
-            if vertex.started.is_none() && !vertex.cached && !self.numbers.contains_key(&vertex.digest) {
+            if vertex.started.is_none()
+                && !vertex.cached
+                && !self.numbers.contains_key(&vertex.digest)
+            {
                 continue;
             }
             let number = self.place(&vertex.digest);
@@ -108,7 +115,10 @@ impl Board {
                 let rest = String::from_utf8_lossy(&step.open).into_owned();
                 step.keep(rest);
             }
-            (step.vertex.name.clone(), step.tail.iter().cloned().collect())
+            (
+                step.vertex.name.clone(),
+                step.tail.iter().cloned().collect(),
+            )
         });
         Told {
             warnings: self.warnings,

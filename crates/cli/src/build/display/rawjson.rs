@@ -34,7 +34,11 @@ fn object(fields: [(&str, Value); 8]) -> Value {
         Value::Object(_) => true,
     };
     let fields = fields.into_iter().filter(|(_, value)| there(value));
-    Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).collect())
+    Value::Object(
+        fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    )
 }
 
 const NONE: (&str, Value) = ("", Value::Null);
@@ -84,9 +88,10 @@ fn warning(warning: &builder::client::Warning) -> Value {
         "filename": warning.file,
         "data": STANDARD.encode(&warning.text),
     });
-    let ranges = warning.lines.iter().map(|(start, end)| {
-        json!({"start": {"line": start}, "end": {"line": end}})
-    });
+    let ranges = warning
+        .lines
+        .iter()
+        .map(|(start, end)| json!({"start": {"line": start}, "end": {"line": end}}));
     object([
         ("vertex", json!(warning.vertex)),
         ("level", json!(warning.level)),

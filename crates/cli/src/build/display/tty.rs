@@ -55,7 +55,8 @@ impl Drawn {
 }
 
 fn picture(board: &Board, begun: Instant, last: bool) -> Vec<String> {
-    let (height, width) = terminal::size().map_or((24, 80), |(h, w)| (usize::from(h), usize::from(w)));
+    let (height, width) =
+        terminal::size().map_or((24, 80), |(h, w)| (usize::from(h), usize::from(w)));
     let over = board.steps.iter().filter(|step| is_over(step)).count();
     let state = if last && over == board.steps.len() {
         if board.steps.iter().any(|step| !step.vertex.error.is_empty()) {
@@ -136,7 +137,11 @@ fn of_status(status: &Status, width: usize) -> String {
         _ => String::new(),
     };
     let took = seconds(status.started, status.completed);
-    aligned(&format!(" => => {name}{amount}"), &format!("{took:.1}s"), width)
+    aligned(
+        &format!(" => => {name}{amount}"),
+        &format!("{took:.1}s"),
+        width,
+    )
 }
 
 fn seconds(from: Option<Timestamp>, to: Option<Timestamp>) -> f64 {

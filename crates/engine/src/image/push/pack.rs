@@ -89,12 +89,18 @@ impl Engine {
             let work = move || engine.pack_layer(packing, &layer, &descriptor, lease, pipe);
             // sent while it is made; what goes wrong with that is tried again as a whole, and told then
             let (made, streamed) = tokio::join!(self.blocking(work), repository.stream_blob(flow));
-            let (descriptor, extended) = made?;
+            let (writer, descriptor, extended) = made?;
             lease = extended;
-            let done = match streamed {
-                Ok(streamed) => repository.finish_stream(streamed, &descriptor).await,
-                Err(error) => Err(error),
+            let step = format!("keep the compressed layer {}", descriptor.digest);
+            let keep = self.blocking(move || writer.commit().map(drop).step(|| step));
+            let finish = async {
+                match streamed {
+                    Ok(streamed) => repository.finish_stream(streamed, &descriptor).await,
+                    Err(error) => Err(error),
+                }
             };
+            let (kept, done) = tokio::join!(keep, finish);
+            kept?;
             match done {
                 Ok(()) => {
                     sent.insert(descriptor.digest.clone());
@@ -109,7 +115,7 @@ impl Engine {
         Ok(Ready { sent, ..ready })
     }
 
-    /// Packs a plain layer into a blob of its own, which also goes into a pipe.
+    /// Packs a plain layer into a blob of its own, which also goes into a pipe. The blob is to be committed.
     fn pack_layer(
         &self,
         packing: Packing,
@@ -117,7 +123,7 @@ impl Engine {
         plain: &Descriptor,
         mut lease: Lease,
         pipe: BlobPipe,
-    ) -> Result<(Descriptor, Lease)> {
+    ) -> Result<(BlobWriter, Descriptor, Lease)> {
         let content = self.store.content();
         let step = || format!("compress layer {}", plain.digest);
         let source = Blobs::of(&self.store, std::iter::once(layer));
@@ -128,15 +134,15 @@ impl Engine {
         let Both { writer, pipe } = both;
         // the upload ends with the pipe, and need not wait for the disk
         drop(pipe);
-        self.images.leases.extend(&mut lease, writer.digest());
-        let (digest, size) = writer.commit().step(step)?;
+        let (digest, size) = (writer.digest(), writer.written());
+        self.images.leases.extend(&mut lease, digest.clone());
         let packed = Descriptor {
             media_type: packed_type(&plain.media_type, packing).to_owned(),
             digest,
             size,
             ..plain.clone()
         };
-        Ok((packed, lease))
+        Ok((writer, packed, lease))
     }
 
     /// Writes the manifest of the packed layers, and gives the image both.

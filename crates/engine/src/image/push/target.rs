@@ -1,8 +1,9 @@
 //! What a push brings: one manifest, or an index with all that it names.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
-use distribution::Repository;
+use distribution::{RegistryError, Repository};
 use oci::image::{Descriptor, Manifest, media_type};
 use oci::{Digest, Platform, Reference};
 
@@ -137,7 +138,8 @@ impl Engine {
     }
 }
 
-/// Whether a manifest is in the repository, or has been brought there from another one of the registry.
+/// Whether a manifest or an index is in the repository, or has been brought there from another one of the
+/// registry.
 async fn brought(entry: &Descriptor, target: &Repository, sources: &[Repository]) -> bool {
     match target.has_manifest(&entry.digest).await {
         Ok(true) => return true,
@@ -145,7 +147,12 @@ async fn brought(entry: &Descriptor, target: &Repository, sources: &[Repository]
         Err(error) => tracing::debug!(%error, "a registry does not tell whether it has a manifest"),
     }
     for source in sources {
-        match copy(entry, target, source).await {
+        let mut copying = Copying {
+            target,
+            source,
+            documents: DOCUMENTS_MAX,
+        };
+        match copying.copy(&entry.digest, 1).await {
             Ok(true) => return true,
             Ok(false) => {}
             Err(error) => {
@@ -156,23 +163,72 @@ async fn brought(entry: &Descriptor, target: &Repository, sources: &[Repository]
     false
 }
 
-/// Mounts what a manifest names and pushes it. An index in an index is left.
-async fn copy(
-    entry: &Descriptor,
-    target: &Repository,
-    source: &Repository,
-) -> std::result::Result<bool, distribution::RegistryError> {
-    let document = source.document_of(&entry.digest).await?;
-    let manifest: Manifest = match serde_json::from_slice(&document.bytes) {
-        Ok(manifest) if !document.is_index => manifest,
-        _ => return Ok(false),
-    };
-    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-        if !target.mount_blob(blob, source.path()).await? {
-            return Ok(false);
-        }
+/// What a document brings along may be so deep: an index in an index in an index.
+const DEPTH_MAX: usize = 3;
+/// And so many documents in all.
+const DOCUMENTS_MAX: usize = 500;
+
+/// What is still brought along from one repository to another.
+struct Copying<'a> {
+    target: &'a Repository,
+    source: &'a Repository,
+    documents: usize,
+}
+
+type Copied<'a> =
+    Pin<Box<dyn Future<Output = std::result::Result<bool, RegistryError>> + Send + 'a>>;
+
+impl Copying<'_> {
+    /// Mounts what a document names and pushes it; of an index, first the documents that it names. False
+    /// where not all of it can be had.
+    fn copy<'a>(&'a mut self, digest: &'a Digest, depth: usize) -> Copied<'a> {
+        Box::pin(async move {
+            if depth > DEPTH_MAX || self.documents == 0 {
+                return Ok(false);
+            }
+            self.documents -= 1;
+            let document = self.source.document_of(digest).await?;
+            let whole = if document.is_index {
+                self.entries(&document.bytes, depth).await?
+            } else {
+                self.blobs(&document.bytes).await?
+            };
+            if whole {
+                let kind = &document.descriptor.media_type;
+                self.target
+                    .push_manifest(None, kind, document.bytes)
+                    .await?;
+            }
+            Ok(whole)
+        })
     }
-    let kind = &document.descriptor.media_type;
-    target.push_manifest(None, kind, document.bytes).await?;
-    Ok(true)
+
+    async fn entries(
+        &mut self,
+        index: &[u8],
+        depth: usize,
+    ) -> std::result::Result<bool, RegistryError> {
+        let Ok(index) = parse_index(index) else {
+            return Ok(false);
+        };
+        for entry in &index.manifests {
+            let there = self.target.has_manifest(&entry.digest).await?;
+            if !there && !self.copy(&entry.digest, depth + 1).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn blobs(&self, manifest: &[u8]) -> std::result::Result<bool, RegistryError> {
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
+            return Ok(false);
+        };
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            if !self.target.mount_blob(blob, self.source.path()).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }

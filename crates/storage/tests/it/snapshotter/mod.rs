@@ -6,6 +6,7 @@ mod corpus;
 mod diff;
 mod fidelity;
 mod hostile;
+mod idmap;
 mod layers;
 mod random;
 mod tree;
