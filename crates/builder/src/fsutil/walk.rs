@@ -232,7 +232,8 @@ fn xattrs(
     name: &CString,
     path: &str,
 ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, FsutilError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // a descriptor that was opened with O_PATH gives no attributes (open(2)); files alone are asked
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&level.directory, name, flags, Mode::empty());
     let file = file.map_err(FsutilError::disk("open", path))?;
     let found = storage::trees::xattrs(file.as_fd());
