@@ -211,10 +211,7 @@ impl Drop for Dockerd {
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
             // it may have ended by itself
-            drop(rustix::process::kill_process(
-                pid,
-                rustix::process::Signal::TERM,
-            ));
+            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         drop(self.child.wait());
         if let Err(error) = std::fs::remove_dir_all(&self.own) {

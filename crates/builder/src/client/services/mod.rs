@@ -172,8 +172,8 @@ impl Serving {
             }))
             .add_service(UploadServer::new(upload::UploadService::new(offer.upload)));
         // a server whose connections have come to an end says goodbye to those it has
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(stream))
-            .chain(tokio_stream::pending());
+        let incoming =
+            tokio_stream::once(Ok::<_, std::io::Error>(stream)).chain(tokio_stream::pending());
         let serving = routes.serve_with_incoming_shutdown(incoming, async move {
             // an end that was dropped is an end, too
             let _dropped = ended.await;
