@@ -364,7 +364,7 @@ impl Pair {
         let base = folder.0.join("base.tar");
         engine.import("base").unwrap();
         let saved = engine.docker(&format!("save -o {} base", base.display()));
-        assert_eq!(saved.code, 0, "{saved}");
+        assert_eq!(saved.code, 0, "{saved:?}");
         let loaded = dockerd.docker(&format!("load -i /mnt/host{}", base.display()));
         assert!(loaded.0, "{}", loaded.1);
         Some(Self {
@@ -418,7 +418,7 @@ impl Pair {
         let saved = self
             .engine
             .docker(&format!("save -o {} {}", ours.display(), case.tag()));
-        assert_eq!(saved.code, 0, "{saved}");
+        assert_eq!(saved.code, 0, "{saved:?}");
         let line = format!("save -o /mnt/host{} {}", theirs.display(), case.tag());
         let saved = self.dockerd.docker(&line);
         assert!(saved.0, "{}", saved.1);
