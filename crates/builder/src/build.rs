@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
+use crate::attest;
 use crate::error::{Error, Result};
 use crate::export::{self, ExportRequest, Solved};
 use crate::front::{FrontResult, FrontendRequest, solve_frontend};
 use crate::job::{Job, Ref, RemoteCache};
+use crate::remote_cache;
 use crate::snapshot::Snapshot;
 
 /// Documents of a front end whose names begin so are part of the answer.
@@ -50,10 +52,16 @@ pub async fn complete(
     result: &FrontResult,
     finish: &Finish,
 ) -> Result<BTreeMap<String, String>> {
-    let solved = solve(result).await?;
+    let mut solved = solve(result).await?;
+    state(job, result, finish, &mut solved).await?;
     let mut response = BTreeMap::new();
     for export in &finish.exports {
         response.extend(export::export(job, export, &solved).await?);
+    }
+    for cache in &finish.cache_to {
+        let refs = result.refs.iter().filter_map(|(_, reference)| reference);
+        let records = job.exportable(&refs.cloned().collect::<Vec<_>>())?;
+        response.extend(remote_cache::export(job, cache, &records).await?);
     }
     let documents = result.metadata.iter();
     for (name, bytes) in documents.filter(|(name, _)| name.starts_with(ANSWERED)) {
@@ -61,6 +69,40 @@ pub async fn complete(
         response.insert(name.clone(), text);
     }
     Ok(response)
+}
+
+/// Adds what goes with the results: statements about them, and caches inside of images.
+async fn state(
+    job: &Arc<Job>,
+    result: &FrontResult,
+    finish: &Finish,
+    solved: &mut Solved,
+) -> Result<()> {
+    if finish.exports.is_empty() {
+        return Ok(());
+    }
+    let refs = || {
+        let all = result.refs.iter();
+        all.filter_map(|(id, reference)| Some((id.unwrap_or_default().to_owned(), reference?)))
+    };
+    let graphs = refs().filter_map(|(id, one)| Some((id, Arc::clone(one.graph()?))));
+    let build = attest::Build {
+        attrs: &finish.attrs,
+        graphs: graphs.collect(),
+    };
+    attest::attach(job, &build, solved).await?;
+    for cache in &finish.cache_to {
+        remote_cache::check(cache)?;
+    }
+    if finish.cache_to.iter().any(|cache| cache.kind == "inline") {
+        for (id, reference) in refs() {
+            let records = job.exportable(std::slice::from_ref(reference))?;
+            if let Some(cache) = remote_cache::inline(job, &records).await? {
+                solved.inline_caches.insert(id, cache);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Builds all results, those of several platforms at once.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::llb::{DecodeError, Graph, pb};
 use crate::op::SessionIds;
 use crate::progress::Progress;
+use crate::remote_cache;
 use crate::snapshot::Snapshot;
 use crate::solver::{self, Nodes, Solved};
 
@@ -84,10 +85,14 @@ pub struct Job {
     pub entitlements: Entitlements,
     /// Caches elsewhere that are asked.
     pub imports: Vec<RemoteCache>,
+    /// When it began.
+    pub started: jiff::Timestamp,
     /// Raised when the client is gone or the job is over.
     pub cancel: Cancel,
     pub(crate) nodes: Nodes,
     materials: Mutex<BTreeMap<String, Material>>,
+    /// Set when the caches elsewhere were asked.
+    brought: tokio::sync::OnceCell<()>,
     builder: Weak<Builder>,
 }
 
@@ -119,9 +124,11 @@ impl Builder {
             wants_layers: options.wants_layers,
             entitlements: Entitlements::parse(&options.entitlements)?,
             imports: options.imports,
+            started: jiff::Timestamp::now(),
             cancel: Cancel::default(),
             nodes: Nodes::default(),
             materials: Mutex::default(),
+            brought: tokio::sync::OnceCell::default(),
             builder: Arc::downgrade(self),
         });
         let added = self.jobs.send_if_modified(|jobs| {
@@ -174,6 +181,8 @@ impl Job {
     /// # Errors
     /// When an operation fails, wants more than the client allowed, or the job has ended.
     pub async fn solve(self: &Arc<Self>, graph: &Graph) -> Result<Solved> {
+        let bring = || remote_cache::bring(self);
+        self.brought.get_or_init(bring).await;
         solver::solve(self, graph).await
     }
 

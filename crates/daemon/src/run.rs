@@ -69,9 +69,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
-        let engine = engine::Engine::open(config.engine.clone())
-            .await
-            .map_err(RunError::Engine)?;
+        let root = config.engine.root.clone();
+        let cache = engine::Keeper::new(move || Ok(builder::snapshot::kept(&root)));
+        let mut own = config.engine.clone();
+        own.keepers.push(cache);
+        let engine = engine::Engine::open(own).await.map_err(RunError::Engine)?;
         let result = match builder::Builder::open(
             engine.clone(),
             &config.engine.root,

@@ -3,6 +3,7 @@
 //! A statement names what it is about by digest (in-toto attestation framework, statement v0.1). Secrets
 //! are named in it by their ids alone: their values are never where statements are made.
 
+mod attach;
 mod provenance;
 mod purl;
 pub mod sbom;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use oci::{Digest, Platform};
 use serde_json::json;
 
+pub use attach::{Build, attach};
 pub use provenance::{Capture, Material, Mode, Provenance, SecretUse};
 
 use crate::error::{Error, Result, Step};

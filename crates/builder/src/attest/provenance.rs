@@ -151,6 +151,17 @@ impl Capture {
         }
     }
 
+    /// Notes the digest of something that the build was made of.
+    pub(super) fn resolve(&mut self, uri: &str, digest: Option<&str>) {
+        let Some((algorithm, hex)) = digest.and_then(|digest| digest.split_once(':')) else {
+            return;
+        };
+        let uri = redacted(uri);
+        self.materials.retain(|one| one.uri != uri);
+        let digest = BTreeMap::from([(algorithm.to_owned(), hex.to_owned())]);
+        self.materials.insert(Material { uri, digest });
+    }
+
     fn add_source(
         &mut self,
         source: &pb::SourceOp,

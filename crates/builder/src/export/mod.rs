@@ -11,6 +11,8 @@ mod config;
 mod files;
 mod image;
 pub(crate) mod layers;
+#[cfg(test)]
+mod live;
 pub(crate) mod manifest;
 mod options;
 mod retime;

@@ -65,6 +65,28 @@ pub async fn cache_map(context: &OpContext) -> Result<CacheMap> {
 /// # Errors
 /// When it fails, or nobody wants it any more.
 pub async fn run(context: &OpContext, inputs: &[Snapshot]) -> Result<Vec<Snapshot>> {
+    let made = run_operation(context, inputs).await?;
+    if context.job.wants_layers {
+        digest_ahead(&made);
+    }
+    Ok(made)
+}
+
+/// Begins with what an export needs of layers while the build goes on.
+fn digest_ahead(made: &[Snapshot]) {
+    for layer in made.iter().filter_map(|snapshot| snapshot.layers().last()) {
+        if layer.image().is_none() {
+            let layer = std::sync::Arc::clone(layer);
+            tokio::spawn(async move {
+                if let Err(error) = layer.diff_id().await {
+                    tracing::debug!(id = layer.id(), %error, "the export will tell");
+                }
+            });
+        }
+    }
+}
+
+async fn run_operation(context: &OpContext, inputs: &[Snapshot]) -> Result<Vec<Snapshot>> {
     match operation(context)? {
         pb::op::Op::Source(op) => crate::source::run(context, op).await,
         pb::op::Op::Exec(op) => exec::run(context, op, inputs).await,

@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 pub use diff::diff;
 pub use error::{Result, SnapshotError};
 pub use layer::{Adopted, Fetch, Fetching, HeldPath, ImageLayer, Layer};
-pub use store::Snapshots;
+pub use store::{Snapshots, kept};
 pub use writable::{LayerFacts, Writable};
 
 /// Whoever keeps a folder as it is while a snapshot shows it.

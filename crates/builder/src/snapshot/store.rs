@@ -273,19 +273,30 @@ impl Snapshots {
         Ok(usage.map_or(0, |usage| usage.allocated))
     }
 
-    /// The layers of the engine's store that snapshots of the cache are made of: its collector is to
-    /// keep them.
+    /// What of the engine's store snapshots of the cache are made of: its collector is to keep that.
     #[must_use]
     pub fn chains(&self) -> HashSet<Digest> {
-        let Ok(entries) = std::fs::read_dir(&self.shared.layers) else {
-            return HashSet::new();
-        };
-        let records = entries.filter_map(|entry| {
-            let path = entry.ok()?.path();
-            (path.extension() == Some(OsStr::new("json"))).then(|| Record::read(&path).ok())?
-        });
-        records.filter_map(|record| record.chain).collect()
+        kept_in(&self.shared.layers)
     }
+}
+
+/// What of an engine's store the build cache below its folder needs, layers and their blobs. It is told
+/// from the folder alone, for the engine begins to collect before the build engine is there.
+#[must_use]
+pub fn kept(root: &Path) -> HashSet<Digest> {
+    kept_in(&root.join("builder/layers"))
+}
+
+fn kept_in(layers: &Path) -> HashSet<Digest> {
+    let Ok(entries) = std::fs::read_dir(layers) else {
+        return HashSet::new();
+    };
+    let records = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        (path.extension() == Some(OsStr::new("json"))).then(|| Record::read(&path).ok())?
+    });
+    let both = records.flat_map(|record| [record.chain, record.blob.map(|blob| blob.digest)]);
+    both.flatten().collect()
 }
 
 fn clear(folder: &Path) -> Result<()> {

@@ -266,6 +266,16 @@ impl Bases {
         cell
     }
 
+    /// What a name has meant in a job.
+    pub(crate) fn digest(&self, job: &str, name: &str) -> Option<Digest> {
+        let name = parse(name).ok()?.to_string();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = known.iter();
+        let found = own.find(|(key, _)| key.job == job && key.reference == name);
+        let base = found?.1.get()?;
+        (!base.is_local()).then(|| base.digest().clone())
+    }
+
     fn forget(&self, job: &str) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|key, _| key.job != job);

@@ -498,3 +498,53 @@ fn two_thousand_files() {
         assert_eq!(tree(&made).len(), 2000 + 40 + 2);
     });
 }
+
+/// Copies that only add are made without an overlay; the result is the same.
+#[test]
+fn additions_keep_what_the_folders_on_the_way_are_like() {
+    with_builder(async |fixture| {
+        let from = source(fixture);
+        let base = fixture.snapshot(&Snapshot::scratch(), |root| {
+            std::fs::create_dir_all(root.join("srv/app/empty")).unwrap();
+            std::fs::create_dir_all(root.join("srv/full")).unwrap();
+            std::fs::write(root.join("srv/full/kept"), "kept").unwrap();
+            std::os::unix::fs::chown(root.join("srv/app"), Some(5), Some(6)).unwrap();
+            for (path, mode) in [("srv", 0o711), ("srv/app", 0o750), ("srv/app/empty", 0o700)] {
+                let mode = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(root.join(path), mode).unwrap();
+            }
+            symlink("srv/app", root.join("app")).unwrap();
+            symlink("nowhere", root.join("dangling")).unwrap();
+        });
+        let base = fixture.snapshot(&base, |root| {
+            std::fs::write(root.join("top"), "").unwrap();
+        });
+        for (src, dest, expected) in [
+            (
+                "/dir",
+                "/app/new/deep",
+                "/srv/app/new/deep/sub/two f 644 5:6 2",
+            ),
+            ("/dir", "/app/empty", "/srv/app/empty/one f 644 0:0 1"),
+            ("/dir", "/srv/full", "/srv/full/sub/two f 644 5:6 2"),
+            ("/a.txt", "/app/", "/srv/app/a.txt f 644 0:0 a"),
+            ("/a.txt", "/srv/full/kept", "/srv/full/kept f 644 0:0 a"),
+            ("/a.txt", "/dangling", "/dangling f 644 0:0 a"),
+        ] {
+            let made = copy(fixture, &base, &from, copied(src, dest))
+                .await
+                .unwrap();
+            let (path, text) = expected.split_once(' ').unwrap();
+            let (before, after) = (tree(&base), tree(&made));
+            let found = after.get(path).map(String::as_str);
+            assert_eq!(found, Some(text), "{src} to {dest}: {after:?}");
+            for (other, text) in before.iter().filter(|(other, _)| *other != path) {
+                assert_eq!(
+                    after.get(other),
+                    Some(text),
+                    "{other} after {src} to {dest}"
+                );
+            }
+        }
+    });
+}

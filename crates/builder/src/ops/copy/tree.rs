@@ -421,18 +421,13 @@ impl Maker<'_> {
         }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || {
-            Ok(rustix::fs::openat(
-                to,
-                name,
-                flags,
-                Mode::from_raw_mode(0o600),
-            )?)
-        };
+        let stamp = self.stamp(&stat);
+        let mode = Mode::from_raw_mode(stamp.mode & 0o777);
+        let create = || Ok(rustix::fs::openat(to, name, flags, mode)?);
         let mut file = File::from(self.fresh(to, name, create)?);
         self.content(&mut from, &mut file, &stat)?;
         attributes::copy_xattrs(from.as_fd(), file.as_fd())?;
-        attributes::finish(file.as_fd(), &self.stamp(&stat))
+        attributes::finish(file.as_fd(), &stamp)
     }
 
     /// Copies the bytes; what is no data in the source is none in the copy.
