@@ -6,12 +6,13 @@ use std::os::fd::OwnedFd;
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::moby::filesync::packet::BytesMessage;
 use bollard_buildkit_proto::moby::filesync::packet::file_send_client::FileSendClient;
+use futures_util::{TryStreamExt, stream};
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, AsciiMetadataKey, MetadataMap, MetadataValue};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::{Method, Session, SessionError, SessionResult};
@@ -124,8 +125,10 @@ impl Session {
         let mut call = Request::new(ReceiverStream::new(packets));
         head(call.metadata_mut(), exporter, &BTreeMap::new());
         let mut client = FileSendClient::new(self.channel());
-        let opened = client.diff_copy(call).await;
-        let incoming = opened.map_err(SessionError::call(method))?.into_inner();
+        // the client says nothing, not even that it takes the call, before it has got something
+        let opened = async move { client.diff_copy(call).await };
+        let incoming = stream::once(opened).map_ok(Response::into_inner);
+        let incoming = Box::pin(incoming.try_flatten());
         let sent = fsutil::send(incoming, sender, folder, progress).await;
         sent.map_err(|source| SessionError::Files {
             name: format!("exporter {exporter}"),

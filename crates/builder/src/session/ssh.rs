@@ -120,11 +120,16 @@ async fn forward(connection: UnixStream, session: &Session, id: &str) -> Session
     if let Ok(id) = MetadataValue::<Ascii>::try_from(id) {
         call.metadata_mut().insert("buildkit.ssh.id", id);
     }
-    let asked = SshClient::new(session.channel()).forward_agent(call).await;
-    let incoming = asked.map_err(SessionError::call(method))?.into_inner();
+    let mut client = SshClient::new(session.channel());
+    let answers = async move {
+        // the client takes the call only when it has something to answer
+        let asked = client.forward_agent(call).await;
+        let incoming = asked.map_err(SessionError::call(method))?.into_inner();
+        from_agent(incoming, write).await
+    };
     tokio::select! {
         () = to_agent(read, sender) => Ok(()),
-        result = from_agent(incoming, write) => result,
+        result = answers => result,
     }
 }
 
