@@ -200,7 +200,7 @@ fn unescape(text: &str) -> String {
 
 /// What the steps of jobs have fetched, so that they are known by what they then get.
 #[derive(Debug, Default)]
-pub struct Web(Mutex<HashMap<(String, Digest), Known>>);
+pub(crate) struct Web(Mutex<HashMap<(String, Digest), Known>>);
 
 /// Files that are remembered.
 const MAX_FETCHED: usize = 1000;
