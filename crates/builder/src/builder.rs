@@ -19,6 +19,7 @@ use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
 use crate::solver::Solver;
+use crate::source::http::Web;
 use crate::source::image::Bases;
 use crate::source::local::{self, Locals};
 
@@ -59,6 +60,7 @@ pub struct Builder {
     /// What is built now.
     pub solver: Solver,
     pub(crate) bases: Bases,
+    pub(crate) web: Web,
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
@@ -100,6 +102,7 @@ impl Builder {
             cache_mounts,
             content_hashes: ContentHashes::default(),
             bases: Bases::default(),
+            web: Web::default(),
             packed: PackedBlobs::load(&db)?,
             history: History::open(&root, db.clone())?,
             root,

@@ -326,12 +326,14 @@ fn invalid_exec(exec: &pb::ExecOp, known: &dyn Fn(i64) -> bool) -> Option<&'stat
     if !exec.mounts.iter().all(|m| known(m.input)) {
         return Some("no such input");
     }
-    let outputs = exec.mounts.iter().map(|m| m.output);
     let in_range = |o: i64| o == -1 || u32::try_from(o).is_ok_and(|o| o < MAX_OUTPUTS);
-    if !outputs.clone().all(in_range) {
+    if !exec.mounts.iter().all(|m| in_range(m.output)) {
         return Some("an output index out of range");
     }
-    let mut used: Vec<i64> = outputs.filter(|o| *o >= 0).collect();
+    // clients leave the output of a secret or an agent zero, which is the root's
+    let files = exec.mounts.iter();
+    let files = files.filter(|m| m.mount_type() == pb::MountType::Bind);
+    let mut used: Vec<i64> = files.map(|m| m.output).filter(|o| *o >= 0).collect();
     used.sort_unstable();
     if used.windows(2).any(|w| w[0] == w[1]) {
         return Some("two mounts of one output");

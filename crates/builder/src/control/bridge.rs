@@ -239,7 +239,8 @@ impl Bridge {
 /// An error as a front end returns it.
 pub(crate) fn returned(status: &rpc::Status) -> Error {
     const CANCELED: i32 = 1;
-    if status.code == CANCELED {
+    // a client that is being ended has Go's words for it, and no code
+    if status.code == CANCELED || status.message.ends_with("context canceled") {
         return Error::canceled();
     }
     super::status::parse(status)

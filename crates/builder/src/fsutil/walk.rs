@@ -232,7 +232,7 @@ fn xattrs(
     name: &CString,
     path: &str,
 ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, FsutilError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&level.directory, name, flags, Mode::empty());
     let file = file.map_err(FsutilError::disk("open", path))?;
     let found = storage::trees::xattrs(file.as_fd());

@@ -120,7 +120,7 @@ impl Session {
         folder: OwnedFd,
         progress: impl Fn(u64) + Send + 'static,
     ) -> SessionResult<()> {
-        let method = self.offered(Method::SendFiles)?;
+        self.offered(Method::SendFiles)?;
         let (sender, packets) = mpsc::channel::<Packet>(QUEUE);
         let mut call = Request::new(ReceiverStream::new(packets));
         head(call.metadata_mut(), exporter, &BTreeMap::new());

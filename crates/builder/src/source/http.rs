@@ -3,10 +3,12 @@
 //! A file is kept under its digest, and beside its address what its host said of it: the next build asks
 //! only whether it has changed.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use distribution::Download;
@@ -194,6 +196,32 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+/// What the steps of jobs have fetched, so that they are known by what they then get.
+#[derive(Debug, Default)]
+pub struct Web(Mutex<HashMap<(String, Digest), Known>>);
+
+/// Files that are remembered.
+const MAX_FETCHED: usize = 1000;
+
+impl Web {
+    fn key(context: &OpContext) -> (String, Digest) {
+        (context.job.id.clone(), context.vertex.digest.clone())
+    }
+
+    fn put(&self, context: &OpContext, known: &Known) {
+        let mut fetched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetched.len() >= MAX_FETCHED {
+            fetched.clear();
+        }
+        fetched.insert(Self::key(context), known.clone());
+    }
+
+    fn take(&self, context: &OpContext) -> Option<Known> {
+        let mut fetched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fetched.remove(&Self::key(context))
+    }
 }
 
 /// Where files of the web are kept.
@@ -411,12 +439,10 @@ pub(super) async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Res
             filename: request.name(None),
         },
         None => {
-            fetch(
-                context,
-                &request,
-                &Store::new(&context.builder.root, &request),
-            )
-            .await?
+            let store = Store::new(&context.builder.root, &request);
+            let known = fetch(context, &request, &store).await?;
+            context.builder.web.put(context, &known);
+            known
         }
     };
     Ok(CacheMap {
@@ -429,13 +455,13 @@ pub(super) async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Res
 pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Snapshot> {
     let request = Request::read(source)?;
     let store = Store::new(&context.builder.root, &request);
-    let before = store.load();
     let expected = request.checksum.as_ref();
-    let known = match before {
-        // an upload cannot be had twice, and it was fetched for this build
-        Some(known) if request.host() == SESSION_HOST => known,
-        Some(known) if expected == Some(&known.digest) => known,
-        _ => fetch(context, &request, &store).await?,
+    let there = |known: &Known| store.file(&known.digest).is_file();
+    let fetched = context.builder.web.take(context).filter(there);
+    let named = || store.load().filter(|known| expected == Some(&known.digest));
+    let known = match fetched.or_else(named) {
+        Some(known) => known,
+        None => fetch(context, &request, &store).await?,
     };
     if let Some(expected) = expected
         && *expected != known.digest

@@ -3,7 +3,7 @@
 mod client;
 pub mod filter;
 mod git;
-mod http;
+pub(crate) mod http;
 pub mod image;
 pub mod local;
 
