@@ -242,7 +242,9 @@ async fn last_words(request: &ClassicRequest, id: &str, sender: &ProgressSender)
     let short = short.get(..SHORT).unwrap_or(short);
     say(stream(format!("Successfully built {short}\n"))).await;
     for tag in &request.tags {
-        say(stream(format!("Successfully tagged {tag}\n"))).await;
+        let familiar = tag.parse::<oci::Reference>();
+        let familiar = familiar.map_or_else(|_| tag.clone(), |name| name.or_latest().familiar());
+        say(stream(format!("Successfully tagged {familiar}\n"))).await;
     }
 }
 

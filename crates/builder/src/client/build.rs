@@ -216,7 +216,7 @@ async fn ask(channel: Channel, build: &Build) -> Result<BTreeMap<String, Vec<u8>
         ..gateway::SolveRequest::default()
     };
     let answer = bridge.solve(named(solve, &build.id)?).await;
-    let error = answer.as_ref().err().map(|status| bollard_status(status));
+    let error = answer.as_ref().err().map(bollard_status);
     let finish = gateway::ReturnRequest {
         result: error.is_none().then(gateway::Result::default),
         error,

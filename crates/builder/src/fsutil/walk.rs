@@ -232,6 +232,7 @@ fn xattrs(
     name: &CString,
     path: &str,
 ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, FsutilError> {
+    // a descriptor that was opened with O_PATH gives no attributes (open(2)); files alone are asked
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&level.directory, name, flags, Mode::empty());
     let file = file.map_err(FsutilError::disk("open", path))?;

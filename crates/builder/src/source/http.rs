@@ -200,7 +200,7 @@ fn unescape(text: &str) -> String {
 
 /// What the steps of jobs have fetched, so that they are known by what they then get.
 #[derive(Debug, Default)]
-pub struct Web(Mutex<HashMap<(String, Digest), Known>>);
+pub(crate) struct Web(Mutex<HashMap<(String, Digest), Known>>);
 
 /// Files that are remembered.
 const MAX_FETCHED: usize = 1000;
@@ -308,7 +308,7 @@ impl Drop for Coming {
 /// Where the bytes of a file come from.
 enum Stream {
     Web(Box<Download>),
-    Client(Uploaded),
+    Client(Box<Uploaded>),
 }
 
 impl Stream {
@@ -330,12 +330,9 @@ impl Stream {
 /// Asks for a file, and keeps it; not again where it has not changed.
 async fn fetch(context: &OpContext, request: &Request, store: &Store) -> Result<Known> {
     let before = store.load();
-    let (mut stream, mut known) = match open(context, request, before.as_ref()).await? {
-        Some(opened) => opened,
-        None => {
-            return before
-                .ok_or_else(|| Error::internal("a file of the web is unchanged, but not here"));
-        }
+    let Some((mut stream, mut known)) = open(context, request, before.as_ref()).await? else {
+        return before
+            .ok_or_else(|| Error::internal("a file of the web is unchanged, but not here"));
     };
     let mut coming = Coming::new(&store.folder).step(|| "keep a file of the web")?;
     let mut part = context
@@ -369,7 +366,7 @@ async fn open(
             modified: None,
             filename: request.name(None),
         };
-        return Ok(Some((Stream::Client(stream), known)));
+        return Ok(Some((Stream::Client(Box::new(stream)), known)));
     }
     let mut headers = request.headers.clone();
     if let Some(etag) = before.and_then(|known| known.etag.as_ref())

@@ -97,7 +97,7 @@ fn steps(call: &Call, set: &mut impl FnMut(&str, String) -> Option<String>) -> a
     if let Some(parent) = call.text("cgroup-parent") {
         set("cgroup-parent", parent.to_owned());
     }
-    if let Some(size) = call.parsed("shm-size", |text| crate::units::parse_size(text))? {
+    if let Some(size) = call.parsed("shm-size", crate::units::parse_size)? {
         set("shm-size", size.to_string());
     }
     let limits = call.list("ulimit");

@@ -96,7 +96,7 @@ fn set_file(sources: &mut Sources, name: &str) {
 }
 
 fn add_folder(sources: &mut Sources, name: &str, path: &Path) -> anyhow::Result<()> {
-    let path = fs::canonicalize(path).with_context(|| {
+    let path = found(path).with_context(|| {
         format!(
             "unable to prepare context: path {:?} not found",
             path.display().to_string()
@@ -107,6 +107,12 @@ fn add_folder(sources: &mut Sources, name: &str, path: &Path) -> anyhow::Result<
         local: LocalFolder { path },
     });
     Ok(())
+}
+
+/// A path that is there, without the folder that commands run in.
+fn found(path: &Path) -> io::Result<PathBuf> {
+    fs::metadata(path)?;
+    std::path::absolute(path)
 }
 
 fn from_folder(sources: &mut Sources, path: &Path, file: Option<&str>) -> anyhow::Result<()> {
@@ -251,7 +257,7 @@ fn oci_layout(sources: &mut Sources, name: &str, layout: &str) -> anyhow::Result
         Some((file, tag)) => (format!("{}{file}", &rest[..slash]), Some(tag)),
         None => (rest.to_owned(), None),
     };
-    let folder = fs::canonicalize(&path)
+    let folder = found(Path::new(&path))
         .with_context(|| format!("invalid OCI layout {path:?} of build context {name}"))?;
     let digest = match digest {
         Some(digest) => digest,

@@ -191,18 +191,9 @@ fn warn(kind: Kind, told: &Told) {
     }
     let count = told.warnings.len();
     let plural = if count == 1 { "" } else { "s" };
-    complain(
-        format!("\n {count} warning{plural} found (use docker --debug to expand):")
-            .replace("docker --debug", "gorae --debug"),
-    );
+    complain(format!("\n {count} warning{plural} found:"));
     for warning in &told.warnings {
-        let place = warning.lines.first().map_or(0, |(line, _)| *line);
-        let place = if place > 0 {
-            format!(" (line {place})")
-        } else {
-            String::new()
-        };
-        complain(format!(" - {}{place}", warning.short));
+        complain(format!(" - {}", warning.short));
     }
 }
 

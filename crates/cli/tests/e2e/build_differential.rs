@@ -33,6 +33,7 @@ struct Case {
     name: String,
     arguments: String,
     fails: Option<String>,
+    crlf: bool,
     files: Vec<(String, String)>,
     dockerfile: String,
 }
@@ -56,6 +57,8 @@ fn corpus() -> Vec<Case> {
             arguments.clone_into(&mut case.arguments);
         } else if let Some(text) = words.strip_prefix("#fails") {
             case.fails = Some(text.trim().to_owned());
+        } else if words == "#crlf" {
+            case.crlf = true;
         } else if let Some(file) = words.strip_prefix("#file ") {
             // a blank in a name is written with a backslash
             let marked = file.replace("\\ ", "\u{1}");
@@ -94,7 +97,9 @@ impl Case {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let dockerfile = self.dockerfile.trim_end_matches('\n');
-        std::fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+        let end = if self.crlf { "\r\n" } else { "\n" };
+        let text = dockerfile.replace('\n', end);
+        std::fs::write(folder.join("Dockerfile"), text).unwrap();
     }
 
     fn command(&self, folder: &str) -> String {
@@ -206,10 +211,7 @@ impl Drop for Dockerd {
             && let Some(pid) = rustix::process::Pid::from_raw(pid)
         {
             // it may have ended by itself
-            drop(rustix::process::kill_process(
-                pid,
-                rustix::process::Signal::TERM,
-            ));
+            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         drop(self.child.wait());
         if let Err(error) = std::fs::remove_dir_all(&self.own) {

@@ -283,7 +283,7 @@ fn docker_without_buildkit_and_python_build() {
     );
     let mut command = engine.command(
         Client::Docker,
-        &["build", "-t", "classic", &folder.display().to_string()],
+        ["build", "-t", "classic", folder.to_str().unwrap()],
     );
     let output = command.env("DOCKER_BUILDKIT", "0").output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -190,7 +190,9 @@ fn a_container_fills_the_disk() {
     engine.docker("rename witness still").ok();
     let mut engine = engine;
     engine.stop().unwrap();
-    // the disk of this engine went with it: the next one begins from nothing
+    // the disk of this engine went with it, and with the disk who the bridge belongs to: the next one
+    // begins from nothing, and takes nobody's links away
+    engine.network().run("ip link del gorae0").unwrap();
     engine.restart().unwrap();
 }
 

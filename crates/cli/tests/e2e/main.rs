@@ -19,9 +19,11 @@ mod bandwidth;
 mod bench;
 #[cfg(test)]
 mod build_differential;
+#[cfg(test)]
 mod build_gorae;
 #[cfg(test)]
 mod build_wire;
+#[cfg(test)]
 mod commit;
 #[cfg(test)]
 mod compose;

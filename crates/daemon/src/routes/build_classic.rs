@@ -76,7 +76,7 @@ fn attributes(query: &Query) -> Result<BTreeMap<String, String>, ApiError> {
     set("filename", query.get("dockerfile"));
     set("target", query.get("target"));
     set("platform", query.get("platform"));
-    set("add-hosts", &hosts(&query.all("extrahosts"))?);
+    set("add-hosts", &hosts(query.all("extrahosts"))?);
     set("cgroup-parent", query.get("cgroupparent"));
     match query.get("networkmode") {
         "host" => set("force-network-mode", "host"),
@@ -191,7 +191,8 @@ mod tests {
     fn parameters_become_settings() {
         let query = Query::parse(
             "dockerfile=D&buildargs=%7B%22A%22%3A%221%22%2C%22B%22%3Anull%7D&nocache=1&extrahosts=h:1.2.3.4&shmsize=67108864&labels=%7B%22l%22%3A%22m%22%7D",
-        );
+        )
+        .unwrap();
         let attrs = attributes(&query).unwrap();
         let shown: Vec<_> = attrs.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(
@@ -205,7 +206,7 @@ mod tests {
                 "shm-size=67108864",
             ]
         );
-        assert!(attributes(&Query::parse("buildargs=x")).is_err());
-        assert!(attributes(&Query::parse("extrahosts=x")).is_err());
+        assert!(attributes(&Query::parse("buildargs=x").unwrap()).is_err());
+        assert!(attributes(&Query::parse("extrahosts=x").unwrap()).is_err());
     }
 }

@@ -21,6 +21,7 @@ use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tonic::transport::Server;
 
 use super::LOCAL_HEADER;
@@ -170,7 +171,9 @@ impl Serving {
                 agents: agents.map(|agent| (agent.id, agent.socket)).collect(),
             }))
             .add_service(UploadServer::new(upload::UploadService::new(offer.upload)));
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(stream));
+        // a server whose connections have come to an end says goodbye to those it has
+        let incoming =
+            tokio_stream::once(Ok::<_, std::io::Error>(stream)).chain(tokio_stream::pending());
         let serving = routes.serve_with_incoming_shutdown(incoming, async move {
             // an end that was dropped is an end, too
             let _dropped = ended.await;

@@ -25,7 +25,7 @@ impl SecretSource {
     fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::Env(name) => std::env::var_os(name)
-                .map(|value| std::os::unix::ffi::OsStringExt::into_vec(value))
+                .map(std::os::unix::ffi::OsStringExt::into_vec)
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
             Self::File(path) => {
                 let mut bytes = Vec::new();

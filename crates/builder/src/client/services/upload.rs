@@ -15,13 +15,16 @@ const PIECE: usize = 64 << 10;
 /// The header that names the archive.
 const PATH_HEADER: &str = "urlpath";
 
+/// An archive's name, and what was read of it.
+type Begun = (String, Vec<u8>);
+
 #[derive(Clone)]
 pub(super) struct UploadService {
-    archive: Arc<Mutex<Option<(String, Vec<u8>)>>>,
+    archive: Arc<Mutex<Option<Begun>>>,
 }
 
 impl UploadService {
-    pub(super) fn new(archive: Option<(String, Vec<u8>)>) -> Self {
+    pub(super) fn new(archive: Option<Begun>) -> Self {
         Self {
             archive: Arc::new(Mutex::new(archive)),
         }
