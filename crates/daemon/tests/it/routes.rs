@@ -77,12 +77,8 @@ fn the_engine_itself() {
             message.starts_with("This node is not a swarm manager."),
             "{message}"
         );
-        let (status, message) = refusal(client.post("/build").run().await);
-        assert_eq!(status, 501);
-        assert!(
-            message.starts_with("building images is not supported"),
-            "{message}"
-        );
+        let (status, message) = refusal(client.post("/build/cancel").run().await);
+        assert_eq!((status, message.as_str()), (400, "build ID not provided"));
     });
 }
 
