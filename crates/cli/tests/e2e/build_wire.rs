@@ -375,6 +375,8 @@ fn a_client_that_leaves_takes_its_build_along() {
     child.wait().unwrap();
     eventually("the build is over", || {
         let past = engine.docker("buildx history ls --format {{.Status}}");
-        past.code == 0 && past.stdout.contains("Cancel")
+        past.code == 0 && past.stdout.contains("Error")
     });
+    let past = engine.docker("buildx history inspect");
+    assert!(past.stdout.contains("Canceled"), "{past:?}");
 }
