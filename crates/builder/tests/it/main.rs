@@ -12,3 +12,5 @@ mod file;
 mod fixture;
 #[cfg(test)]
 mod snapshot;
+#[cfg(test)]
+mod solver;
