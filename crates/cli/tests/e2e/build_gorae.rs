@@ -59,7 +59,7 @@ fn an_image_is_built_and_runs() {
         assert!(
             engine
                 .inspect(&format!("{name}:1"), format)
-                .starts_with("[A=b PATH"),
+                .contains("A=b"),
             "{name}"
         );
         // nothing has changed
@@ -228,6 +228,10 @@ fn results_go_where_the_client_wants_them() {
             .map(|entry| entry.unwrap().path().unwrap().display().to_string())
             .collect();
         assert!(names.iter().any(|name| name.ends_with("one")), "{names:?}");
+        // buildx asks the docker driver for no archive of an image
+        if client == Client::Docker {
+            continue;
+        }
         let oci = place(&format!("{name}-oci.tar"));
         build(
             &engine,
