@@ -90,6 +90,7 @@ async fn resize(
 }
 
 async fn inspect(State(shared): State<Shared>, Path(id): Path<String>) -> Reply {
+    shared.engine.exec_settled(&id).await;
     let mut found = shared.engine.exec_inspect(&id)?;
     let keys = String::from_utf8_lossy(&found.detach_keys.0);
     found.detach_keys.0 = DetachKeys::bytes(&keys);

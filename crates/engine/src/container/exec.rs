@@ -353,6 +353,20 @@ impl Engine {
         );
     }
 
+    /// Waits until the end of a process that has ended is known here: a client that has read all of its
+    /// output asks for its exit code at once.
+    pub async fn exec_settled(&self, id: &str) {
+        const TRIES: u32 = 100;
+        for _ in 0..TRIES {
+            let progress = self.execs.get(id).map(|exec| exec.progress);
+            match progress {
+                Ok(Progress::Running { pid }) if pid > 0 && has_ended(pid) => {}
+                _ => return,
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
     /// Tells everything about an exec.
     ///
     /// # Errors
@@ -455,6 +469,16 @@ impl Engine {
 pub(super) struct Failure {
     pub(super) error: Error,
     code: i32,
+}
+
+/// Whether a process is gone, or only still to be reaped (proc_pid_stat(5): the state follows the name).
+fn has_ended(pid: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
+        Err(_) => true,
+    }
 }
 
 fn running(container: &Container, name: &str) -> Result<()> {
