@@ -48,18 +48,13 @@ fn an_image_is_built_and_runs() {
                 .contains("[internal] load build definition from Dockerfile"),
             "{told:?}"
         );
-        assert!(
-            told.stderr.contains("RUN echo hello"),
-            "{told:?}"
-        );
+        assert!(told.stderr.contains("RUN echo hello"), "{told:?}");
         engine
             .run(client, &format!("run --rm {name}:1"))
             .prints(&format!("hello {name}\nown"));
         let format = "{{.Config.Env}} {{len .RootFS.Layers}}";
         assert!(
-            engine
-                .inspect(&format!("{name}:1"), format)
-                .contains("A=b"),
+            engine.inspect(&format!("{name}:1"), format).contains("A=b"),
             "{name}"
         );
         // nothing has changed

@@ -52,7 +52,11 @@ fn buildx_sees_the_builder_its_cache_and_its_history() {
     build(&engine, "-t seen:1", &folder).ok();
     let used = engine.docker("buildx du --verbose");
     used.ok();
-    assert!(used.stdout.contains("from exec /bin/sh -c echo seen >/made"), "{used:?}");
+    assert!(
+        used.stdout
+            .contains("from exec /bin/sh -c echo seen >/made"),
+        "{used:?}"
+    );
     let past = engine.docker("buildx history ls --format {{.Ref}}|{{.Status}}");
     past.ok();
     let line = past.stdout.lines().next().unwrap_or_default().to_owned();
@@ -73,7 +77,12 @@ fn buildx_sees_the_builder_its_cache_and_its_history() {
 
     engine.docker("buildx prune --force --all").ok();
     let used = engine.docker("buildx du --verbose");
-    assert!(!used.stdout.contains("from exec /bin/sh -c echo seen >/made"), "{used:?}");
+    assert!(
+        !used
+            .stdout
+            .contains("from exec /bin/sh -c echo seen >/made"),
+        "{used:?}"
+    );
 }
 
 #[test]
