@@ -258,7 +258,7 @@ mod tests {
             ("RUN 1000", "RUN 1001", "", 1007)
         );
         let long = format!("FROM a\nENV A={}\n", "x".repeat(10 << 20));
-        assert_eq!(excerpt(long.as_bytes(), &[range(2, 2)]).len(), 7 + 513);
+        assert_eq!(excerpt(long.as_bytes(), &[range(2, 2)]).len(), 7 + 513 + 1);
         let far = "\n".repeat(1 << 20);
         assert_eq!(excerpt(far.as_bytes(), &[range(1 << 19, 1 << 19)]).len(), 0);
         assert_eq!(excerpt(far.as_bytes(), &[range(i32::MAX, -1)]).len(), 0);

@@ -1,3 +1,5 @@
+//! Greets whoever is named.
+
 const BUILT_BY: &str = "nobody";
 
 fn main() {
