@@ -25,7 +25,7 @@ pub(super) fn version() -> BuildkitVersion {
 }
 
 /// The worker as clients list it.
-pub(super) fn worker(builder: &Builder) -> WorkerRecord {
+pub(crate) fn worker(builder: &Builder) -> WorkerRecord {
     let gateway = host_gateway(builder).map(|address| {
         let name = "org.mobyproject.buildkit.worker.moby.host-gateway-ip".to_owned();
         (name, address.to_string())
