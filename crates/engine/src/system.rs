@@ -215,6 +215,8 @@ impl Engine {
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
+            // by this word buildx knows that images of several platforms can be loaded
+            ("driver-type", "io.containerd.snapshotter.v1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()

@@ -11,6 +11,8 @@ mod file;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod solver;
