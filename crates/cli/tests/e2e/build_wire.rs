@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -270,12 +271,16 @@ fn files_of_the_web_are_asked_for_again_only_where_they_change() {
     assert!(told.stderr.contains("digest mismatch"), "{told:?}");
 }
 
-/// A server of repositories that goes with its value.
+/// A server of repositories that goes with its value: `git` and the program that it starts.
 struct GitServer(Child);
 
 impl Drop for GitServer {
     fn drop(&mut self) {
-        drop(self.0.kill());
+        let group = rustix::process::Pid::from_child(&self.0);
+        let killed = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        if let Err(error) = killed {
+            eprintln!("git daemon could not be ended: {error}");
+        }
         drop(self.0.wait());
     }
 }
@@ -337,6 +342,7 @@ fn repositories_are_contexts() {
         .arg(format!("--base-path={}", served.display()))
         .arg(served)
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn();
     let _server = GitServer(child.unwrap());
     eventually("git daemon listens", || {
