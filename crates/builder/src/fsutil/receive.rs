@@ -11,6 +11,7 @@ use std::vec::IntoIter;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use futures_util::{Stream, StreamExt};
+use prost::Message as _;
 use rustix::fs::FileType;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -105,6 +106,8 @@ struct Receiver {
     touched: bool,
     listed: bool,
     received: (u64, u64),
+    /// Bytes of all packets, as BuildKit counts them.
+    passed: u64,
 }
 
 impl Receiver {
@@ -130,6 +133,7 @@ impl Receiver {
             touched: false,
             listed: false,
             received: (0, 0),
+            passed: 0,
         })
     }
 
@@ -151,7 +155,7 @@ impl Receiver {
                 self.finish()?;
                 self.send(PacketType::PacketFin, 0)?;
             }
-            progress(self.received.1);
+            progress(self.passed);
         }
         Err(FsutilError::Ended)
     }
@@ -159,6 +163,7 @@ impl Receiver {
     /// Handles a packet; true at the sender's end.
     fn take(&mut self, packet: Packet) -> Result<bool, FsutilError> {
         let protocol = |what| Err(FsutilError::Protocol { what });
+        self.passed += packet.encoded_len() as u64;
         match packet.r#type() {
             PacketType::PacketStat if self.listed => return protocol("an entry after the last"),
             PacketType::PacketStat => match packet.stat {

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
+use runtime::user::UserError;
+
 use crate::error::{Error, Result, Step};
 use crate::llb::pb;
 use crate::snapshot::Snapshot;
@@ -45,20 +47,17 @@ fn by_name(
     look_up(root.as_fd(), &named.name, which)
 }
 
+/// A name that nobody has is root's, as with BuildKit.
 fn look_up(root: BorrowedFd<'_>, name: &str, which: Which) -> Result<(u32, u32)> {
-    let refuse = |error: runtime::user::UserError| match &error {
-        runtime::user::UserError::Read { .. } => Error::system("look up an owner", &error),
-        _ => Error::invalid(error.to_string()),
+    let found = match which {
+        Which::User => runtime::user::resolve(root, name).map(|user| (user.uid, user.gid)),
+        Which::Group => runtime::user::resolve_group(root, name).map(|gid| (0, gid)),
     };
-    match which {
-        Which::User => {
-            let user = runtime::user::resolve(root, name).map_err(refuse)?;
-            Ok((user.uid, user.gid))
-        }
-        Which::Group => {
-            let gid = runtime::user::resolve_group(root, name).map_err(refuse)?;
-            Ok((0, gid))
-        }
+    match found {
+        Ok(owner) => Ok(owner),
+        Err(UserError::NoUser { .. } | UserError::NoGroup { .. }) => Ok((0, 0)),
+        Err(error @ UserError::Read { .. }) => Err(Error::system("look up an owner", &error)),
+        Err(error) => Err(Error::invalid(error.to_string())),
     }
 }
 

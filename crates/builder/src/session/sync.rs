@@ -46,7 +46,7 @@ pub struct Received {
 impl Session {
     /// Makes a folder equal to one of the client's; only what changed is sent.
     ///
-    /// `progress` is told how many bytes have come so far.
+    /// `progress` is told how many bytes, lists included, have come so far.
     ///
     /// # Errors
     /// When the client does not offer its files, has no such folder, sends what no folder can hold or is

@@ -13,6 +13,8 @@ mod fixture;
 #[cfg(test)]
 mod front_end;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod solver;

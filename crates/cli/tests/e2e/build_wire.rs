@@ -12,6 +12,7 @@ use testkit::docker::Outcome;
 use testkit::engine::Engine;
 
 use crate::bench::{engine, eventually};
+use crate::service::free_port;
 
 /// A context below the engine's home, which goes with the engine.
 fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
@@ -104,21 +105,25 @@ fn what_fails_is_shown_where_it_stands() {
 }
 
 /// How much of a context a build said that it got, in bytes.
+/// The most that was sent of a folder; the file of ignored patterns comes under the same name.
 fn transferred(told: &Outcome) -> f64 {
-    let line = told
-        .stderr
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once("transferring context: "));
-    let (_, size) = line.unwrap_or_else(|| panic!("no context: {told:?}"));
+    let lines = told.stderr.lines();
+    let sizes = lines.filter_map(|line| line.split_once("transferring context: "));
+    let most = sizes.map(|(_, size)| bytes(size)).max_by(f64::total_cmp);
+    most.unwrap_or_else(|| panic!("no context: {told:?}"))
+}
+
+/// A size as buildx tells it; none where nothing was sent.
+fn bytes(size: &str) -> f64 {
     let size = size.split_whitespace().next().unwrap();
     let digits = size.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let factor = match &size[digits.len()..] {
+        "B" => 1.0,
         "kB" => 1e3,
         "MB" => 1e6,
-        _ => 1.0,
+        _ => 0.0,
     };
-    digits.parse::<f64>().unwrap() * factor
+    digits.parse::<f64>().unwrap_or(0.0) * factor
 }
 
 #[test]
@@ -259,15 +264,50 @@ fn files_of_the_web_are_asked_for_again_only_where_they_change() {
     assert!(again.stderr.contains("CACHED"), "{again:?}");
     assert_eq!(web.whole.load(Ordering::Relaxed), 1);
     assert_eq!(web.unchanged.load(Ordering::Relaxed), 1);
+    let wrong = format!(
+        "FROM busybox\nADD --checksum=sha256:{} http://127.0.0.1:{}/x /x\n",
+        "0".repeat(64),
+        web.port
+    );
+    let folder = context(&engine, "wrong", &[("Dockerfile", wrong.as_str())]);
+    let told = build(&engine, "", &folder);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("digest mismatch"), "{told:?}");
 }
 
 /// A server of repositories that goes with its value.
-struct GitServer(Child);
+struct GitServer {
+    child: Child,
+    port: u16,
+}
+
+impl GitServer {
+    /// Serves what lies in a folder.
+    fn of(folder: &Path) -> Self {
+        let port = free_port();
+        // not by `git daemon`: its child would outlive it
+        let programs = Command::new("git").arg("--exec-path").output().unwrap();
+        let programs = String::from_utf8(programs.stdout).unwrap();
+        let child = Command::new(Path::new(programs.trim()).join("git-daemon"))
+            .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+            .arg(format!("--port={port}"))
+            .arg(format!("--base-path={}", folder.display()))
+            .arg(folder)
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.unwrap();
+        let server = Self { child, port };
+        eventually("git-daemon listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        server
+    }
+}
 
 impl Drop for GitServer {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -290,15 +330,6 @@ fn git(folder: &Path, arguments: &[&str]) {
 
 #[test]
 fn repositories_are_contexts() {
-    if Command::new("git")
-        .arg("daemon")
-        .arg("--help")
-        .output()
-        .is_err()
-    {
-        eprintln!("SKIPPED: git is not installed");
-        return;
-    }
     let engine = engine();
     let repository = context(
         &engine,
@@ -316,35 +347,21 @@ fn repositories_are_contexts() {
     git(&repository, &["tag", "v1"]);
     fs::write(repository.join("file"), "two\n").unwrap();
     git(&repository, &["commit", "--quiet", "-am", "two"]);
-    let served = repository.parent().unwrap();
-    let child = Command::new("git")
-        .args([
-            "daemon",
-            "--reuseaddr",
-            "--export-all",
-            "--listen=127.0.0.1",
-            "--port=9418",
-        ])
-        .arg(format!("--base-path={}", served.display()))
-        .arg(served)
-        .stderr(Stdio::null())
-        .spawn();
-    let _server = GitServer(child.unwrap());
-    eventually("git daemon listens", || {
-        std::net::TcpStream::connect("127.0.0.1:9418").is_ok()
-    });
+    let server = GitServer::of(repository.parent().unwrap());
     for (fragment, expect) in [
         ("", "two"),
         ("#v1", "one"),
         ("#main:sub", "sub"),
         ("#:sub", "sub"),
     ] {
-        let line = format!("buildx build --progress plain -t repo git://127.0.0.1/repo{fragment}");
+        let url = format!("git://127.0.0.1:{}/repo{fragment}", server.port);
+        let line = format!("buildx build --progress plain -t repo {url}");
         engine.docker(&line).ok();
         engine.docker("run --rm repo cat /file").prints(expect);
     }
-    let line = "buildx build --progress plain git://127.0.0.1/repo#nosuchbranch";
-    assert_ne!(engine.docker(line).code, 0);
+    let url = format!("git://127.0.0.1:{}/repo#nosuchbranch", server.port);
+    let line = format!("buildx build --progress plain {url}");
+    assert_ne!(engine.docker(&line).code, 0);
 }
 
 #[test]

@@ -104,6 +104,8 @@ mod networks;
 #[cfg(test)]
 mod node_clients;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod pull;

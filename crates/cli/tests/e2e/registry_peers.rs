@@ -10,11 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use testkit::image::{Archive, Built, Compression, TestImage};
 
+use crate::peers::TOOL;
 use crate::registry::Process;
 use crate::service::GORAE;
 
-/// Where the tool lies, beside the checkout.
-const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/peers/peers");
 /// The network that the tool makes.
 const NETWORK: &str = "/run/netns/gorae-peers";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -29,15 +28,7 @@ struct Peers {
 impl Peers {
     /// Nothing where the tool is missing, which is said.
     fn find() -> Option<Self> {
-        if !Path::new(TOOL).is_file() {
-            println!("skipped: there is no {TOOL}, which has the other programs");
-            return None;
-        }
-        // makes the root and the network, where they are not there yet
-        let ready = Command::new(TOOL).args(["run", "true"]).status().unwrap();
-        assert!(ready.success());
-        let path = Command::new(TOOL).arg("path").output().unwrap();
-        let root = PathBuf::from(String::from_utf8(path.stdout).unwrap().trim());
+        let root = crate::peers::root()?;
         let own = format!("/var/lib/gorae-test-{}", std::process::id());
         std::fs::create_dir_all(root.join(&own[1..])).unwrap();
         Some(Self { root, own })

@@ -11,8 +11,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where Docker's build plugin lies below the folder of its command line.
-const PLUGIN: &str = "target/docker-cli/usr/libexec/docker/cli-plugins/docker-buildx";
+/// Where `scripts/fetch-docker-buildx` puts Docker's build plugin.
+const PLUGIN: &str = "target/docker-buildx/usr/libexec/docker/cli-plugins/docker-buildx";
 /// The memory that the engine may take in all of it, megabytes.
 const MEMORY: f64 = 150.0;
 

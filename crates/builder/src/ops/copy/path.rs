@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// How deep a pattern is looked for, and how many files match one at most.
 const MATCHES_AT_MOST: usize = 100_000;
 
+/// How many links are followed on the way to one place, as in the kernel.
+const LINKS_AT_MOST: usize = 40;
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What is copied.
@@ -119,6 +122,11 @@ pub(super) fn place_of(
         move |error| failed("create", &path)(error)
     };
     let folder_meant = to.ends_with('/') || to.ends_with("/.");
+    let mut real = without_links(root.as_fd(), to).map_err(failed("stat", to))?;
+    if folder_meant && real != "/" {
+        real.push('/');
+    }
+    let to = real.as_str();
     let (above, name) = split(to);
     let first = if folder_meant { to } else { above };
     make_directories(root.as_fd(), first, &stamp).map_err(step(first))?;
@@ -129,6 +137,11 @@ pub(super) fn place_of(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("stat", to)(error)),
     };
+    if found.is_directory() && there == Some(false) && !options.replace {
+        return Err(Error::invalid(format!(
+            "cannot copy to non-directory: {to}"
+        )));
+    }
     let inside = if found.is_directory() {
         !options.contents_only && there.is_some()
     } else {
@@ -162,6 +175,44 @@ pub(super) fn place_of(
         name: name.to_owned(),
         path: to.to_owned(),
     })
+}
+
+/// A path as it is once all links in it, and at its end, are followed inside the root; what it leads to need not
+/// be there. So a file that is copied onto a link goes where that points, as with BuildKit.
+fn without_links(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
+    let parts = |path: &str| -> Vec<String> { path.rsplit('/').map(str::to_owned).collect() };
+    let mut ahead = parts(path);
+    let mut real: Vec<String> = Vec::new();
+    let mut links = 0;
+    while let Some(part) = ahead.pop() {
+        match part.as_str() {
+            "" | "." => continue,
+            ".." => {
+                real.pop();
+                continue;
+            }
+            _ => {}
+        }
+        let above = format!("/{}", real.join("/"));
+        let link = match resolve_in(root, &above, DIRECTORY) {
+            Ok(above) => rustix::fs::readlinkat(above, &part, Vec::new()).ok(),
+            Err(_) => None,
+        };
+        let Some(link) = link else {
+            real.push(part);
+            continue;
+        };
+        links += 1;
+        if links > LINKS_AT_MOST {
+            return Err(Errno::LOOP.into());
+        }
+        let link = link.to_str().map_err(|_| Errno::ILSEQ)?;
+        if link.starts_with('/') {
+            real.clear();
+        }
+        ahead.extend(parts(link));
+    }
+    Ok(format!("/{}", real.join("/")))
 }
 
 /// Opens a directory, and makes what is missing on the way.
@@ -294,6 +345,29 @@ fn expand(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_followed_inside_the_root() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("real/deep")).unwrap();
+        symlink("/real", at("folder")).unwrap();
+        symlink("../../../up", at("real/deep/out")).unwrap();
+        symlink("missing/file", at("real/dangling")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        let root = std::fs::File::open(folder.path()).unwrap();
+        for (given, real) in [
+            ("/", "/"),
+            ("/new/file", "/new/file"),
+            ("/folder/x", "/real/x"),
+            ("/folder/deep/out", "/up"),
+            ("/folder/deep/../dangling", "/real/missing/file"),
+        ] {
+            assert_eq!(without_links(root.as_fd(), given).unwrap(), real, "{given}");
+        }
+        assert!(without_links(root.as_fd(), "/circle/x").is_err());
+    }
 
     #[test]
     fn paths_are_cleaned_and_keep_their_mark() {

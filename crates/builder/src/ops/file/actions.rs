@@ -66,7 +66,7 @@ pub(super) fn copy(
             copy::copy(&source, path, work.root()?, &to, &options)?;
         }
     }
-    required(action, &source, &matches)
+    required(action, &source)
 }
 
 fn options(action: &pb::FileActionCopy, owner: Option<(u32, u32)>) -> Result<Options> {
@@ -97,20 +97,16 @@ fn options(action: &pb::FileActionCopy, owner: Option<(u32, u32)>) -> Result<Opt
     })
 }
 
-/// Refuses a copy that has nothing of what had to be in it.
-fn required(action: &pb::FileActionCopy, source: &Source, matches: &[String]) -> Result<()> {
+/// Refuses a copy without something that had to be in it. Such a path is one of the source's root.
+fn required(action: &pb::FileActionCopy, source: &Source) -> Result<()> {
     for path in &action.required_paths {
         let wanted = clean(path);
-        let found = matches.iter().any(|base| {
-            let full = clean(&format!("{base}/{wanted}"));
-            wildcards(source.root.as_fd(), &full).is_ok_and(|found| {
-                found
-                    .iter()
-                    .any(|path| resolve_in(source.root.as_fd(), path, OFlags::PATH).is_ok())
-            })
-        });
-        if !found {
-            return Err(Error::not_found(format!("{path:?}: not found")));
+        match resolve_in(source.root.as_fd(), &wanted, OFlags::PATH) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("{path:?}: not found")));
+            }
+            Err(error) => return Err(at("lstat", &wanted)(error)),
         }
     }
     Ok(())
