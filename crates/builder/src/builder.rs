@@ -14,7 +14,7 @@ use crate::db::Db;
 use crate::error::{Result, Step};
 use crate::export::PackedBlobs;
 use crate::history::History;
-use crate::job::Job;
+use crate::job::{Ended, Job};
 use crate::ops::cache_mount::CacheMounts;
 use crate::session::Sessions;
 use crate::snapshot::Snapshots;
@@ -64,6 +64,7 @@ pub struct Builder {
     pub(crate) packed: PackedBlobs,
     pub(crate) settings: watch::Sender<Settings>,
     pub(crate) jobs: watch::Sender<HashMap<String, Arc<Job>>>,
+    pub(crate) ended: Ended,
 }
 
 impl fmt::Debug for Builder {
@@ -114,6 +115,7 @@ impl Builder {
             solver: solver.unwrap_or_default(),
             settings,
             jobs: watch::Sender::default(),
+            ended: Ended::default(),
         }))
     }
 

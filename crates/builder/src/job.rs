@@ -1,8 +1,8 @@
 //! One solve of a client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::cache::{ExportRecord, ImportedRecord};
@@ -150,19 +150,68 @@ impl Builder {
         self.jobs.borrow().get(id).cloned()
     }
 
-    /// A job, for whose beginning it waits: clients ask what it tells before they begin it.
+    /// Who knows what a job tells: for its beginning it waits, since clients ask before they begin it,
+    /// and some of them only when it has ended.
     ///
     /// # Errors
     /// When none of that name begins in time.
-    pub async fn wait_for_job(&self, id: &str, wait: Duration) -> Result<Arc<Job>> {
+    pub async fn wait_for_job(&self, id: &str, wait: Duration) -> Result<Telling> {
         let mut jobs = self.jobs.subscribe();
-        let there = jobs.wait_for(|jobs| jobs.contains_key(id));
-        let there = tokio::time::timeout(wait, there).await;
-        let job = match &there {
-            Ok(Ok(jobs)) => jobs.get(id).cloned(),
-            _ => None,
+        let found = async {
+            loop {
+                let here = jobs.borrow_and_update().get(id).cloned();
+                if let Some(job) = here {
+                    return Some(Telling::Progress(Arc::clone(&job.progress)));
+                }
+                // a job is there or here before it leaves the others
+                if self.history.get(id).is_some() {
+                    return Some(Telling::History);
+                }
+                if let Some(progress) = self.ended.find(id) {
+                    return Some(Telling::Progress(progress));
+                }
+                jobs.changed().await.ok()?;
+            }
         };
-        job.ok_or_else(|| Error::not_found(format!("no such job {id}")))
+        let found = tokio::time::timeout(wait, found).await.ok().flatten();
+        found.ok_or_else(|| Error::not_found(format!("no such job {id}")))
+    }
+}
+
+/// Who knows what a job tells.
+#[derive(Clone, Debug)]
+pub enum Telling {
+    /// The job itself.
+    Progress(Arc<Progress>),
+    /// The history: it has ended.
+    History,
+}
+
+/// How long a job that has ended is still known to those who ask late what it told.
+const LATE: Duration = Duration::from_secs(30);
+/// Jobs that are known so at most.
+const ENDED: usize = 256;
+
+/// What jobs told that have ended a moment ago and are in no history. A client asks for a job's progress
+/// on a stream beside the one that begins it, so that a short job may be over when the question arrives;
+/// were it then waited for, the client would give up and fail.
+#[derive(Debug, Default)]
+pub(crate) struct Ended(Mutex<VecDeque<(Instant, String, Arc<Progress>)>>);
+
+impl Ended {
+    fn add(&self, id: &str, progress: &Arc<Progress>) {
+        let mut ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|(since, ..)| since.elapsed() < LATE);
+        while ended.len() >= ENDED {
+            ended.pop_front();
+        }
+        ended.push_back((Instant::now(), id.to_owned(), Arc::clone(progress)));
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<Progress>> {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = ended.iter().rev().find(|(_, other, _)| other == id);
+        found.map(|(.., progress)| Arc::clone(progress))
     }
 }
 
@@ -221,6 +270,9 @@ impl Job {
         self.progress.end();
         if let Some(builder) = self.builder.upgrade() {
             crate::source::local::forget(&builder.locals, &self.id);
+            if builder.history.get(&self.id).is_none() {
+                builder.ended.add(&self.id, &self.progress);
+            }
             builder.jobs.send_if_modified(|jobs| {
                 let ours = jobs
                     .get(&self.id)

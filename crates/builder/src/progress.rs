@@ -256,6 +256,15 @@ impl Subscription {
         }
     }
 
+    /// Waits until nothing more comes.
+    pub async fn ended(&mut self) {
+        while !locked(&self.progress.told).ended {
+            if self.changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What was told since the last call, and whether the job has ended.
     pub fn take(&mut self) -> (Option<Update>, bool) {
         let told = locked(&self.progress.told);

@@ -297,7 +297,7 @@ impl Engine {
 
     async fn store_metrics(self: &Arc<Self>, page: &mut Page) {
         page.family("gorae_images", Kind::Gauge, "Images.");
-        page.sample(&[], self.images.all().len() as u64);
+        page.sample(&[], self.images.listed().len() as u64);
         let engine = Arc::clone(self);
         let looked = self.blocking(move || {
             let layers = engine.store.layers().list();

@@ -134,7 +134,7 @@ impl Engine {
             containers_running: running,
             containers_paused: paused,
             containers_stopped: all - running - paused,
-            images: i64::try_from(self.images.all().len()).unwrap_or(i64::MAX),
+            images: i64::try_from(self.images.listed().len()).unwrap_or(i64::MAX),
             driver: "overlay2".to_owned(),
             driver_status: Some(self.driver_status()),
             plugins: plugins(),
@@ -215,6 +215,8 @@ impl Engine {
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
+            // by this word buildx knows that images of several platforms can be loaded
+            ("driver-type", "io.containerd.snapshotter.v1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()

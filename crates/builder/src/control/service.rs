@@ -19,6 +19,7 @@ use super::status::{failure, status};
 use super::{history, session, solve, watch, workers};
 use crate::Builder;
 use crate::cache;
+use crate::job::Telling;
 
 /// How long a client may ask for what a job tells before it begins the job.
 const JOB: Duration = Duration::from_secs(10);
@@ -111,15 +112,16 @@ impl Control for Service {
         request: Request<StatusRequest>,
     ) -> Result<Response<Self::StatusStream>, Status> {
         let id = &request.get_ref().r#ref;
-        if self.builder.job_by_id(id).is_none() && self.builder.history.get(id).is_some() {
-            let told = self.builder.history.told(id);
-            let told = told.map_err(|error| status(&error))?;
-            let told = stream::iter(told.into_iter().map(Ok));
-            return Ok(Response::new(Box::pin(told)));
-        }
-        let job = self.builder.wait_for_job(id, JOB).await;
-        let job = job.map_err(|error| status(&error))?;
-        Ok(Response::new(watch::watch(job)))
+        let telling = self.builder.wait_for_job(id, JOB).await;
+        let messages = match telling.map_err(|error| status(&error))? {
+            Telling::Progress(progress) => watch::watch(&progress),
+            Telling::History => {
+                let told = self.builder.history.told(id);
+                let told = told.map_err(|error| status(&error))?;
+                Box::pin(stream::iter(told.into_iter().map(Ok)))
+            }
+        };
+        Ok(Response::new(messages))
     }
 
     type SessionStream = session::Messages;

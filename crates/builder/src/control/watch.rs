@@ -8,8 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 use futures_util::{Stream, stream};
 use tonic::Status;
 
-use crate::job::Job;
-use crate::progress::Subscription;
+use crate::progress::{Progress, Subscription};
 
 /// What comes within this time goes in one message, so that a client draws once for it.
 const PACE: Duration = Duration::from_millis(50);
@@ -18,16 +17,14 @@ const PACE: Duration = Duration::from_millis(50);
 pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<StatusResponse, Status>> + Send>>;
 
 struct Watch {
-    job: Arc<Job>,
     told: Subscription,
     first: bool,
 }
 
 /// Everything so far, then what comes, until the job has ended.
-pub(super) fn watch(job: Arc<Job>) -> Messages {
+pub(super) fn watch(progress: &Arc<Progress>) -> Messages {
     let watch = Watch {
-        told: job.progress.subscribe(),
-        job,
+        told: progress.subscribe(),
         first: true,
     };
     Box::pin(stream::unfold(watch, |mut watch| async move {
@@ -39,11 +36,8 @@ pub(super) fn watch(job: Arc<Job>) -> Messages {
 impl Watch {
     async fn next(&mut self) -> Option<StatusResponse> {
         if !std::mem::take(&mut self.first) {
-            tokio::select! {
-                () = tokio::time::sleep(PACE) => {}
-                // the end is told at once
-                () = self.job.cancel.canceled() => {}
-            }
+            // the end is told at once
+            drop(tokio::time::timeout(PACE, self.told.ended()).await);
         }
         self.told.next().await
     }

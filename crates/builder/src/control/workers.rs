@@ -15,6 +15,9 @@ use crate::platforms;
 /// The version of BuildKit whose API this is; clients compare it with those that brought a feature.
 const API: &str = "v0.25.2";
 
+/// What stands before the names of a worker's labels.
+const LABELS: &str = "org.mobyproject.buildkit.worker.";
+
 /// Who answers.
 pub(super) fn version() -> BuildkitVersion {
     BuildkitVersion {
@@ -25,14 +28,20 @@ pub(super) fn version() -> BuildkitVersion {
 }
 
 /// The worker as clients list it.
-pub(super) fn worker(builder: &Builder) -> WorkerRecord {
-    let gateway = host_gateway(builder).map(|address| {
-        let name = "org.mobyproject.buildkit.worker.moby.host-gateway-ip".to_owned();
-        (name, address.to_string())
-    });
+pub(crate) fn worker(builder: &Builder) -> WorkerRecord {
+    let label = |name: &str, value: String| (format!("{LABELS}{name}"), value);
+    let mut labels = HashMap::from([
+        // what the clients of dockerd look for: with it they know that images of several platforms,
+        // statements about images, archives of images, and caches elsewhere are possible
+        label("snapshotter", "overlayfs".to_owned()),
+        label("executor", "gorae".to_owned()),
+        label("network", "bridge".to_owned()),
+    ]);
+    let gateway = host_gateway(builder);
+    labels.extend(gateway.map(|address| label("moby.host-gateway-ip", address.to_string())));
     WorkerRecord {
         id: builder.engine.id().to_owned(),
-        labels: gateway.into_iter().collect::<HashMap<_, _>>(),
+        labels,
         platforms: platforms::supported().iter().map(wire).collect(),
         gc_policy: vec![policy(builder)],
         buildkit_version: Some(version()),

@@ -19,7 +19,9 @@ pub(super) async fn export(export: &Export<'_>) -> Result<BTreeMap<String, Strin
     let options = &export.options;
     let names = names(export)?;
     // what stays here needs no packed blobs: they are made when somebody pushes
-    let travels = options.push || export.solved_statements();
+    // but what an index names has its digest for good
+    let is_list = export.solved.refs.len() > 1 || options.annotations.of_index();
+    let travels = options.push || is_list || export.solved_statements();
     let way = Way {
         packed: if travels {
             Packed::By(Packing::default())
@@ -36,11 +38,12 @@ pub(super) async fn export(export: &Export<'_>) -> Result<BTreeMap<String, Strin
         let name = format!("{}@{}", options.dangling_prefix, head.digest);
         tracing::debug!(name, "an image without a name is known by its id");
     }
-    if options.store {
-        store(export, &release, &names).await?;
-    }
+    let stored = match options.store {
+        true => store(export, &release, &names).await?,
+        false => None,
+    };
     if options.push {
-        push(export, &release, &names).await?;
+        push(export, &release, &names, stored.as_ref()).await?;
     }
     let mut answer = answer(&release, &head, options.push)?;
     if !names.is_empty() {
@@ -87,7 +90,12 @@ impl Export<'_> {
     }
 }
 
-async fn store(export: &Export<'_>, release: &Release, names: &[Reference]) -> Result<()> {
+/// Answers the id of the image that has the names.
+async fn store(
+    export: &Export<'_>,
+    release: &Release,
+    names: &[Reference],
+) -> Result<Option<Digest>> {
     let engine = &export.job.builder()?.engine;
     let tags = names.iter().filter(|name| name.digest().is_none());
     let built = release.built(tags.cloned().collect());
@@ -97,15 +105,20 @@ async fn store(export: &Export<'_>, release: &Release, names: &[Reference]) -> R
         .map(|image| format!("writing image {}", image.config.digest()))
         .map(|text| export.progress.part(text))
         .collect();
-    engine.image_add_built(built).await?;
+    let ids = engine.image_add_built(built).await?;
     drop(writing);
     for name in names {
         drop(export.progress.part(format!("naming to {name}")));
     }
-    Ok(())
+    Ok(ids.into_iter().next())
 }
 
-async fn push(export: &Export<'_>, release: &Release, names: &[Reference]) -> Result<()> {
+async fn push(
+    export: &Export<'_>,
+    release: &Release,
+    names: &[Reference],
+    stored: Option<&Digest>,
+) -> Result<()> {
     let builder = export.job.builder()?;
     let engine = &builder.engine;
     let _lease = keep(export, release).await?;
@@ -143,8 +156,7 @@ async fn push(export: &Export<'_>, release: &Release, names: &[Reference]) -> Re
         let digest = pushed.map_err(|error| {
             Error::from(error).context(format!("failed to push {}", name.familiar()))
         })?;
-        if let Some(image) = release.images.first().filter(|_| export.options.store) {
-            let id = image.config.digest();
+        if let Some(id) = stored {
             engine.image_pushed(id, name, &digest).await?;
         }
     }

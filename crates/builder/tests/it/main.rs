@@ -11,6 +11,10 @@ mod file;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod front_end;
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod solver;

@@ -264,6 +264,15 @@ fn files_of_the_web_are_asked_for_again_only_where_they_change() {
     assert!(again.stderr.contains("CACHED"), "{again:?}");
     assert_eq!(web.whole.load(Ordering::Relaxed), 1);
     assert_eq!(web.unchanged.load(Ordering::Relaxed), 1);
+    let wrong = format!(
+        "FROM busybox\nADD --checksum=sha256:{} http://127.0.0.1:{}/x /x\n",
+        "0".repeat(64),
+        web.port
+    );
+    let folder = context(&engine, "wrong", &[("Dockerfile", wrong.as_str())]);
+    let told = build(&engine, "", &folder);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("digest mismatch"), "{told:?}");
 }
 
 /// A server of repositories that goes with its value.

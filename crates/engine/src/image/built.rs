@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci::image::{Descriptor, ImageConfig, Manifest};
-use oci::{Digest, Reference};
+use oci::{Digest, Platform, Reference};
 
-use super::manifests::{layer_descriptors, parse_config};
+use super::manifests::{layer_descriptors, parse_config, platform_of};
 use super::store::Lease;
 use super::{Image, Layer, Record, Tables, parse_manifest};
 use crate::db::Change;
@@ -39,7 +39,8 @@ pub struct BuiltImage {
     pub layers: Vec<BuiltLayer>,
 }
 
-/// What one build gives: an image, or several for as many platforms, of which the first gets the names.
+/// What one build gives: an image, or several for as many platforms. That for this machine gets the
+/// names, or else the first; the others become its parts.
 #[derive(Clone, Debug, Default)]
 pub struct BuiltRelease {
     /// The images.
@@ -79,7 +80,8 @@ impl Engine {
         }
     }
 
-    /// Makes what a build has made known under its names; answers the ids of the images.
+    /// Makes what a build has made known under its names; answers the ids of the images, that of the one
+    /// with the names first.
     ///
     /// The layers have to be [kept](Self::keep_content) until it is done.
     ///
@@ -93,8 +95,8 @@ impl Engine {
         let stored = self
             .blocking(move || engine.put_release(&release, lease))
             .await?;
-        let ids: Vec<Digest> = stored.records.iter().map(|one| one.id.clone()).collect();
         let records = stored.records.clone();
+        let ids: Vec<Digest> = records.iter().map(|one| one.id.clone()).collect();
         self.change_images(|tables| tables.add_built(records, &names))
             .await?;
         for (number, id) in ids.iter().enumerate() {
@@ -116,7 +118,7 @@ impl Engine {
         let index = release.index.as_ref().map(put).transpose()?;
         let beside = release.beside.iter().map(put).collect::<Result<Vec<_>>>()?;
         let mut records = Vec::with_capacity(release.images.len());
-        for image in &release.images {
+        for image in lead_first(&release.images) {
             let (id, manifest) = (put(&image.config)?, put(&image.manifest)?);
             let config = parse_config(&id, &image.config)?;
             let layers = self.layers_of(&config, &parse_manifest(&image.manifest)?, image)?;
@@ -125,6 +127,7 @@ impl Engine {
                 manifest,
                 index: index.clone(),
                 beside: beside.clone(),
+                part_of: records.first().map(|lead: &Record| lead.id.clone()),
                 tags: Vec::new(),
                 digests: Vec::new(),
                 layers,
@@ -164,6 +167,21 @@ impl Engine {
             None => Ok(layers),
         }
     }
+}
+
+/// The images, that for this machine before the others.
+fn lead_first(images: &[BuiltImage]) -> Vec<&BuiltImage> {
+    let host = Platform::host();
+    let is_own = |image: &BuiltImage| {
+        let config = parse_config(&storage::digest_of(&image.config), &image.config);
+        config.is_ok_and(|config| host.accepts(&platform_of(&config)))
+    };
+    let lead = images.iter().position(is_own).unwrap_or(0);
+    let mut all: Vec<&BuiltImage> = images.iter().collect();
+    if let Some(first) = all.get_mut(..=lead) {
+        first.rotate_right(1);
+    }
+    all
 }
 
 /// The digests of all documents.
@@ -209,7 +227,10 @@ impl Tables {
             let known = self.by_id.get(&id).map(|known| known.record.clone());
             let record = match known {
                 // what came from a registry keeps its registry's digests and packed layers
-                Some(known) if record.index.is_none() => known,
+                Some(known) if record.index.is_none() => Record {
+                    part_of: None,
+                    ..known
+                },
                 _ => record,
             };
             let names = names.iter().filter(|_| number == 0);
@@ -217,7 +238,9 @@ impl Tables {
                 .filter(|name| self.by_name.get(*name) != Some(&id))
                 .collect();
             let same = self.by_id.get(&id).is_some_and(|image| {
-                image.record.manifest == record.manifest && image.record.index == record.index
+                let old = &image.record;
+                (&old.manifest, &old.index, &old.part_of)
+                    == (&record.manifest, &record.index, &record.part_of)
             });
             if same && new.is_empty() {
                 continue;

@@ -129,6 +129,7 @@ impl Engine {
             manifest: first.digest.clone(),
             index: None,
             beside: Vec::new(),
+            part_of: None,
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -115,7 +115,7 @@ impl Engine {
         let users = self.image_users();
         let mut all: Vec<Candidate> = self
             .images
-            .all()
+            .listed()
             .into_iter()
             .filter(|image| !users.contains_key(&image.id))
             .map(|image| Candidate {

@@ -128,6 +128,7 @@ impl Engine {
             manifest,
             index: None,
             beside: Vec::new(),
+            part_of: None,
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -33,9 +33,9 @@ impl Engine {
     /// When a filter is unknown or malformed.
     pub fn image_list(&self, options: &ImageList) -> Result<Vec<Summary>> {
         let wanted = self.wanted(&options.filters)?;
-        let all = self.images.all();
-        let shared = options.shared_size.then(|| users_of_layers(&all));
-        let mut images = all;
+        let shared = options.shared_size;
+        let shared = shared.then(|| users_of_layers(&self.images.all()));
+        let mut images = self.images.listed();
         images.retain(|image| wanted.accepts(image));
         images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created()), image.id.clone()));
         let users = self.image_users();
@@ -78,11 +78,12 @@ impl Engine {
         })
     }
 
-    /// How many containers each image has.
+    /// How many containers each image has; those of its parts count as its own.
     pub(super) fn image_users(&self) -> HashMap<oci::Digest, i64> {
         let mut users = HashMap::new();
         for container in self.containers.all() {
-            *users.entry(container.record().image.clone()).or_insert(0) += 1;
+            let lead = self.images.lead(&container.record().image);
+            *users.entry(lead).or_insert(0) += 1;
         }
         users
     }

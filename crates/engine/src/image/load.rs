@@ -181,6 +181,7 @@ impl Engine {
             manifest: digest,
             index: None,
             beside: Vec::new(),
+            part_of: None,
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -55,8 +55,8 @@ impl Stored {
 impl Engine {
     /// What an image's names lead to, and the manifests behind it, as clients see them.
     ///
-    /// An image that was pulled from an index has that index's other manifests, too: they are named
-    /// and are not here.
+    /// An image that was pulled from an index has that index's other manifests, too: they are named,
+    /// and most are not here.
     pub(super) fn image_manifests(
         &self,
         image: &Image,
@@ -76,9 +76,13 @@ impl Engine {
         let target = descriptor(kind, digest, bytes.len() as u64);
         let entries = index.manifests.iter().map(|entry| {
             if entry.digest == image.record.manifest {
-                self.available(image, &stored, entry)
-            } else {
-                absent(entry)
+                return self.available(image, &stored, entry);
+            }
+            let other = self.images.with_manifest(&entry.digest);
+            let other = other.and_then(|other| Some((Stored::of(content, &other).ok()?, other)));
+            match other {
+                Some((stored, other)) => self.available(&other, &stored, entry),
+                None => beside(content, entry),
             }
         });
         Ok((Some(shown(&target)), entries.collect()))
@@ -110,6 +114,21 @@ impl Engine {
             },
         })
     }
+}
+
+/// An entry of an index that is no image here; statements about one are here where it was built here.
+fn beside(content: &BlobStore, entry: &Descriptor) -> Value {
+    let mut value = absent(entry);
+    let bytes = content.read_small(&entry.digest, MANIFEST_MAX).ok();
+    let manifest = bytes.and_then(|bytes| parse_manifest(&bytes).ok());
+    let Some(manifest) = manifest.filter(|_| value["Kind"] == "attestation") else {
+        return value;
+    };
+    let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
+    let size = blobs.fold(entry.size, |sum, blob| sum.saturating_add(blob.size));
+    value["Available"] = true.into();
+    value["Size"] = json!({"Content": size, "Total": size});
+    value
 }
 
 /// An entry of an index whose content is not here.

@@ -14,6 +14,7 @@ mod inspect;
 mod list;
 mod load;
 mod manifests;
+mod parts;
 mod prune;
 mod pull;
 mod push;
@@ -78,6 +79,9 @@ pub(crate) struct Record {
     /// Documents that the index names beside images, and that were made here with it.
     #[serde(default)]
     pub(crate) beside: Vec<Digest>,
+    /// The image with whose index this one came for another platform, and with which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part_of: Option<Digest>,
     /// Names with tags, normalised.
     pub(crate) tags: Vec<String>,
     /// Names with the digest that the registry knows them by, normalised.
@@ -237,12 +241,14 @@ impl Images {
     pub(crate) fn for_platform(&self, name: &str, wanted: Option<&Platform>) -> Result<Arc<Image>> {
         let image = self.find(name)?;
         let own = image.platform();
-        match wanted {
-            Some(wanted) if !wanted.accepts(&own) => Err(Error::not_found(format!(
+        let Some(wanted) = wanted.filter(|wanted| !wanted.accepts(&own)) else {
+            return Ok(image);
+        };
+        self.beside(&image, wanted).ok_or_else(|| {
+            Error::not_found(format!(
                 "image with reference {name} was found but its platform ({own}) does not match the specified platform ({wanted})"
-            ))),
-            _ => Ok(image),
-        }
+            ))
+        })
     }
 
     fn find(&self, name: &str) -> Result<Arc<Image>> {
@@ -251,8 +257,11 @@ impl Images {
             .parse::<Digest>()
             .ok()
             .or_else(|| format!("sha256:{name}").parse().ok());
-        if let Some(image) = by_digest.and_then(|id| tables.by_id.get(&id)) {
-            return Ok(Arc::clone(image));
+        if let Some(digest) = &by_digest {
+            let image = tables.by_id.get(digest).cloned();
+            if let Some(image) = image.or_else(|| tables.by_document(digest)) {
+                return Ok(image);
+            }
         }
         let reference = match name.parse::<Reference>() {
             Ok(reference) => Some(reference.or_latest()),

@@ -25,7 +25,7 @@ impl Engine {
         let users = self.image_users();
         let before = self.content_size().await?;
         let mut items = Vec::new();
-        for image in self.images.all() {
+        for image in self.images.listed() {
             let labels = image.config.config.as_ref().and_then(|c| c.labels.as_ref());
             if (!only_dangling || image.record.tags.is_empty())
                 && !users.contains_key(&image.id)

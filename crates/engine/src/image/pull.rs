@@ -274,6 +274,7 @@ impl Engine {
             manifest: resolved.manifest_descriptor.digest.clone(),
             index,
             beside: Vec::new(),
+            part_of: None,
             tags: Vec::new(),
             digests: Vec::new(),
             layers,

@@ -76,7 +76,8 @@ impl Engine {
     fn user_of(&self, image: &Image, running: bool) -> Option<ContainerId> {
         let uses = |c: &Arc<Container>| {
             let record = c.record();
-            record.image == image.id && record.state.status.is_alive() == running
+            let own = record.image == image.id || self.images.lead(&record.image) == image.id;
+            own && record.state.status.is_alive() == running
         };
         self.containers
             .all()
@@ -125,10 +126,20 @@ impl Engine {
             // while the labels of the image are still known
             self.image_event("untag", &id, &id);
         }
+        let parts = self.images.parts(&image.id);
+        let gone = parts.iter().map(|part| &part.id).chain([&image.id]);
         let was_there = self
-            .change_images(|tables| Ok(tables.delete(&image.id)))
+            .change_images(|tables| {
+                let mut changes = Vec::new();
+                for id in gone.clone() {
+                    changes.extend(tables.delete(id).1);
+                }
+                Ok((!changes.is_empty(), changes))
+            })
             .await?;
-        self.images.uses.forget(&image.id);
+        for id in gone {
+            self.images.uses.forget(id);
+        }
         failpoint::reach(Point::ImageForgotten);
         if !was_there {
             return Ok(());
@@ -142,15 +153,15 @@ impl Engine {
                 ..DeleteItem::default()
             });
         }
-        items.push(DeleteItem {
-            deleted: image.id.to_string(),
-            ..DeleteItem::default()
-        });
-        for layer in record.layers.iter().rev() {
-            items.push(DeleteItem {
-                deleted: layer.chain.to_string(),
-                ..DeleteItem::default()
-            });
+        let records = parts.iter().map(|part| &part.record);
+        for record in std::iter::once(&record).chain(records) {
+            let layers = record.layers.iter().rev().map(|layer| &layer.chain);
+            for deleted in std::iter::once(&record.id).chain(layers) {
+                items.push(DeleteItem {
+                    deleted: deleted.to_string(),
+                    ..DeleteItem::default()
+                });
+            }
         }
         self.image_event("delete", &id, &id);
         Ok(())

@@ -8,7 +8,7 @@ use oci::image::{Descriptor, Manifest, media_type};
 use oci::{Digest, Platform, Reference};
 
 use super::super::manifests::{MANIFEST_MAX, descriptor, parse_index};
-use super::super::{Image, credentials};
+use super::super::{Image, credentials, parse_manifest, registry_error};
 use crate::engine::Engine;
 use crate::error::{Result, Step};
 use api::registry::AuthConfig;
@@ -92,13 +92,14 @@ impl Engine {
             if entry.digest == image.record.manifest {
                 continue;
             }
-            match self.with_manifest(&entry.digest) {
+            match self.images.with_manifest(&entry.digest) {
                 Some(other) => images.push(other),
                 None => copies.push(entry),
             }
         }
         for entry in &copies {
-            if !brought(entry, repository, &sources).await {
+            let own = self.brought_from_here(entry, repository).await?;
+            if !own && !brought(entry, repository, &sources).await {
                 return Ok(Target {
                     instead_of: Some(pointer),
                     ..Target::one(image)
@@ -115,9 +116,38 @@ impl Engine {
         })
     }
 
-    fn with_manifest(&self, manifest: &Digest) -> Option<Arc<Image>> {
-        let mut all = self.images.all().into_iter();
-        all.find(|image| image.record.manifest == *manifest)
+    /// Brings a manifest whose documents are all here and that is of no image, such as one of statements.
+    async fn brought_from_here(
+        self: &Arc<Self>,
+        entry: &Descriptor,
+        repository: &Repository,
+    ) -> Result<bool> {
+        let (content, digest) = (self.store.content().clone(), entry.digest.clone());
+        let read = move || {
+            if !content.has(&digest) {
+                return Ok(None);
+            }
+            let bytes = content.read_small(&digest, MANIFEST_MAX);
+            let bytes = bytes.step(|| format!("read manifest {digest}"))?;
+            let Ok(manifest) = parse_manifest(&bytes) else {
+                return Ok(None);
+            };
+            let blobs = std::iter::once(manifest.config).chain(manifest.layers);
+            let blobs: Vec<Descriptor> = blobs.collect();
+            let whole = blobs.iter().all(|blob| content.has(&blob.digest));
+            Ok(whole.then_some((bytes, blobs)))
+        };
+        let Some((bytes, blobs)) = self.blocking(read).await? else {
+            return Ok(false);
+        };
+        for blob in &blobs {
+            let source = self.source(&[], &blob.digest);
+            let pushed = repository.push_blob(blob, &[], &source).await;
+            pushed.map_err(|e| registry_error(&e))?;
+        }
+        let pushed = repository.push_manifest(None, &entry.media_type, bytes.into());
+        pushed.await.map_err(|e| registry_error(&e))?;
+        Ok(true)
     }
 
     /// Other repositories of a registry that have the index, by what the image is known as.
