@@ -18,6 +18,8 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_caches;
+#[cfg(test)]
 mod build_differential;
 #[cfg(test)]
 mod build_gorae;
