@@ -9,6 +9,8 @@ pub mod image;
 pub mod local;
 pub(crate) mod oci_layout;
 
+pub(crate) use local::LARGEST_ATTR;
+
 use crate::error::{Error, Result};
 use crate::llb::pb;
 use crate::op::{CacheMap, OpContext};
