@@ -18,7 +18,11 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_clients;
+#[cfg(test)]
 mod build_differential;
+#[cfg(test)]
+mod build_export;
 #[cfg(test)]
 mod build_gorae;
 #[cfg(test)]
