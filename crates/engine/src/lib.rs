@@ -47,6 +47,10 @@ pub use image::{
     BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
     ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
 };
-pub use step::{StepEnd, StepGuard, StepMount, StepNetwork, StepOutput, StepRequest, StepStream};
+pub use signal::parse as signal_number;
+pub use step::{
+    LiveProcess, StepControl, StepEnd, StepGuard, StepInput, StepMount, StepNetwork, StepOutput,
+    StepProcess, StepRequest, StepStream, StepStreams,
+};
 pub use storage::SnapshotterChoice;
 pub use storage::packing::{Packing, ParsePackingError};

@@ -44,7 +44,11 @@ const NAMES: [(&str, i32); 37] = [
 ];
 
 /// The number of a signal given as `9`, `KILL`, `SIGKILL` or `RTMIN+3`, in any case.
-pub(crate) fn parse(text: &str) -> Result<i32> {
+///
+/// # Errors
+///
+/// There is none of that name.
+pub fn parse(text: &str) -> Result<i32> {
     let error = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
         return match number {

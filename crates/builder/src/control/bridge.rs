@@ -1,4 +1,5 @@
-//! Builds whose front end is the client: it asks for pieces, and says in the end which of them is the result.
+//! Builds whose front end is the client, or a program of an image: it asks for pieces, and says in the end
+//! which of them is the result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,17 +7,23 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::google::rpc;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend as gateway;
+use prost::Message as _;
 use tokio::sync::watch;
 
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::front::{FrontAttestation, FrontResult, Refs};
 use crate::job::{Job, Ref};
 use crate::llb::pb;
+use crate::ops::exec::container::Container;
 
 /// How long a client may ask its front end's questions before it begins the build.
 const BUILD: Duration = Duration::from_secs(10);
-/// Results that one front end keeps.
+/// Results that one front end keeps, and bytes of their definitions.
 const MAX_REFS: usize = 10_000;
+const MAX_REF_BYTES: usize = 512 << 20;
+/// Containers that one front end has at the same time.
+const MAX_CONTAINERS: usize = 64;
 
 /// The builds whose front ends are at work.
 #[derive(Debug, Default)]
@@ -31,7 +38,7 @@ impl Bridges {
         job: &Arc<Job>,
         inputs: BTreeMap<String, pb::Definition>,
     ) -> OpenBridge {
-        let bridge = Arc::new(Bridge::new(Arc::clone(job), inputs));
+        let bridge = Arc::new(Bridge::new(Arc::clone(job), inputs, 0));
         let id = job.id.clone();
         self.open.send_modify(|open| {
             open.insert(id, Arc::clone(&bridge));
@@ -74,6 +81,7 @@ impl OpenBridge {
 
 impl Drop for OpenBridge {
     fn drop(&mut self) {
+        self.bridge.close();
         let id = &self.bridge.job.id;
         self.bridges.open.send_if_modified(|open| {
             let ours = open
@@ -89,22 +97,95 @@ impl Drop for OpenBridge {
 pub(crate) struct Bridge {
     pub(crate) job: Arc<Job>,
     pub(crate) inputs: BTreeMap<String, pb::Definition>,
-    refs: Mutex<HashMap<String, Ref>>,
+    /// How many front ends have asked each other until this one was.
+    pub(crate) depth: u8,
+    /// Raised when the front end is over.
+    pub(crate) closed: Cancel,
+    refs: Mutex<Kept>,
+    containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
     returned: watch::Sender<Option<Result<FrontResult>>>,
 }
 
+/// The results that a front end has names for.
+#[derive(Debug, Default)]
+struct Kept {
+    by_id: HashMap<String, Ref>,
+    /// Bytes of their definitions.
+    bytes: usize,
+}
+
 impl Bridge {
-    fn new(job: Arc<Job>, inputs: BTreeMap<String, pb::Definition>) -> Self {
+    /// The bridge of a front end, which nobody finds by the name of a job.
+    pub(crate) fn new(job: Arc<Job>, inputs: BTreeMap<String, pb::Definition>, depth: u8) -> Self {
         Self {
             job,
             inputs,
+            depth,
+            closed: Cancel::default(),
             refs: Mutex::default(),
+            containers: Mutex::default(),
             returned: watch::Sender::new(None),
         }
     }
 
-    fn refs(&self) -> MutexGuard<'_, HashMap<String, Ref>> {
+    /// The front end is over: its processes end.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        self.containers().clear();
+    }
+
+    /// What the front end has answered, if it has.
+    pub(crate) fn answer(&self) -> Option<Result<FrontResult>> {
+        self.returned.borrow().clone()
+    }
+
+    fn refs(&self) -> MutexGuard<'_, Kept> {
         self.refs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn containers(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Container>>>> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a name for a container that is being made.
+    pub(crate) fn reserve_container(&self, id: &str) -> Result<()> {
+        self.closed.check()?;
+        let mut containers = self.containers();
+        if containers.contains_key(id) {
+            return Err(Error::conflict(format!("Container {id} already exists")));
+        }
+        if containers.len() >= MAX_CONTAINERS {
+            return Err(Error::conflict("too many containers of one front end"));
+        }
+        containers.insert(id.to_owned(), None);
+        Ok(())
+    }
+
+    /// Gives a name its container, or gives the name up.
+    pub(crate) fn set_container(&self, id: &str, made: Option<Container>) {
+        let mut containers = self.containers();
+        // a front end that is over has none
+        if let (Some(made), false) = (made, self.closed.is_canceled()) {
+            containers.insert(id.to_owned(), Some(Arc::new(made)));
+        } else {
+            containers.remove(id);
+        }
+    }
+
+    /// Finds a container.
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
+        let found = self.containers().get(id).cloned().flatten();
+        found.ok_or_else(|| Error::not_found(format!("container details for {id} not found")))
+    }
+
+    /// Lets a container go, with all that runs in it.
+    pub(crate) fn release_container(&self, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        self.containers().remove(id);
+        container.close();
+        Ok(())
     }
 
     /// Finds a result; the empty name is the file system that has nothing in it.
@@ -112,7 +193,7 @@ impl Bridge {
         if id.is_empty() {
             return Ok(None);
         }
-        let found = self.refs().get(id).cloned();
+        let found = self.refs().by_id.get(id).cloned();
         found
             .map(Some)
             .ok_or_else(|| Error::not_found(format!("no such ref: {id}")))
@@ -124,11 +205,14 @@ impl Bridge {
             return Ok(gateway::Ref::default());
         };
         let id = crate::id::new();
+        let bytes = found.definition().encoded_len();
         let mut refs = self.refs();
-        if refs.len() >= MAX_REFS {
+        if refs.by_id.len() >= MAX_REFS || refs.bytes.saturating_add(bytes) > MAX_REF_BYTES {
             return Err(Error::invalid("too many results of one front end"));
         }
-        refs.insert(id.clone(), found.clone());
+        refs.bytes += bytes;
+        refs.by_id.insert(id.clone(), found.clone());
+        drop(refs);
         Ok(gateway::Ref {
             id,
             def: Some(pb::Definition::clone(found.definition())),

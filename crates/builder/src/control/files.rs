@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use bollard_buildkit_proto::fsutil::types::Stat;
 use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::fsutil::to_go;
 use crate::job::Ref;
+use crate::ops::exec::container::Container;
 use crate::snapshot::Snapshot;
 use dockerfile::ignore::path_match;
 
@@ -23,18 +25,30 @@ const MAX_FILE: u64 = 15 << 20;
 /// Entries of a directory that are listed.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Opens a result's root, and looks into it on a thread that may wait.
+/// Whose files are meant.
+#[derive(Debug)]
+pub(super) enum Whose {
+    /// Those of a result; absent for the file system that has nothing in it.
+    Result(Option<Ref>),
+    /// Those of a mount of a container.
+    Container(Arc<Container>, i32),
+}
+
+/// Opens the root, and looks into it on a thread that may wait.
 async fn within<T: Send + 'static>(
-    found: Option<Ref>,
+    whose: Whose,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let snapshot = match found {
-        Some(found) => found.snapshot().await?,
-        None => Snapshot::scratch(),
+    let snapshot = match &whose {
+        Whose::Result(Some(found)) => found.snapshot().await?,
+        Whose::Result(None) | Whose::Container(..) => Snapshot::scratch(),
     };
     snapshot.ready().await?;
     let done = tokio::task::spawn_blocking(move || {
-        let root = snapshot.open()?;
+        let root = match whose {
+            Whose::Result(_) => snapshot.open()?,
+            Whose::Container(container, mount) => container.files(mount)?,
+        };
         work(root.as_fd())
     });
     done.await
@@ -45,7 +59,16 @@ async fn within<T: Send + 'static>(
 fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags, verb: &str) -> Result<OwnedFd> {
     let inside = std::path::Path::new(path);
     let inside = inside.strip_prefix("/").unwrap_or(inside);
-    let opened = sys::tree::open(root, inside, flags | OFlags::NONBLOCK);
+    // openat2(2) takes neither an empty path nor O_NONBLOCK beside O_PATH
+    let inside = match inside.as_os_str().is_empty() {
+        true => std::path::Path::new("."),
+        false => inside,
+    };
+    let flags = match flags.contains(OFlags::PATH) {
+        true => flags,
+        false => flags | OFlags::NONBLOCK,
+    };
+    let opened = sys::tree::open(root, inside, flags);
     opened.map_err(|error| refused(verb, path, &error))
 }
 
@@ -68,8 +91,8 @@ fn refused(verb: &str, path: &str, error: &std::io::Error) -> Error {
 }
 
 /// Reads a file, or a part of it.
-pub(super) async fn read(found: Option<Ref>, request: ReadFileRequest) -> Result<ReadFileResponse> {
-    within(found, move |root| {
+pub(super) async fn read(whose: Whose, request: ReadFileRequest) -> Result<ReadFileResponse> {
+    within(whose, move |root| {
         let path = &request.file_path;
         let failed = |error: std::io::Error| refused("read", path, &error);
         let mut file = File::from(open(root, path, OFlags::RDONLY, "open")?);
@@ -101,8 +124,8 @@ pub(super) async fn read(found: Option<Ref>, request: ReadFileRequest) -> Result
 }
 
 /// Lists a directory.
-pub(super) async fn list(found: Option<Ref>, request: ReadDirRequest) -> Result<ReadDirResponse> {
-    within(found, move |root| {
+pub(super) async fn list(whose: Whose, request: ReadDirRequest) -> Result<ReadDirResponse> {
+    within(whose, move |root| {
         let path = &request.dir_path;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let folder = open(root, path, flags, "open")?;
@@ -127,8 +150,8 @@ pub(super) async fn list(found: Option<Ref>, request: ReadDirRequest) -> Result<
 }
 
 /// Describes a file; a symbolic link is described itself.
-pub(super) async fn stat(found: Option<Ref>, request: StatFileRequest) -> Result<StatFileResponse> {
-    within(found, move |root| {
+pub(super) async fn stat(whose: Whose, request: StatFileRequest) -> Result<StatFileResponse> {
+    within(whose, move |root| {
         let path = request.path.trim_end_matches('/');
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
         let flags = OFlags::PATH | OFlags::DIRECTORY;

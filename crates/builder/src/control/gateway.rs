@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::bridge::{Bridge, Bridges, returned};
 use super::status::failure;
-use super::{caps, files, meta, workers};
+use super::{caps, containers, files, meta, workers};
 use crate::Builder;
 use crate::error::{Error, Result};
 use crate::front::{self, FrontendRequest};
@@ -32,22 +32,35 @@ const BUILD: &str = "buildkit-controlapi-buildid";
 #[derive(Debug)]
 pub(super) struct Gateway {
     builder: Arc<Builder>,
-    bridges: Arc<Bridges>,
+    whose: Whose,
+}
+
+/// Whose front end a connection is.
+#[derive(Debug)]
+pub(super) enum Whose {
+    /// That of the build which a call names.
+    Named(Arc<Bridges>),
+    /// That of one build, whatever a call names.
+    One(Arc<Bridge>),
 }
 
 /// An answer, or why there is none.
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Gateway {
-    pub(super) fn new(builder: Arc<Builder>, bridges: Arc<Bridges>) -> Self {
-        Self { builder, bridges }
+    pub(super) fn new(builder: Arc<Builder>, whose: Whose) -> Self {
+        Self { builder, whose }
     }
 
     async fn bridge(&self, head: &MetadataMap, method: &str) -> Result<Arc<Bridge>> {
+        let bridges = match &self.whose {
+            Whose::Named(bridges) => bridges,
+            Whose::One(bridge) => return Ok(Arc::clone(bridge)),
+        };
         let id = head.get(BUILD).and_then(|id| id.to_str().ok());
         let none = || Error::invalid("no buildid found in context");
         let found = match id {
-            Some(id) => self.bridges.get(id).await,
+            Some(id) => bridges.get(id).await,
             None => Err(none()),
         };
         found.map_err(|error| error.context(format!("forwarding {method}")))
@@ -85,6 +98,7 @@ async fn solve(bridge: Arc<Bridge>, request: SolveRequest) -> Result<SolveRespon
             attrs: request.frontend_opt.into_iter().collect(),
             inputs: request.frontend_inputs.into_iter().collect(),
             definition: request.definition,
+            depth: bridge.depth.saturating_add(1),
         },
     )
     .await?;
@@ -132,8 +146,9 @@ fn warn(bridge: &Bridge, request: WarnRequest) {
     });
 }
 
-fn no_containers() -> Status {
-    Status::unimplemented("containers of front ends are not supported")
+/// The files of a mount of a container.
+fn mount(bridge: &Bridge, id: &str, index: i32) -> Result<files::Whose> {
+    Ok(files::Whose::Container(bridge.container(id)?, index))
 }
 
 #[tonic::async_trait]
@@ -165,7 +180,7 @@ impl LlbBridge for Gateway {
     async fn read_file(&self, request: Request<ReadFileRequest>) -> Answer<ReadFileResponse> {
         self.run(request, "ReadFile", async |bridge, request| {
             let found = bridge.find(&request.r#ref)?;
-            files::read(found, request).await
+            files::read(files::Whose::Result(found), request).await
         })
         .await
     }
@@ -173,7 +188,7 @@ impl LlbBridge for Gateway {
     async fn read_dir(&self, request: Request<ReadDirRequest>) -> Answer<ReadDirResponse> {
         self.run(request, "ReadDir", async |bridge, request| {
             let found = bridge.find(&request.r#ref)?;
-            files::list(found, request).await
+            files::list(files::Whose::Result(found), request).await
         })
         .await
     }
@@ -181,7 +196,7 @@ impl LlbBridge for Gateway {
     async fn stat_file(&self, request: Request<StatFileRequest>) -> Answer<StatFileResponse> {
         self.run(request, "StatFile", async |bridge, request| {
             let found = bridge.find(&request.r#ref)?;
-            files::stat(found, request).await
+            files::stat(files::Whose::Result(found), request).await
         })
         .await
     }
@@ -222,15 +237,26 @@ impl LlbBridge for Gateway {
         .await
     }
 
-    async fn new_container(&self, _: Request<NewContainerRequest>) -> Answer<NewContainerResponse> {
-        Err(no_containers())
+    async fn new_container(
+        &self,
+        request: Request<NewContainerRequest>,
+    ) -> Answer<NewContainerResponse> {
+        self.run(request, "NewContainer", async |bridge, request| {
+            containers::open(&bridge, request).await?;
+            Ok(NewContainerResponse {})
+        })
+        .await
     }
 
     async fn release_container(
         &self,
-        _: Request<ReleaseContainerRequest>,
+        request: Request<ReleaseContainerRequest>,
     ) -> Answer<ReleaseContainerResponse> {
-        Err(no_containers())
+        self.run(request, "ReleaseContainer", async |bridge, request| {
+            bridge.release_container(&request.container_id)?;
+            Ok(ReleaseContainerResponse {})
+        })
+        .await
     }
 
     type ExecProcessStream =
@@ -238,21 +264,45 @@ impl LlbBridge for Gateway {
 
     async fn exec_process(
         &self,
-        _: Request<Streaming<ExecMessage>>,
+        request: Request<Streaming<ExecMessage>>,
     ) -> Answer<Self::ExecProcessStream> {
-        Err(no_containers())
+        let (head, _, incoming) = request.into_parts();
+        let bridge = self.bridge(&head, "ExecProcess").await;
+        let bridge = bridge.map_err(|error| failure(&error))?;
+        Ok(Response::new(Box::pin(containers::talk(bridge, incoming))))
     }
 
-    async fn read_file_container(&self, _: Request<ReadFileRequest>) -> Answer<ReadFileResponse> {
-        Err(no_containers())
+    async fn read_file_container(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Answer<ReadFileResponse> {
+        self.run(request, "ReadFileContainer", async |bridge, request| {
+            let found = mount(&bridge, &request.r#ref, request.mount_index)?;
+            files::read(found, request).await
+        })
+        .await
     }
 
-    async fn read_dir_container(&self, _: Request<ReadDirRequest>) -> Answer<ReadDirResponse> {
-        Err(no_containers())
+    async fn read_dir_container(
+        &self,
+        request: Request<ReadDirRequest>,
+    ) -> Answer<ReadDirResponse> {
+        self.run(request, "ReadDirContainer", async |bridge, request| {
+            let found = mount(&bridge, &request.r#ref, request.mount_index)?;
+            files::list(found, request).await
+        })
+        .await
     }
 
-    async fn stat_file_container(&self, _: Request<StatFileRequest>) -> Answer<StatFileResponse> {
-        Err(no_containers())
+    async fn stat_file_container(
+        &self,
+        request: Request<StatFileRequest>,
+    ) -> Answer<StatFileResponse> {
+        self.run(request, "StatFileContainer", async |bridge, request| {
+            let found = mount(&bridge, &request.r#ref, request.mount_index)?;
+            files::stat(found, request).await
+        })
+        .await
     }
 
     async fn warn(&self, request: Request<WarnRequest>) -> Answer<WarnResponse> {

@@ -3,8 +3,9 @@
 //! The services are spoken over any connection ([`Grpc::serve`]) or as answers to requests of a
 //! server that has others beside them ([`Grpc::answer`]).
 
-mod bridge;
+pub(crate) mod bridge;
 mod caps;
+mod containers;
 mod content;
 mod files;
 mod filter;
@@ -18,6 +19,6 @@ mod session;
 mod solve;
 mod status;
 mod watch;
-mod workers;
+pub(crate) mod workers;
 
 pub use server::{Grpc, METHODS};

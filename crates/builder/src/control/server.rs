@@ -15,9 +15,9 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use super::bridge::Bridges;
+use super::bridge::{Bridge, Bridges};
 use super::content::Content;
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Whose};
 use super::health::Health;
 use super::service::Service;
 use crate::Builder;
@@ -31,6 +31,8 @@ pub const METHODS: [&str; 4] = [
 ];
 /// The largest message of a client; definitions hold Dockerfiles and inline files.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
+/// The largest message of a front end, as BuildKit has it.
+const MAX_OF_FRONT_END: usize = 16 << 20;
 /// Calls of one connection at a time.
 const AT_ONCE: u32 = 256;
 /// Bytes on their way that are not read yet, a call and a connection.
@@ -51,11 +53,22 @@ impl Grpc {
         let bridges = Arc::<Bridges>::default();
         let control = Service::new(Arc::clone(builder), Arc::clone(&bridges));
         let control = ControlServer::new(control).max_decoding_message_size(MAX_MESSAGE);
-        let gateway = LlbBridgeServer::new(Gateway::new(Arc::clone(builder), bridges))
-            .max_decoding_message_size(MAX_MESSAGE);
+        let gateway =
+            LlbBridgeServer::new(Gateway::new(Arc::clone(builder), Whose::Named(bridges)))
+                .max_decoding_message_size(MAX_MESSAGE);
         let routes = Routes::new(control)
             .add_service(gateway)
             .add_service(Content::new(Arc::clone(&builder.history)))
+            .add_service(HealthServer::new(Health))
+            .prepare();
+        Self { routes }
+    }
+
+    /// Makes the services of one front end, which is a program that nobody vouches for.
+    pub(crate) fn of_front_end(builder: &Arc<Builder>, bridge: Arc<Bridge>) -> Self {
+        let gateway = Gateway::new(Arc::clone(builder), Whose::One(bridge));
+        let gateway = LlbBridgeServer::new(gateway).max_decoding_message_size(MAX_OF_FRONT_END);
+        let routes = Routes::new(gateway)
             .add_service(HealthServer::new(Health))
             .prepare();
         Self { routes }

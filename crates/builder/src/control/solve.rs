@@ -155,6 +155,7 @@ async fn run(
         attrs: sorted(request.frontend_attrs),
         inputs,
         definition: request.definition,
+        depth: 0,
     };
     build::build(job, asked, finish).await
 }

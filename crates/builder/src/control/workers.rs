@@ -28,7 +28,7 @@ pub(super) fn version() -> BuildkitVersion {
 }
 
 /// The worker as clients list it.
-pub(super) fn worker(builder: &Builder) -> WorkerRecord {
+pub(crate) fn worker(builder: &Builder) -> WorkerRecord {
     let label = |name: &str, value: String| (format!("{LABELS}{name}"), value);
     let mut labels = HashMap::from([
         // what the clients of dockerd look for: with it they know that images of several platforms,

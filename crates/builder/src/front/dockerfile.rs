@@ -23,8 +23,8 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     let wanted =
         Request::from_attrs(&request.attrs).map_err(|error| Error::invalid(error.to_string()))?;
     let loaded = context::load(job, &request).await?;
-    if let Some(image) = other_front_end(&request.attrs, &loaded) {
-        return gateway::solve(job, image, request).await;
+    if let Some(line) = other_front_end(&request.attrs, &loaded) {
+        return gateway::forward(job, &line, request).await;
     }
     let options = options(job, wanted.options, &loaded)?;
     if let Some(asked) = asked {
@@ -51,7 +51,7 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     result(job, all, multi)
 }
 
-/// The image of another front end, if the file or the client asks for one.
+/// The line that names another front end's image, if the file or the client asks for one.
 fn other_front_end(attrs: &BTreeMap<String, String>, loaded: &Loaded) -> Option<String> {
     // asked by a client that has chosen this front end for this file already
     if attrs.get("cmdline").is_some_and(|line| !line.is_empty()) {
@@ -59,8 +59,8 @@ fn other_front_end(attrs: &BTreeMap<String, String>, loaded: &Loaded) -> Option<
     }
     let given = context::text(attrs, "build-arg:BUILDKIT_SYNTAX").map(str::to_owned);
     let line = || dockerfile::syntax::syntax(&loaded.file.data);
-    let image = given.or_else(|| line().map(|directive| directive.word))?;
-    (!gateway::is_built_in(&image)).then_some(image)
+    let line = given.or_else(|| line().map(|directive| directive.value))?;
+    (!gateway::is_built_in(gateway::image(&line))).then_some(line)
 }
 
 fn options(job: &Arc<Job>, options: Options, loaded: &Loaded) -> Result<Options> {

@@ -46,6 +46,8 @@ pub struct FrontendRequest {
     pub inputs: BTreeMap<String, pb::Definition>,
     /// What is built where there is no front end.
     pub definition: Option<pb::Definition>,
+    /// How many front ends have asked each other until this one was.
+    pub depth: u8,
 }
 
 /// Results, not built yet.
@@ -116,10 +118,10 @@ pub async fn solve_frontend(job: &Arc<Job>, request: FrontendRequest) -> Result<
         "" => definition(job, &request),
         DOCKERFILE => dockerfile::solve(job, request).await,
         GATEWAY => {
-            let image = request.attrs.get("source").map(String::as_str);
+            let image = request.attrs.get("source").cloned();
             match image {
-                Some(image) if !gateway::is_built_in(image) => {
-                    gateway::solve(job, image.to_owned(), request).await
+                Some(image) if !gateway::is_built_in(&image) => {
+                    gateway::solve(job, &image, request).await
                 }
                 _ => dockerfile::solve(job, request).await,
             }

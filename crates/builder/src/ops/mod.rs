@@ -3,7 +3,7 @@
 pub mod cache_mount;
 mod copy;
 mod diff;
-mod exec;
+pub(crate) mod exec;
 mod file;
 mod go;
 mod merge;

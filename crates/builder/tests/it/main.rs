@@ -11,6 +11,8 @@ mod file;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod front_end;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod snapshot;

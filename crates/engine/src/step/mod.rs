@@ -4,9 +4,12 @@
 //! leaves nothing but what it wrote into its upper folder. It has no record: one that the engine left
 //! running when it was killed is a stranger to the next, which ends it.
 
+mod live;
 mod order;
 mod output;
 mod run;
+
+pub use live::{LiveProcess, StepControl, StepInput, StepProcess, StepStreams};
 
 use std::any::Any;
 use std::path::PathBuf;

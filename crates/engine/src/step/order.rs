@@ -13,7 +13,7 @@ use oci::runtime::Spec;
 use runtime::Rootfs;
 use shim::{LogSink, RunOrder};
 
-use super::{StepMount, StepNetwork, StepRequest};
+use super::{StepMount, StepNetwork, StepRequest, StepStreams};
 use crate::container::spec::{self, Context, Joined};
 use crate::container::{Mount, MountKind, Record, State, files};
 use crate::engine::Engine;
@@ -23,7 +23,11 @@ use crate::network::Connection;
 impl Engine {
     /// A step as a container's record, which nobody ever stores: what is decided by it is decided
     /// for a step as for a container.
-    pub(super) fn step_record(&self, request: &StepRequest) -> Result<Record> {
+    pub(super) fn step_record(
+        &self,
+        request: &StepRequest,
+        streams: StepStreams,
+    ) -> Result<Record> {
         let id = crate::names::draw_id()?;
         let mode = match request.network {
             StepNetwork::Sandbox => "bridge",
@@ -59,6 +63,7 @@ impl Engine {
             platform: String::new(),
             config: Config {
                 hostname: request.hostname.clone(),
+                tty: streams.tty,
                 user: request.user.clone(),
                 working_dir: request.cwd.clone(),
                 cmd: Some(StrSlice(request.args.clone())),
@@ -77,6 +82,7 @@ impl Engine {
     pub(super) fn step_order(
         self: &Arc<Self>,
         request: &StepRequest,
+        streams: StepStreams,
         record: &Record,
         connection: Option<&Connection>,
     ) -> Result<RunOrder> {
@@ -108,8 +114,8 @@ impl Engine {
                 init: false,
             },
             dir,
-            open_stdin: false,
-            stdin_once: false,
+            open_stdin: streams.stdin,
+            stdin_once: streams.stdin,
             log: LogSink::None,
             init: false,
             fds: Vec::new(),

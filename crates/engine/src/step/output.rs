@@ -4,7 +4,7 @@ use std::io;
 
 use shim::stdcopy::HEADER;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
 
 use super::{StepOutput, StepStream};
 
@@ -14,16 +14,19 @@ const PIECE: usize = 32 * 1024;
 /// The streams of a step.
 #[derive(Debug)]
 pub(super) struct Output {
-    socket: UnixStream,
+    socket: OwnedReadHalf,
+    /// Whether it comes as it is, from a terminal.
+    raw: bool,
     header: Vec<u8>,
     stream: StepStream,
     left: usize,
 }
 
 impl Output {
-    pub(super) fn new(socket: UnixStream) -> Self {
+    pub(super) fn new(socket: OwnedReadHalf, raw: bool) -> Self {
         Self {
             socket,
+            raw,
             header: Vec::with_capacity(HEADER),
             stream: StepStream::Stdout,
             left: 0,
@@ -32,7 +35,7 @@ impl Output {
 
     /// The next piece; none at the end. A call that is given up loses nothing.
     pub(super) async fn next(&mut self) -> io::Result<Option<StepOutput>> {
-        while self.left == 0 {
+        while self.left == 0 && !self.raw {
             let mut part = [0_u8; HEADER];
             let wanted = HEADER - self.header.len();
             let got = self.socket.read(&mut part[..wanted]).await?;
@@ -51,13 +54,18 @@ impl Output {
                 self.header.clear();
             }
         }
-        let mut bytes = vec![0; self.left.min(PIECE)];
+        let most = if self.raw {
+            PIECE
+        } else {
+            self.left.min(PIECE)
+        };
+        let mut bytes = vec![0; most];
         let got = self.socket.read(&mut bytes).await?;
         if got == 0 {
             return Ok(None);
         }
         bytes.truncate(got);
-        self.left -= got;
+        self.left = self.left.saturating_sub(got);
         Ok(Some(StepOutput {
             stream: self.stream,
             bytes,
@@ -68,13 +76,15 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
 
     use super::*;
 
     #[tokio::test]
     async fn pieces_come_as_they_were_framed() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut output = Output::new(ours);
+        let (ours, _input) = ours.into_split();
+        let mut output = Output::new(ours, false);
         let write = async {
             for byte in b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x00\x02\0\0\0\0\0\0\x02er" {
                 theirs.write_all(&[*byte]).await.unwrap();
@@ -94,5 +104,20 @@ mod tests {
         };
         let ((), (out, err)) = tokio::join!(write, read);
         assert_eq!((out.as_slice(), err.as_slice()), (&b"out"[..], &b"er"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_terminal_has_no_frames() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, _input) = ours.into_split();
+        let mut output = Output::new(ours, true);
+        theirs.write_all(b"\x02\0\0\0 raw").await.unwrap();
+        drop(theirs);
+        let mut all = Vec::new();
+        while let Some(piece) = output.next().await.unwrap() {
+            assert_eq!(piece.stream, StepStream::Stdout);
+            all.extend(piece.bytes);
+        }
+        assert_eq!(all, b"\x02\0\0\0 raw");
     }
 }

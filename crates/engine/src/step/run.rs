@@ -5,11 +5,13 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use oci::runtime::Process;
 use shim::{AttachOrder, CallError, ErrorKind, Event, Exit, FdRole, Reply, Request, RunOrder};
 use sys::spawn::Spawned;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::live::{ProcessEnds, StepInput, StepStreams};
 use super::output::Output;
 use super::{StepEnd, StepOutput, StepRequest};
 use crate::container::{Record, spec};
@@ -20,22 +22,35 @@ use crate::shim_link::{Link, ask, refusal};
 use crate::warm::{Namespaces, Ready, reap};
 
 /// The exit code of a step whose shim was killed: nobody saw how it ended.
-const UNSEEN: i32 = 137;
+pub(super) const UNSEEN: i32 = 137;
 
 /// A step that runs.
-struct Running {
+pub(super) struct Running {
     link: Link,
     child: Spawned,
     output: Output,
-    dir: PathBuf,
+    /// The other half of the output's socket; without an input it is kept for nothing but that.
+    pub(super) input: Option<StepInput>,
+    pub(super) dir: PathBuf,
+    /// The first process, which further ones resemble.
+    pub(super) like: Arc<Process>,
+    pub(super) ends: Arc<ProcessEnds>,
     connection: Option<Connection>,
     record: Record,
 }
 
 /// What came of a start.
-enum Start {
+pub(super) enum Start {
     Running(Box<Running>),
     Refused(StepEnd),
+}
+
+/// A step whose shim has it.
+struct Ordered {
+    link: Link,
+    child: Spawned,
+    io: std::os::unix::net::UnixStream,
+    like: Process,
 }
 
 impl Engine {
@@ -62,7 +77,7 @@ impl Engine {
                     _ = unwanted => {}
                 }
             };
-            match engine.start_step(request).await? {
+            match engine.start_step(request, StepStreams::default()).await? {
                 Start::Running(step) => engine.follow_step(*step, output, cancelled).await,
                 Start::Refused(end) => Ok(end),
             }
@@ -72,37 +87,47 @@ impl Engine {
         end.unwrap_or_else(|error| Err(Error::internal(format!("a step broke off: {error}"))))
     }
 
-    async fn start_step(self: &Arc<Self>, request: StepRequest) -> Result<Start> {
-        let record = self.step_record(&request)?;
+    pub(super) async fn start_step(
+        self: &Arc<Self>,
+        request: StepRequest,
+        streams: StepStreams,
+    ) -> Result<Start> {
+        let record = self.step_record(&request, streams)?;
         let usual = Namespaces::usual(false);
         let (connection, shim) = self.network_and_shim(&record, usual).await?;
         let started = match shim {
             Ok(shim) => {
-                self.order_step(request, &record, connection.as_ref(), shim)
+                self.order_step(request, streams, &record, connection.as_ref(), shim)
                     .await
             }
             Err(error) => Err(error),
         };
         let started = started.and_then(|started| match started {
-            Ok((link, child, io)) => Ok(Ok((
-                link,
-                child,
-                Output::new(UnixStream::from_std(io).step(|| "take over a step's output")?),
-            ))),
+            Ok(ordered) => {
+                let socket = UnixStream::from_std(ordered.io);
+                let socket = socket.step(|| "take over a step's output")?;
+                Ok(Ok((ordered.link, ordered.child, ordered.like, socket)))
+            }
             Err(end) => Ok(Err(end)),
         });
         match started {
-            Ok(Ok((link, child, output))) => Ok(Start::Running(Box::new(Running {
-                link,
-                child,
-                output,
-                dir: self.run_dir(&record.id),
-                connection: connection.map(|mut connection| {
-                    connection.settle();
-                    connection
-                }),
-                record,
-            }))),
+            Ok(Ok((link, child, like, socket))) => {
+                let (output, input) = socket.into_split();
+                Ok(Start::Running(Box::new(Running {
+                    link,
+                    child,
+                    output: Output::new(output, streams.tty),
+                    input: Some(input),
+                    dir: self.run_dir(&record.id),
+                    like: Arc::new(like),
+                    ends: Arc::default(),
+                    connection: connection.map(|mut connection| {
+                        connection.settle();
+                        connection
+                    }),
+                    record,
+                })))
+            }
             Ok(Err(end)) => {
                 self.clear_step(&record, connection);
                 Ok(Start::Refused(end))
@@ -118,11 +143,13 @@ impl Engine {
     async fn order_step(
         self: &Arc<Self>,
         request: StepRequest,
+        streams: StepStreams,
         record: &Record,
         connection: Option<&Connection>,
         shim: Ready,
-    ) -> Result<Result<(Link, Spawned, std::os::unix::net::UnixStream), StepEnd>> {
-        let order = self.step_order(&request, record, connection)?;
+    ) -> Result<Result<Ordered, StepEnd>> {
+        let order = self.step_order(&request, streams, record, connection)?;
+        let like = order.order.spec.process.clone();
         let settings = self.settings();
         let profile = settings.seccomp_profile.as_deref();
         let filter = self
@@ -133,7 +160,7 @@ impl Engine {
         ours.set_nonblocking(true)
             .step(|| "make the streams of a step")?;
         let mut roles = vec![FdRole::Attach(AttachOrder {
-            stdin: false,
+            stdin: streams.stdin,
             stdout: true,
             stderr: true,
         })];
@@ -156,7 +183,12 @@ impl Engine {
         match control.call(&Request::Run(Box::new(order)), &fds).await {
             Ok(Reply::Started { .. }) => {
                 drop(request.guard);
-                Ok(Ok((control, child, ours)))
+                Ok(Ok(Ordered {
+                    link: control,
+                    child,
+                    io: ours,
+                    like,
+                }))
             }
             Ok(reply) => {
                 drop(control);
@@ -174,7 +206,7 @@ impl Engine {
     }
 
     /// Follows a step to its end.
-    async fn follow_step(
+    pub(super) async fn follow_step(
         self: &Arc<Self>,
         mut step: Running,
         output: mpsc::Sender<StepOutput>,
@@ -182,23 +214,32 @@ impl Engine {
     ) -> Result<StepEnd> {
         let mut cancelled = std::pin::pin!(cancelled);
         let (mut exit, mut open, mut killed) = (None, true, false);
-        while exit.is_none() || open {
+        let mut waiting = None;
+        while exit.is_none() || open || waiting.is_some() {
             tokio::select! {
                 biased;
                 () = &mut cancelled, if !killed => {
                     killed = true;
+                    // a reader that does not read must not keep it from ending
+                    waiting = None;
                     let kill = Request::Kill { signal: 9, exec: None };
                     // it may have ended by itself
                     drop(ask(&step.dir, &kill).await);
                 }
-                piece = step.output.next(), if open => match piece {
-                    // nobody may read any more; it is to end, not to wait
-                    Ok(Some(piece)) => drop(output.send(piece).await),
+                permit = output.reserve(), if waiting.is_some() => {
+                    // where nobody reads any more it is to end, not to wait
+                    if let (Ok(permit), Some(piece)) = (permit, waiting.take()) {
+                        permit.send(piece);
+                    }
+                }
+                piece = step.output.next(), if open && waiting.is_none() => match piece {
+                    Ok(Some(piece)) => waiting = Some(piece).filter(|_| !killed),
                     Ok(None) | Err(_) => open = false,
                 },
                 event = step.link.event(), if exit.is_none() => match event {
                     Ok(Some(Event::Exited(end))) => exit = Some(end),
-                    Ok(Some(Event::ExecExited { .. } | Event::Oom)) => {}
+                    Ok(Some(Event::ExecExited { id, code })) => step.ends.ended(&id, code),
+                    Ok(Some(Event::Oom)) => {}
                     Ok(None) | Err(_) => exit = Some(self.unseen_end(&step)),
                 },
             }
@@ -238,9 +279,15 @@ impl Engine {
                 child,
                 connection,
                 record,
+                ends,
                 ..
             } = step;
-            while let Ok(Some(_)) = link.event().await {}
+            while let Ok(Some(event)) = link.event().await {
+                if let Event::ExecExited { id, code } = event {
+                    ends.ended(&id, code);
+                }
+            }
+            ends.all_ended();
             drop(link);
             reap(child);
             let cgroup = engine.cgroup(&record);

@@ -134,7 +134,9 @@ impl Builder<'_> {
                 } else {
                     "--layers=true"
                 };
-                let own = ["buildah", "build", "--quiet", layers];
+                // its own default is more than every machine allows
+                let limit = "--ulimit=nofile=1024:1024";
+                let own = ["buildah", "build", "--quiet", limit, layers];
                 peers.subject("buildah", &[&own[..], flags, &[context.as_str()]].concat())
             }
         }

@@ -128,6 +128,7 @@ fn compilers(lab: &Lab<'_>) -> Result<PathBuf> {
         ))
         .args(["--directory", "/", "bin", "lib", "lib64", "sbin", "usr/bin"])
         .args(["usr/include", "usr/lib/gcc", "usr/lib/x86_64-linux-gnu"])
+        .args(["usr/lib64", "usr/sbin"])
         .args(["etc/ld.so.cache", "etc/alternatives"])
         .args(
             toolchain(&rust)?

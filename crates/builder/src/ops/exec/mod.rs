@@ -1,5 +1,6 @@
 //! Processes: the steps that run programs.
 
+pub(crate) mod container;
 mod key;
 mod mounts;
 mod secrets;
@@ -13,7 +14,6 @@ use tokio::sync::mpsc;
 
 pub(super) use key::cache_map;
 
-use self::mounts::Prepared;
 use crate::error::{Error, Result};
 use crate::llb::pb;
 use crate::op::OpContext;
@@ -47,7 +47,8 @@ pub(super) async fn run(
     let mut env = environment(meta);
     env.extend(secrets::environment(context, op).await?);
     let stubs = prepared.stubs(meta.remove_mount_stubs_recursive).await?;
-    let request = request(op, meta, env, &mut prepared)?;
+    let (root, mounts) = (prepared.root()?, std::mem::take(&mut prepared.mounts));
+    let request = request(op, meta, env, (root, mounts));
     let end = run_step(context, request).await?;
     let prepared = super::blocking(move || {
         stubs.remove()?;
@@ -110,8 +111,8 @@ fn request(
     op: &pb::ExecOp,
     meta: &pb::Meta,
     env: Vec<String>,
-    prepared: &mut Prepared,
-) -> Result<StepRequest> {
+    (root, mounts): (Root, Vec<StepMount>),
+) -> StepRequest {
     let text = |given: &str, default: &str| {
         if given.is_empty() {
             default.to_owned()
@@ -119,8 +120,7 @@ fn request(
             given.to_owned()
         }
     };
-    let root = prepared.root()?;
-    Ok(StepRequest {
+    StepRequest {
         args: meta.args.clone(),
         env,
         cwd: text(&meta.cwd, "/"),
@@ -131,7 +131,7 @@ fn request(
         upper: root.upper,
         work: root.work,
         readonly_root: root.readonly,
-        mounts: std::mem::take(&mut prepared.mounts),
+        mounts,
         network: match op.network() {
             pb::NetMode::Unset => StepNetwork::Sandbox,
             pb::NetMode::Host => StepNetwork::Host,
@@ -155,7 +155,7 @@ fn request(
         cgroup_parent: meta.cgroup_parent.clone(),
         shm_size: 0,
         guard: root.guard,
-    })
+    }
 }
 
 async fn run_step(context: &OpContext, request: StepRequest) -> Result<StepEnd> {

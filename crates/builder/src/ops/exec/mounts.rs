@@ -25,12 +25,25 @@ pub(super) struct Prepared {
     root_readonly: bool,
     /// What becomes of each output.
     outputs: Vec<(usize, Output)>,
+    /// Where each mount of the operation is found.
+    places: Vec<Place>,
     stage: Option<Stage>,
     /// Given back at the end.
     _caches: Vec<CacheMount>,
     _agents: Vec<SshSocket>,
     /// Folders whose changes nobody keeps; they go at the end.
     scratch: Vec<Writable>,
+}
+
+/// Where a mount of an operation is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is the root.
+    Root,
+    /// It has this number among the mounts beside the root.
+    Mount(usize),
+    /// It may be missing, and is.
+    Absent,
 }
 
 /// What becomes of an output.
@@ -71,13 +84,24 @@ pub(super) async fn prepare(
         root: writable,
         root_readonly: root.readonly,
         outputs,
+        places: Vec::with_capacity(op.mounts.len()),
         stage: None,
         _caches: Vec::new(),
         _agents: Vec::new(),
         scratch: Vec::new(),
     };
-    for mount in op.mounts.iter().filter(|mount| mount.dest != ROOT) {
+    for mount in &op.mounts {
+        if mount.dest == ROOT {
+            prepared.places.push(Place::Root);
+            continue;
+        }
+        let before = prepared.mounts.len();
         prepared.add(context, mount, inputs).await?;
+        let place = match prepared.mounts.len() > before {
+            true => Place::Mount(before),
+            false => Place::Absent,
+        };
+        prepared.places.push(place);
     }
     Ok(prepared)
 }
@@ -120,6 +144,33 @@ impl Prepared {
         }
         let missing = || Error::internal("a step has no place for its mounts");
         self.stage.as_mut().ok_or_else(missing)
+    }
+
+    /// Mounts a file that exists in memory only.
+    pub(super) fn add_file(
+        &mut self,
+        context: &OpContext,
+        place: &str,
+        data: &[u8],
+        mode: u32,
+    ) -> Result<()> {
+        let source = self.stage(context)?.file(data, (0, 0), mode)?;
+        self.mounts.push(bind(source, &clean_place(place), true));
+        Ok(())
+    }
+
+    /// Where each mount of the operation is found.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// The root's folders as they are for reading: what was written, and what lies below.
+    pub(super) fn root_view(&self) -> Result<std::os::fd::OwnedFd> {
+        let lowers = self.root.lowers()?;
+        let mut paths = vec![self.root.upper()];
+        paths.extend(lowers.paths.iter().cloned());
+        storage::overlay::mount_view(&paths)
+            .map_err(|error| Error::system("open the root of a container", &error))
     }
 
     /// Mounts an input, or an empty file system.
