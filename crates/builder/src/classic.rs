@@ -99,7 +99,8 @@ pub async fn build(
         ..JobOptions::default()
     })?;
     let _ends = job.end_on_drop();
-    run(&job, &request, sender).await
+    // boxed, so that the types of its callers stay shallow
+    Box::pin(run(&job, &request, sender)).await
 }
 
 async fn unpack(builder: &Arc<Builder>, archive: Box<dyn Read + Send>) -> Result<Sent> {
