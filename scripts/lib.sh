@@ -22,6 +22,13 @@ as_root() {
   else die "root is needed for: $*"; fi
 }
 
+# The mirror of Debian that this machine's apt uses.
+debian_mirror() {
+  site() { apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' | awk '!/-security/ && !seen++'; }
+  if [[ -z $(site) ]]; then as_root apt-get update -qq; fi
+  site | grep .
+}
+
 # Says what is done and how long it took.
 timed() {
   local what=$1 begun=$SECONDS; shift

@@ -10,6 +10,9 @@ use crate::pid_file::{PidFile, PidFileError};
 use crate::serve::{ServeError, serve};
 use crate::settings;
 
+/// How long work on the disk that was begun may go on at the end.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -68,7 +71,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .thread_name("gorae-engine")
         .build()
         .map_err(RunError::Runtime)?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let root = config.engine.root.clone();
         let cache = engine::Keeper::new(move || Ok(builder::snapshot::kept(&root)));
         let mut own = config.engine.clone();
@@ -86,7 +89,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         };
         engine.close();
         result
-    })
+    });
+    // what is read or written for nobody any more, as a large layer, does not keep the engine
+    runtime.shutdown_timeout(LAST_WORK);
+    result
 }
 
 /// Makes room for the sockets that hold published ports, two each; less than that is no obstacle

@@ -61,7 +61,7 @@ fn is_zero(n: &u32) -> bool {
 
 impl Location {
     fn new(spans: &[Span]) -> Self {
-        let lines = spans.iter().flat_map(|s| s.start..=s.end);
+        let lines = spans.iter().flat_map(|s| s.start..=s.end).take(1000);
         let range = |line| Range {
             start: Position { line },
             end: Position { line },

@@ -11,6 +11,9 @@ pub struct Span {
     pub end: u32,
 }
 
+/// Lines that are told one by one.
+const LINES_AT_MOST: usize = 1000;
+
 impl Span {
     /// These lines.
     #[must_use]
@@ -31,9 +34,10 @@ impl Span {
         self.start <= line && line <= self.end
     }
 
-    /// The lines as ranges of LLB, a range each, as `BuildKit`'s clients expect them.
+    /// The lines as ranges of LLB, a range each, as `BuildKit`'s clients expect them; of an endless instruction the
+    /// first ones.
     pub fn ranges(self) -> impl Iterator<Item = pb::Range> {
-        (self.start..=self.end).map(|line| {
+        (self.start..=self.end).take(LINES_AT_MOST).map(|line| {
             let at = Some(pb::Position {
                 line: i32::try_from(line).unwrap_or(i32::MAX),
                 character: 0,

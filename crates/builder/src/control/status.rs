@@ -15,7 +15,7 @@ const TYPES: &str = "github.com/moby/buildkit/errdefs.";
 
 /// A failure of a call that is no build.
 pub(super) fn status(error: &Error) -> Status {
-    Status::new(code(error), error.message())
+    Status::new(code(error), shortened(error.message()))
 }
 
 /// A build's failure. Its code says nothing, for clients print any other before the message.
@@ -23,7 +23,19 @@ pub(super) fn failure(error: &Error) -> Status {
     let proto = proto(error);
     let code = Code::from_i32(proto.code);
     let details = Bytes::from(proto.encode_to_vec());
-    Status::with_details(code, error.message(), details)
+    Status::with_details(code, proto.message, details)
+}
+
+/// A message as a header can take it: a step may be megabytes long. How it ended stands at the end.
+fn shortened(message: &str) -> String {
+    const LONGEST: usize = 8 << 10;
+    const END: usize = 1 << 10;
+    if message.len() <= LONGEST {
+        return message.to_owned();
+    }
+    let start = message.floor_char_boundary(LONGEST - END);
+    let end = message.ceil_char_boundary(message.len() - END);
+    format!("{} ... {}", &message[..start], &message[end..])
 }
 
 /// A build's failure as a message, which is also what the history keeps.
@@ -35,7 +47,7 @@ pub(super) fn proto(error: &Error) -> rpc::Status {
     };
     rpc::Status {
         code: code.into(),
-        message: error.message().to_owned(),
+        message: shortened(error.message()),
         details: details(error),
     }
 }
@@ -141,11 +153,43 @@ fn any(name: &str, value: &Value) -> Any {
     }
 }
 
+/// What goes along of a file; details of an error travel in one header, which no client takes in any size. Of a long
+/// file it is the lines around the places, and empty lines instead of those before.
+fn excerpt(data: &[u8], ranges: &[pb::Range]) -> Vec<u8> {
+    const WHOLE: usize = 8 << 10;
+    const LINE: usize = 512;
+    const AROUND: usize = 6;
+    if data.len() <= WHOLE {
+        return data.to_vec();
+    }
+    let line = |at: Option<&pb::Position>| at.and_then(|at| usize::try_from(at.line).ok());
+    let places = ranges.iter().filter_map(|range| {
+        let (start, end) = (line(range.start.as_ref())?, line(range.end.as_ref())?);
+        Some((start.saturating_sub(AROUND), end.saturating_add(AROUND)))
+    });
+    let places: Vec<_> = places.collect();
+    let last = places.iter().map(|place| place.1).max().unwrap_or(0);
+    let mut kept = Vec::new();
+    for (number, text) in (1..=last).zip(data.split(|byte| *byte == b'\n')) {
+        if places
+            .iter()
+            .any(|(start, end)| (*start..=*end).contains(&number))
+        {
+            kept.extend_from_slice(text.get(..LINE).unwrap_or(text));
+        }
+        kept.push(b'\n');
+        if kept.len() > WHOLE {
+            return Vec::new();
+        }
+    }
+    kept
+}
+
 /// A place as Go writes it: what is zero or empty is left out.
 fn source(span: &SourceSpan) -> Value {
     use base64::Engine as _;
     let info = &span.info;
-    let data = base64::engine::general_purpose::STANDARD.encode(&info.data);
+    let data = base64::engine::general_purpose::STANDARD.encode(excerpt(&info.data, &span.ranges));
     let mut file = serde_json::Map::new();
     for (name, text) in [
         ("filename", &info.filename),
@@ -178,6 +222,47 @@ fn position(position: Option<&pb::Position>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_messages_keep_their_ends() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!(
+            "process \"{}\" did not end: exit code: 7",
+            "ä".repeat(1 << 20)
+        );
+        let short = shortened(&long);
+        assert!(short.len() < 9 << 10, "{}", short.len());
+        assert!(short.starts_with("process \"ä") && short.ends_with("exit code: 7"));
+    }
+
+    #[test]
+    fn excerpts_of_long_files_are_short() {
+        let range = |start, end| pb::Range {
+            start: Some(pb::Position {
+                line: start,
+                character: 0,
+            }),
+            end: Some(pb::Position {
+                line: end,
+                character: 0,
+            }),
+        };
+        let short = b"FROM a\nRUN b\n";
+        assert_eq!(excerpt(short, &[]), short);
+        let lines: String = (1..=2000).map(|number| format!("RUN {number}\n")).collect();
+        let kept = excerpt(lines.as_bytes(), &[range(1000, 1001)]);
+        let kept = String::from_utf8(kept).unwrap();
+        let kept: Vec<&str> = kept.lines().collect();
+        assert_eq!(
+            (kept[999], kept[1000], kept[900], kept.len()),
+            ("RUN 1000", "RUN 1001", "", 1007)
+        );
+        let long = format!("FROM a\nENV A={}\n", "x".repeat(10 << 20));
+        assert_eq!(excerpt(long.as_bytes(), &[range(2, 2)]).len(), 7 + 513 + 1);
+        let far = "\n".repeat(1 << 20);
+        assert_eq!(excerpt(far.as_bytes(), &[range(1 << 19, 1 << 19)]).len(), 0);
+        assert_eq!(excerpt(far.as_bytes(), &[range(i32::MAX, -1)]).len(), 0);
+    }
     use std::sync::Arc;
 
     #[test]

@@ -12,6 +12,7 @@ use super::read::{read_file, read_head};
 use super::source::Source;
 use crate::error::{Error, Result, Step as _};
 use crate::job::{Job, Ref};
+use crate::source::LARGEST_ATTR;
 
 /// The longest Dockerfile.
 const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -124,6 +125,7 @@ fn local_source(job: &Arc<Job>, key: &str, step: String, names: &[String]) -> So
         .attr("local.followpaths", list(names))
         .attr("local.sharedkeyhint", key)
         .attr("local.differ", "none")
+        .attr(LARGEST_ATTR, MAX_DOCKERFILE.to_string())
 }
 
 async fn open(job: &Arc<Job>, definition: &pb::Definition) -> Result<std::os::fd::OwnedFd> {

@@ -16,6 +16,14 @@ pub enum FsutilError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A file that has more than is taken.
+    #[error("{path} has more than {largest} bytes")]
+    TooLarge {
+        /// Its name.
+        path: String,
+        /// What is taken.
+        largest: u64,
+    },
     /// The other side breaks the protocol.
     #[error("the other side sent {what}")]
     Protocol {

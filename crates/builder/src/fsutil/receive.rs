@@ -35,6 +35,8 @@ pub struct Target {
     pub folder: OwnedFd,
     /// File beside it that says what it holds.
     pub index: PathBuf,
+    /// Bytes of the largest file that is taken; any where absent.
+    pub largest: Option<u64>,
 }
 
 /// Makes a folder equal to the sender's.
@@ -79,12 +81,15 @@ pub async fn receive(
 struct Coming {
     entry: Entry,
     file: Option<File>,
+    /// Bytes that have come.
+    length: u64,
 }
 
 struct Receiver {
     outgoing: mpsc::UnboundedSender<Packet>,
     tree: Tree,
     index: PathBuf,
+    largest: u64,
     before: Peekable<IntoIter<Entry>>,
     generation: String,
     now: Vec<Entry>,
@@ -118,6 +123,7 @@ impl Receiver {
             outgoing,
             tree: Tree::new(target.folder),
             index: target.index,
+            largest: target.largest.unwrap_or(u64::MAX),
             before: before.entries.into_iter().peekable(),
             generation: before.generation,
             now,
@@ -316,9 +322,13 @@ impl Receiver {
             let file = self.tree.file(entry)?;
             return Tree::finish(&file, entry);
         }
+        if entry.size > self.largest {
+            return Err(too_large(entry, self.largest));
+        }
         let coming = Coming {
             entry: entry.clone(),
             file: None,
+            length: 0,
         };
         self.coming.insert(id, coming);
         self.send(PacketType::PacketReq, id)
@@ -343,6 +353,10 @@ impl Receiver {
         };
         if !data.is_empty() {
             self.received.1 += data.len() as u64;
+            coming.length += data.len() as u64;
+            if coming.length > self.largest {
+                return Err(too_large(&coming.entry, self.largest));
+            }
             let written = file.write_all(data);
             return written.map_err(FsutilError::disk("write", &coming.entry.path));
         }
@@ -396,6 +410,13 @@ impl Receiver {
             files: self.received.0,
             bytes: self.received.1,
         })
+    }
+}
+
+fn too_large(entry: &Entry, largest: u64) -> FsutilError {
+    FsutilError::TooLarge {
+        path: entry.path.clone(),
+        largest,
     }
 }
 

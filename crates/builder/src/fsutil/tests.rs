@@ -38,6 +38,7 @@ impl Place {
         Target {
             folder: self.open(),
             index: self.folder.path().join("index"),
+            largest: None,
         }
     }
 }
@@ -320,4 +321,38 @@ async fn what_overlays_would_read() {
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].xattrs.keys().collect::<Vec<_>>(), ["user.kept"]);
     assert!(!to.tree().join("whiteout").exists());
+}
+
+#[tokio::test]
+async fn files_larger_than_wanted() {
+    let file = |size: i64| Packet {
+        stat: Some(Stat {
+            path: "Dockerfile".to_owned(),
+            mode: 0o644,
+            size,
+            ..Stat::default()
+        }),
+        ..Packet::default()
+    };
+    // one says so, the other does not
+    let honest = vec![file(11)];
+    let other = vec![
+        file(3),
+        Packet::default(),
+        data(0, &[0; 7]),
+        data(0, &[0; 7]),
+    ];
+    for packets in [honest, other] {
+        let to = Place::new();
+        let target = Target {
+            largest: Some(10),
+            ..to.target()
+        };
+        let (requests, _asked) = mpsc::unbounded_channel();
+        let incoming = tokio_stream::iter(packets.into_iter().map(Ok));
+        let error = receive(incoming, requests, target, |_| {})
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "Dockerfile has more than 10 bytes");
+    }
 }

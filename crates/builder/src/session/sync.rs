@@ -26,6 +26,8 @@ pub struct SyncRequest {
     pub exclude: Vec<String>,
     /// Only these paths and what their symbolic links lead to; empty for all.
     pub follow: Vec<String>,
+    /// Bytes of the largest file that is taken; any where absent.
+    pub largest: Option<u64>,
     /// Folder that gets the files; what it holds already is not sent again.
     pub target: OwnedFd,
     /// File beside it that says what it holds.
@@ -70,6 +72,7 @@ impl Session {
         let target = Target {
             folder: request.target,
             index: request.index,
+            largest: request.largest,
         };
         let received = fsutil::receive(incoming, outgoing, target, progress).await;
         received.map_err(|source| SessionError::Files {

@@ -40,7 +40,10 @@ const MODE: u32 = 0o600;
 /// Which file is wanted, and what it becomes.
 #[derive(Debug)]
 struct Request {
+    /// Without who asks.
     url: Uri,
+    /// Who asks, as the address says.
+    user: Option<HeaderValue>,
     filename: Option<String>,
     checksum: Option<Digest>,
     mode: u32,
@@ -73,6 +76,7 @@ impl Request {
             .identifier
             .parse()
             .map_err(|_| invalid("address", &source.identifier))?;
+        let (url, user) = without_user(url).ok_or_else(|| invalid("address", "with a user"))?;
         let checksum = attr("http.checksum")
             .map(|text| text.parse().map_err(|_| invalid("http.checksum", text)));
         let mut headers = HeaderMap::new();
@@ -87,6 +91,7 @@ impl Request {
         }
         Ok(Self {
             url,
+            user,
             filename: attr("http.filename")
                 .map(|name| plain_name(name))
                 .transpose()?,
@@ -103,20 +108,6 @@ impl Request {
 
     fn host(&self) -> &str {
         self.url.host().unwrap_or_default()
-    }
-
-    /// The address without what may be a password in it.
-    fn shown(&self) -> String {
-        let url = self.url.to_string();
-        match url
-            .split_once("://")
-            .and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)))
-        {
-            Some((scheme, (user, rest))) if !user.contains('/') => {
-                format!("{scheme}://xxxxx@{rest}")
-            }
-            _ => url,
-        }
     }
 
     /// What the result is known by.
@@ -145,6 +136,24 @@ impl Request {
             .or_else(last)
             .unwrap_or_else(|| NAMELESS.to_owned())
     }
+}
+
+/// An address without the user and password in it, and what says them to the host.
+fn without_user(url: Uri) -> Option<(Uri, Option<HeaderValue>)> {
+    use base64::Engine as _;
+    let authority = url.authority().map(http::uri::Authority::as_str);
+    let Some((user, host)) = authority.and_then(|text| text.rsplit_once('@')) else {
+        return Some((url, None));
+    };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let pair = format!("{}:{}", unescape(name), unescape(password));
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
+    value.set_sensitive(true);
+    let host = host.parse().ok()?;
+    let mut parts = url.into_parts();
+    parts.authority = Some(host);
+    Some((Uri::from_parts(parts).ok()?, Some(value)))
 }
 
 /// A number as Go reads it: octal after a zero, hexadecimal after `0x`.
@@ -421,7 +430,7 @@ async fn authorization(context: &OpContext, request: &Request) -> Result<Option<
         value.set_sensitive(true);
         return Ok(Some(value));
     }
-    Ok(None)
+    Ok(request.user.clone())
 }
 
 /// What the file is known by: its content, and what becomes of it.
@@ -463,7 +472,7 @@ pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
     if let Some(expected) = expected
         && *expected != known.digest
     {
-        let url = request.shown();
+        let url = &request.url;
         let found = &known.digest;
         let message = format!("digest mismatch {found}: {expected}");
         return Err(Error::invalid(message).context(format!("fetch {url}")));
@@ -479,7 +488,7 @@ pub(super) async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Sn
         let path = folder.upper().join(name);
         place(&store.file(&known.digest), &path, &request, &known)
             .step(|| "place a file of the web")?;
-        let facts = LayerFacts::new(format!("http url {}", request.shown()));
+        let facts = LayerFacts::new(format!("http url {}", request.url));
         Ok(folder.commit(facts)?)
     };
     let done = tokio::task::spawn_blocking(work).await;
@@ -574,8 +583,11 @@ mod tests {
                 "{url}"
             );
         }
-        let shown = request("http://u:p@e.com/a", &[]).unwrap().shown();
-        assert_eq!(shown, "http://xxxxx@e.com/a");
+        let asked = request("http://u:p%40@e.com:81/a?b=c", &[]).unwrap();
+        assert_eq!(asked.url.to_string(), "http://e.com:81/a?b=c");
+        let user = asked.user.unwrap();
+        assert_eq!(user, "Basic dTpwQA==");
+        assert!(user.is_sensitive());
         assert_eq!(
             http_time("Sun, 06 Nov 1994 08:49:37 GMT")
                 .unwrap()

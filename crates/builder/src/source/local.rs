@@ -27,6 +27,8 @@ use crate::snapshot::Snapshot;
 
 /// The scheme of clients' folders.
 pub const SCHEME: &str = "local://";
+/// The attribute of the largest file that is taken, in bytes: nobody may send a Dockerfile without an end.
+pub(crate) const LARGEST_ATTR: &str = "local.gorae.largest";
 /// How long a client may take to open its session.
 const SESSION: Duration = Duration::from_secs(10);
 /// Entries up to which a few wanted files are copied rather than all others hidden.
@@ -111,6 +113,7 @@ struct Request {
     include: Vec<String>,
     exclude: Vec<String>,
     follow: Vec<String>,
+    largest: Option<u64>,
 }
 
 impl Request {
@@ -135,6 +138,7 @@ impl Request {
             include: list("local.includepattern")?,
             exclude: list("local.excludepatterns")?,
             follow: list("local.followpaths")?,
+            largest: attr(LARGEST_ATTR).parse().ok(),
         })
     }
 
@@ -407,6 +411,7 @@ async fn transferred(
                 include: request.include,
                 exclude: request.exclude,
                 follow: request.follow,
+                largest: request.largest,
                 target: OwnedFd::from(target),
                 index: place.join("index"),
             },

@@ -7,6 +7,8 @@ pub(crate) mod http;
 pub mod image;
 pub mod local;
 
+pub(crate) use local::LARGEST_ATTR;
+
 use crate::error::{Error, Result};
 use crate::llb::pb;
 use crate::op::{CacheMap, OpContext};

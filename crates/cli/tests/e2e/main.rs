@@ -26,6 +26,10 @@ mod build_export;
 #[cfg(test)]
 mod build_gorae;
 #[cfg(test)]
+mod build_hostile;
+#[cfg(test)]
+mod build_projects;
+#[cfg(test)]
 mod build_wire;
 #[cfg(test)]
 mod commit;

@@ -139,6 +139,7 @@ async fn receive(
     let target = Target {
         folder: OwnedFd::from(File::open(&files)?),
         index: coming.path.join("index"),
+        largest: None,
     };
     fsutil::receive(incoming, outgoing, target, |_| {})
         .await

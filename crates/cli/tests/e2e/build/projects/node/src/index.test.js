@@ -1,0 +1,1 @@
+throw new Error('this file is not for the image');
