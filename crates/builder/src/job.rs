@@ -8,6 +8,7 @@ use crate::builder::Builder;
 use crate::cache::{ExportRecord, ImportedRecord};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::export::Attestation;
 use crate::llb::{DecodeError, Graph, pb};
 use crate::op::SessionIds;
 use crate::policy::Policies;
@@ -96,6 +97,7 @@ pub struct Job {
     pub cancel: Cancel,
     pub(crate) nodes: Nodes,
     materials: Mutex<BTreeMap<String, Material>>,
+    statements: Mutex<BTreeMap<String, Attestation>>,
     /// Set when the caches elsewhere were asked.
     brought: tokio::sync::OnceCell<()>,
     builder: Weak<Builder>,
@@ -134,6 +136,7 @@ impl Builder {
             cancel: Cancel::default(),
             nodes: Nodes::default(),
             materials: Mutex::default(),
+            statements: Mutex::default(),
             brought: tokio::sync::OnceCell::default(),
             builder: Arc::downgrade(self),
         });
@@ -268,6 +271,20 @@ impl Job {
         let materials = self.materials.lock();
         let materials = materials.unwrap_or_else(PoisonError::into_inner);
         materials.values().cloned().collect()
+    }
+
+    /// Notes how a result was made, for the history; results are told apart as front ends do.
+    pub fn note_statement(&self, result: &str, statement: Attestation) {
+        let statements = self.statements.lock();
+        let mut statements = statements.unwrap_or_else(PoisonError::into_inner);
+        statements.insert(result.to_owned(), statement);
+    }
+
+    /// How the results were made.
+    #[must_use]
+    pub fn statements(&self) -> BTreeMap<String, Attestation> {
+        let statements = self.statements.lock();
+        statements.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the job: what only it wants is cancelled, and nothing more is told.

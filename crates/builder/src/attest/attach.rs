@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use oci::image::ImageConfig;
 
-use super::{Capture, Wanted, generator, sbom};
+use super::{Capture, Mode, Provenance, Wanted, generator, sbom};
 use crate::error::{Error, Result};
 use crate::export::{Solved, layers::blocking};
 use crate::job::Job;
@@ -22,7 +22,8 @@ pub struct Build<'a> {
     pub graphs: Vec<(String, Arc<Graph>)>,
 }
 
-/// Makes the statements that the attributes ask for, and puts them beside the results.
+/// Makes the statements that the attributes ask for, and puts them beside the results. How the results
+/// were made is noted for the history in any case.
 ///
 /// # Errors
 /// When an attribute is wrong, or the files of a result cannot be read.
@@ -43,9 +44,15 @@ pub async fn attach(job: &Arc<Job>, build: &Build<'_>, solved: &mut Solved) -> R
             own.extend(stated);
         }
     }
-    if let Some(provenance) = &wanted.provenance {
-        for (id, _) in &refs {
-            let stated = capture(job, build, id)?.state(provenance);
+    let whole = Provenance {
+        mode: Mode::Max,
+        ..Provenance::default()
+    };
+    for (id, _) in &refs {
+        let captured = capture(job, build, id)?;
+        job.note_statement(id, captured.state(&whole));
+        if let Some(provenance) = &wanted.provenance {
+            let stated = captured.state(provenance);
             solved
                 .attestations
                 .entry(id.clone())
