@@ -39,8 +39,9 @@ pub async fn build(
     for export in &finish.exports {
         export.check()?;
     }
-    let result = solve_frontend(job, request).await?;
-    complete(job, &result, finish).await
+    // boxed: all that a build may come to makes a type too deep otherwise
+    let result = Box::pin(solve_frontend(job, request)).await?;
+    Box::pin(complete(job, &result, finish)).await
 }
 
 /// Builds the results of a front end, and hands them to the exporters.
@@ -56,12 +57,12 @@ pub async fn complete(
     state(job, result, finish, &mut solved).await?;
     let mut response = BTreeMap::new();
     for export in &finish.exports {
-        response.extend(export::export(job, export, &solved).await?);
+        response.extend(Box::pin(export::export(job, export, &solved)).await?);
     }
     for cache in &finish.cache_to {
         let refs = result.refs.iter().filter_map(|(_, reference)| reference);
         let records = job.exportable(&refs.cloned().collect::<Vec<_>>())?;
-        response.extend(remote_cache::export(job, cache, &records).await?);
+        response.extend(Box::pin(remote_cache::export(job, cache, &records)).await?);
     }
     let documents = result.metadata.iter();
     for (name, bytes) in documents.filter(|(name, _)| name.starts_with(ANSWERED)) {
@@ -90,7 +91,7 @@ async fn state(
         attrs: &finish.attrs,
         graphs: graphs.collect(),
     };
-    attest::attach(job, &build, solved).await?;
+    Box::pin(attest::attach(job, &build, solved)).await?;
     for cache in &finish.cache_to {
         remote_cache::check(cache)?;
     }

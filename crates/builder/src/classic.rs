@@ -45,6 +45,8 @@ pub struct ClassicRequest {
     pub session: String,
     /// Whether nothing but the result's id is told.
     pub quiet: bool,
+    /// Whether what is told is BuildKit's own messages, for clients that show them themselves.
+    pub trace: bool,
     /// Credentials by registry.
     pub credentials: HashMap<String, (String, String)>,
 }
@@ -97,7 +99,8 @@ pub async fn build(
         ..JobOptions::default()
     })?;
     let _ends = job.end_on_drop();
-    run(&job, &request, sender).await
+    // boxed, so that the types of its callers stay shallow
+    Box::pin(run(&job, &request, sender)).await
 }
 
 async fn unpack(builder: &Arc<Builder>, archive: Box<dyn Read + Send>) -> Result<Sent> {
@@ -176,6 +179,9 @@ async fn own_session(
 }
 
 async fn run(job: &Arc<Job>, request: &ClassicRequest, sender: &ProgressSender) -> Result<()> {
+    if request.trace {
+        return run_traced(job, request, sender).await;
+    }
     let mut told = job.progress.subscribe();
     let front = FrontendRequest {
         frontend: DOCKERFILE.to_owned(),
@@ -204,6 +210,59 @@ async fn run(job: &Arc<Job>, request: &ClassicRequest, sender: &ProgressSender) 
     let id = done?;
     last_words(request, &id, sender).await;
     Ok(())
+}
+
+/// The same for a client that asked for BuildKit's messages (`version=2`).
+async fn run_traced(
+    job: &Arc<Job>,
+    request: &ClassicRequest,
+    sender: &ProgressSender,
+) -> Result<()> {
+    let (mut told, say) = (job.progress.subscribe(), sender.clone());
+    let telling = tokio::spawn(async move {
+        while let Some(update) = told.next().await {
+            if say.send(trace(&update)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let front = FrontendRequest {
+        frontend: DOCKERFILE.to_owned(),
+        attrs: request.attrs.clone(),
+        ..FrontendRequest::default()
+    };
+    let work = async {
+        let result = front::solve_frontend(job, front).await?;
+        finish(job, request, result).await
+    };
+    let done = work.await;
+    job.progress.end();
+    let abort = telling.abort_handle();
+    if tokio::time::timeout(LAST_WORDS, telling).await.is_err() {
+        abort.abort();
+    }
+    let id = done?;
+    let message = Message {
+        id: "moby.image.id".to_owned(),
+        aux: Some(serde_json::json!({"ID": id})),
+        ..Message::default()
+    };
+    // a client that has left has its image all the same
+    drop(sender.send(message).await);
+    Ok(())
+}
+
+/// A message of BuildKit's as such clients read it.
+fn trace(update: &Update) -> Message {
+    use base64::Engine as _;
+    use prost::Message as _;
+    let bytes = update.encode_to_vec();
+    let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+    Message {
+        id: "moby.buildkit.trace".to_owned(),
+        aux: Some(text.into()),
+        ..Message::default()
+    }
 }
 
 /// Builds and gives the result its names.

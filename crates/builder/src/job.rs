@@ -8,8 +8,10 @@ use crate::builder::Builder;
 use crate::cache::{ExportRecord, ImportedRecord};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::export::Attestation;
 use crate::llb::{DecodeError, Graph, pb};
 use crate::op::SessionIds;
+use crate::policy::Policies;
 use crate::progress::Progress;
 use crate::remote_cache;
 use crate::snapshot::Snapshot;
@@ -28,6 +30,8 @@ pub struct JobOptions {
     pub wants_layers: bool,
     /// Caches elsewhere that are asked.
     pub imports: Vec<RemoteCache>,
+    /// What it may be made from.
+    pub policies: Policies,
 }
 
 /// A cache that is not ours.
@@ -85,12 +89,15 @@ pub struct Job {
     pub entitlements: Entitlements,
     /// Caches elsewhere that are asked.
     pub imports: Vec<RemoteCache>,
+    /// What it may be made from.
+    pub policies: Policies,
     /// When it began.
     pub started: jiff::Timestamp,
     /// Raised when the client is gone or the job is over.
     pub cancel: Cancel,
     pub(crate) nodes: Nodes,
     materials: Mutex<BTreeMap<String, Material>>,
+    statements: Mutex<BTreeMap<String, Attestation>>,
     /// Set when the caches elsewhere were asked.
     brought: tokio::sync::OnceCell<()>,
     builder: Weak<Builder>,
@@ -124,10 +131,12 @@ impl Builder {
             wants_layers: options.wants_layers,
             entitlements: Entitlements::parse(&options.entitlements)?,
             imports: options.imports,
+            policies: options.policies,
             started: jiff::Timestamp::now(),
             cancel: Cancel::default(),
             nodes: Nodes::default(),
             materials: Mutex::default(),
+            statements: Mutex::default(),
             brought: tokio::sync::OnceCell::default(),
             builder: Arc::downgrade(self),
         });
@@ -230,7 +239,7 @@ impl Job {
     /// # Errors
     /// When an operation fails, wants more than the client allowed, or the job has ended.
     pub async fn solve(self: &Arc<Self>, graph: &Graph) -> Result<Solved> {
-        let bring = || remote_cache::bring(self);
+        let bring = || Box::pin(remote_cache::bring(self));
         self.brought.get_or_init(bring).await;
         solver::solve(self, graph).await
     }
@@ -262,6 +271,20 @@ impl Job {
         let materials = self.materials.lock();
         let materials = materials.unwrap_or_else(PoisonError::into_inner);
         materials.values().cloned().collect()
+    }
+
+    /// Notes how a result was made, for the history; results are told apart as front ends do.
+    pub fn note_statement(&self, result: &str, statement: Attestation) {
+        let statements = self.statements.lock();
+        let mut statements = statements.unwrap_or_else(PoisonError::into_inner);
+        statements.insert(result.to_owned(), statement);
+    }
+
+    /// How the results were made.
+    #[must_use]
+    pub fn statements(&self) -> BTreeMap<String, Attestation> {
+        let statements = self.statements.lock();
+        statements.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the job: what only it wants is cancelled, and nothing more is told.
@@ -323,9 +346,29 @@ impl Ref {
     /// # Errors
     /// When it is malformed.
     pub fn new(job: &Arc<Job>, definition: pb::Definition) -> Result<Self> {
+        Self::under(job, definition, &Policies::default())
+    }
+
+    /// Reads a definition that is under these policies beside those of its job.
+    ///
+    /// # Errors
+    /// When it is malformed, or has a source that is denied.
+    pub fn under(
+        job: &Arc<Job>,
+        mut definition: pb::Definition,
+        policies: &Policies,
+    ) -> Result<Self> {
+        let mut graph = Graph::decode(&definition)?;
+        let policies = job.policies.and(policies);
+        if let Some(before) = graph.as_ref().filter(|_| !policies.is_empty())
+            && let Some(other) = policies.convert(&definition, before)?
+        {
+            graph = Graph::decode(&other)?;
+            definition = other;
+        }
         Ok(Self {
             job: Arc::clone(job),
-            graph: Graph::decode(&definition)?.map(Arc::new),
+            graph: graph.map(Arc::new),
             definition: Arc::new(definition),
         })
     }

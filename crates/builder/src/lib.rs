@@ -27,6 +27,7 @@ pub mod llb;
 pub mod op;
 pub mod ops;
 pub mod platforms;
+pub mod policy;
 pub mod progress;
 pub mod remote_cache;
 pub mod session;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use oci::image::ImageConfig;
 
-use super::{Capture, Wanted, sbom};
+use super::{Capture, Mode, Provenance, Wanted, generator, sbom};
 use crate::error::{Error, Result};
 use crate::export::{Solved, layers::blocking};
 use crate::job::Job;
@@ -22,7 +22,8 @@ pub struct Build<'a> {
     pub graphs: Vec<(String, Arc<Graph>)>,
 }
 
-/// Makes the statements that the attributes ask for, and puts them beside the results.
+/// Makes the statements that the attributes ask for, and puts them beside the results. How the results
+/// were made is noted for the history in any case.
 ///
 /// # Errors
 /// When an attribute is wrong, or the files of a result cannot be read.
@@ -34,23 +35,24 @@ pub async fn attach(job: &Arc<Job>, build: &Build<'_>, solved: &mut Solved) -> R
         .map(|(id, snapshot)| (id.clone(), snapshot.clone()))
         .collect();
     if let Some(generator) = &wanted.sbom {
-        if !generator.is_empty() {
-            return Err(Error::not_implemented(format!(
-                "the SBOM generator {generator} is not run: leave the generator away, and the built-in scanner is used"
-            )));
-        }
         for (id, snapshot) in &refs {
-            let stated = scan(job, solved, id, snapshot).await?;
-            solved
-                .attestations
-                .entry(id.clone())
-                .or_default()
-                .push(stated);
+            let stated = match generator.is_empty() {
+                true => vec![scan(job, solved, id, snapshot).await?],
+                false => Box::pin(run_scanner(job, &wanted, generator, (id, snapshot))).await?,
+            };
+            let own = solved.attestations.entry(id.clone()).or_default();
+            own.extend(stated);
         }
     }
-    if let Some(provenance) = &wanted.provenance {
-        for (id, _) in &refs {
-            let stated = capture(job, build, id)?.state(provenance);
+    let whole = Provenance {
+        mode: Mode::Max,
+        ..Provenance::default()
+    };
+    for (id, _) in &refs {
+        let captured = capture(job, build, id)?;
+        job.note_statement(id, captured.state(&whole));
+        if let Some(provenance) = &wanted.provenance {
+            let stated = captured.state(provenance);
             solved
                 .attestations
                 .entry(id.clone())
@@ -61,18 +63,35 @@ pub async fn attach(job: &Arc<Job>, build: &Build<'_>, solved: &mut Solved) -> R
     Ok(())
 }
 
+/// The name of a step that scans a result.
+fn step_name(id: &str, scanner: &str) -> String {
+    match id.is_empty() {
+        true => format!("generating sbom using {scanner}"),
+        false => format!("[{id}] generating sbom using {scanner}"),
+    }
+}
+
+async fn run_scanner(
+    job: &Arc<Job>,
+    wanted: &Wanted,
+    image: &str,
+    (id, snapshot): (&str, &Snapshot),
+) -> Result<Vec<crate::export::Attestation>> {
+    let progress = job.progress.internal(&step_name(id, image));
+    progress.started();
+    let work = generator::scan(job, image, &wanted.sbom_settings, snapshot, &progress);
+    let done = job.cancel.run(work).await;
+    progress.completed(done.as_ref().map(drop));
+    done
+}
+
 async fn scan(
     job: &Arc<Job>,
     solved: &Solved,
     id: &str,
     snapshot: &Snapshot,
 ) -> Result<crate::export::Attestation> {
-    let place = if id.is_empty() {
-        String::new()
-    } else {
-        format!("[{id}] ")
-    };
-    let name = format!("{place}generating sbom using the built-in scanner");
+    let name = step_name(id, "the built-in scanner");
     let progress = job.progress.internal(&name);
     progress.started();
     let created = created(solved, id);

@@ -4,6 +4,7 @@
 //! are named in it by their ids alone: their values are never where statements are made.
 
 mod attach;
+mod generator;
 mod provenance;
 mod purl;
 pub mod sbom;
@@ -31,6 +32,8 @@ pub struct Wanted {
     pub provenance: Option<Provenance>,
     /// What it holds, and the image that looks for it; the built-in scanner where that is empty.
     pub sbom: Option<String>,
+    /// What that image is told.
+    pub sbom_settings: BTreeMap<String, String>,
 }
 
 impl Wanted {
@@ -50,8 +53,10 @@ impl Wanted {
                 _ if disabled => {}
                 "provenance" => wanted.provenance = Some(Provenance::read(&fields)?),
                 "sbom" => {
-                    let generator = fields.get("generator");
-                    wanted.sbom = Some(generator.cloned().unwrap_or_default());
+                    let mut fields = fields;
+                    fields.remove("disabled");
+                    wanted.sbom = Some(fields.remove("generator").unwrap_or_default());
+                    wanted.sbom_settings = fields;
                 }
                 other => {
                     return Err(Error::invalid(format!(

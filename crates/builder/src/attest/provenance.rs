@@ -257,6 +257,7 @@ impl Capture {
             let private = key.starts_with("build-arg:") || key.starts_with("label:");
             !OF_THE_HOST.contains(&key)
                 && !key.starts_with("attest:")
+                && !key.starts_with("local-sessionid:")
                 && (mode == Mode::Max || !private)
         };
         let args = self.args.iter().filter(|(key, _)| told(key));

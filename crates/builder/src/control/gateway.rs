@@ -23,6 +23,7 @@ use super::{caps, containers, files, meta, workers};
 use crate::Builder;
 use crate::error::{Error, Result};
 use crate::front::{self, FrontendRequest};
+use crate::policy::Policies;
 use crate::progress::{Update, VertexWarning};
 
 /// The header that says which build a call belongs to.
@@ -88,8 +89,11 @@ impl Gateway {
 }
 
 async fn solve(bridge: Arc<Bridge>, request: SolveRequest) -> Result<SolveResponse> {
-    if !request.source_policies.is_empty() {
-        return Err(Error::not_implemented("source policies are not supported"));
+    let policies = Policies::read(request.source_policies)?;
+    if !policies.is_empty() && !request.frontend.is_empty() {
+        return Err(Error::not_implemented(
+            "source policies of a front end for another one are not supported",
+        ));
     }
     let result = front::solve_frontend(
         &bridge.job,
@@ -98,6 +102,7 @@ async fn solve(bridge: Arc<Bridge>, request: SolveRequest) -> Result<SolveRespon
             attrs: request.frontend_opt.into_iter().collect(),
             inputs: request.frontend_inputs.into_iter().collect(),
             definition: request.definition,
+            policies,
             depth: bridge.depth.saturating_add(1),
         },
     )

@@ -5,10 +5,14 @@ use bollard_buildkit_proto::moby::buildkit::v1::frontend::{
     ResolveSourceMetaRequest, ResolveSourceMetaResponse,
 };
 
+use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy::Policy;
+
 use super::bridge::Bridge;
 use crate::error::{Error, Result};
 use crate::llb::pb;
+use crate::policy::Policies;
 use crate::source::image::{self, ConfigRequest, ResolvedConfig};
+use crate::source::oci_layout;
 
 /// The scheme of images.
 const IMAGE: &str = "docker-image://";
@@ -39,18 +43,61 @@ async fn find(
     image::resolve_config(&bridge.job, &request).await
 }
 
+/// A source, or what stands in for it by these policies and those of the build.
+fn replaced(
+    bridge: &Bridge,
+    mut source: pb::SourceOp,
+    policies: Vec<Policy>,
+) -> Result<pb::SourceOp> {
+    let policies = bridge.job.policies.and(&Policies::read(policies)?);
+    policies.apply(&mut source)?;
+    Ok(source)
+}
+
+/// Finds the configuration of an image in a layout of the client's.
+async fn layout(
+    bridge: &Bridge,
+    source: pb::SourceOp,
+    wanted: Option<&pb::Platform>,
+) -> Result<ResolveSourceMetaResponse> {
+    let platform = image::platform_of(wanted);
+    let mut asked = oci_layout::of_identifier(&source.identifier, platform)?;
+    let attr = |name: &str| source.attrs.get(name).cloned().unwrap_or_default();
+    asked.session = attr("oci.session");
+    if !attr("oci.store").is_empty() {
+        asked.store = attr("oci.store");
+    }
+    let job = &bridge.job;
+    let found = oci_layout::find(job, &job.sessions, &asked).await?;
+    Ok(ResolveSourceMetaResponse {
+        image: Some(ResolveSourceImageResponse {
+            digest: found.digest.to_string(),
+            config: found.config.to_vec(),
+            attestation_chain: None,
+        }),
+        source: Some(source),
+        ..ResolveSourceMetaResponse::default()
+    })
+}
+
 /// Finds an image's configuration.
 pub(super) async fn image_config(
     bridge: &Bridge,
     request: ResolveImageConfigRequest,
 ) -> Result<ResolveImageConfigResponse> {
-    if !request.source_policies.is_empty() {
-        return Err(Error::not_implemented("source policies are not supported"));
-    }
     let wanted = request.platform.as_ref();
+    let named: Result<oci::Reference, _> = request.r#ref.parse();
+    let named = named.map_err(|error| Error::invalid(error.to_string()))?;
+    let source = pb::SourceOp {
+        identifier: format!("{IMAGE}{}", named.or_latest()),
+        ..pb::SourceOp::default()
+    };
+    let source = replaced(bridge, source, request.source_policies)?;
+    let name = source.identifier.strip_prefix(IMAGE);
+    let name = name.ok_or_else(|| Error::invalid(format!("{} is no image", source.identifier)))?;
     let found = find(
         bridge,
-        &request.r#ref,
+        name,
         wanted,
         &request.resolve_mode,
         request.log_name,
@@ -71,12 +118,13 @@ pub(super) async fn source(
     bridge: &Bridge,
     request: ResolveSourceMetaRequest,
 ) -> Result<ResolveSourceMetaResponse> {
-    if !request.source_policies.is_empty() {
-        return Err(Error::not_implemented("source policies are not supported"));
-    }
     let source = request
         .source
         .ok_or_else(|| Error::invalid("a source is needed"))?;
+    let source = replaced(bridge, source, request.source_policies)?;
+    if source.identifier.starts_with(oci_layout::SCHEME) {
+        return layout(bridge, source, request.platform.as_ref()).await;
+    }
     let Some(name) = source.identifier.strip_prefix(IMAGE) else {
         return Ok(ResolveSourceMetaResponse {
             source: Some(source),

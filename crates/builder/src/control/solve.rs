@@ -16,6 +16,7 @@ use crate::export::ExportRequest;
 use crate::front::FrontendRequest;
 use crate::history::Begun;
 use crate::job::{Job, JobOptions, RemoteCache};
+use crate::policy::Policies;
 
 /// Exporters of one request at most.
 const MAX_EXPORTERS: usize = 64;
@@ -82,9 +83,12 @@ pub(super) async fn solve(
     bridges: &Arc<Bridges>,
     mut request: SolveRequest,
 ) -> Result<SolveResponse> {
-    if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
-        return Err(Error::not_implemented("source policies are not supported"));
+    if !request.source_policy_session.is_empty() {
+        return Err(Error::not_implemented(
+            "source policies that a session decides are not supported",
+        ));
     }
+    let policies = Policies::read(request.source_policy.take().into_iter().collect())?;
     let exporters = exporters(&mut request);
     if exporters.len() > MAX_EXPORTERS {
         return Err(Error::invalid("too many exporters"));
@@ -96,6 +100,7 @@ pub(super) async fn solve(
         entitlements: request.entitlements.clone(),
         wants_layers: wants_layers(&exporters),
         imports,
+        policies,
     })?;
     let _ends = job.end_on_drop();
     let session = request.session.clone();
@@ -123,7 +128,9 @@ pub(super) async fn solve(
         builder.history.begin(&job, begun)
     });
     let cancel = job.cancel.clone();
-    let result = cancel.run(run(&job, bridges, request, &finish)).await;
+    let result = cancel
+        .run(Box::pin(run(&job, bridges, request, &finish)))
+        .await;
     if let Some(entry) = entry {
         let told = result.as_ref().map_err(proto);
         entry.end(told.as_ref().map(|response| *response));
@@ -155,7 +162,7 @@ async fn run(
         attrs: sorted(request.frontend_attrs),
         inputs,
         definition: request.definition,
-        depth: 0,
+        ..FrontendRequest::default()
     };
     build::build(job, asked, finish).await
 }

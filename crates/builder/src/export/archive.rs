@@ -15,8 +15,12 @@ use tar::{Builder as Tar, EntryType, Header};
 
 use super::Export;
 use super::assemble::{Release, Way, assemble};
+use super::layers::send_layer;
 use super::options::Packed;
 use crate::error::{Error, Result, Step};
+
+/// The name that clients give to the layout which takes a result.
+const STORE: &str = "export";
 
 /// A member of an archive.
 enum Member {
@@ -36,11 +40,6 @@ struct Archive {
 /// Makes the images and sends their archive to the client.
 pub(super) async fn export(export: &Export<'_>) -> Result<BTreeMap<String, String>> {
     let is_docker = export.request.kind == "docker";
-    if !export.options.tar {
-        return Err(Error::not_implemented(
-            "an image layout as a folder (tar=false) is not supported: leave tar=false away and unpack the archive",
-        ));
-    }
     let names = names(export)?;
     let way = Way {
         packed: Packed::By(Packing::default()),
@@ -67,12 +66,39 @@ pub(super) async fn export(export: &Export<'_>) -> Result<BTreeMap<String, Strin
         let shown: Vec<String> = names.iter().map(ToString::to_string).collect();
         answer.insert("image.name".to_owned(), shown.join(","));
     }
+    if !export.options.tar {
+        folder(export, &release).await?;
+        return Ok(answer);
+    }
     let archive = archive(export, &release, &names, is_docker)?;
     super::stream::send(export, &answer, move |output| {
         archive.write(output).step(|| "write the archive")
     })
     .await?;
     Ok(answer)
+}
+
+/// Puts the blobs into an image layout of the client's, which writes the layout's index itself.
+async fn folder(export: &Export<'_>, release: &Release) -> Result<()> {
+    let session = export.client().await?;
+    let engine = Arc::clone(&export.job.builder()?.engine);
+    for layer in release.layers() {
+        let _part = export
+            .progress
+            .part(format!("sending layer {}", layer.blob.digest));
+        send_layer(&session, STORE, &engine, &layer).await?;
+    }
+    let failed = |error| Error::system("send an image to the client", &error);
+    let documents = release.small().into_iter().chain(release.below());
+    for one in documents.chain(release.head()) {
+        let size = one.bytes.len() as u64;
+        let blob = session.write_blob(STORE, one.digest(), size).await;
+        if let Some(mut blob) = blob.map_err(failed)? {
+            blob.write(one.bytes.clone()).await.map_err(failed)?;
+            blob.finish().await.map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn names(export: &Export<'_>) -> Result<Vec<Reference>> {

@@ -4,19 +4,25 @@ use std::collections::HashMap;
 use std::io::{Read, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{BuiltLayer, ContentLease};
+use bytes::Bytes;
+use engine::{BuiltLayer, ContentLease, Engine};
 use oci::Digest;
 use oci::image::{Descriptor, media_type};
 use serde::{Deserialize, Serialize};
 use storage::{Compression, ContentError, Packing, Store, chain_id};
+use tokio::sync::mpsc;
 
 use super::config::LayerFacts;
 use super::options::{Options, Packed};
 use crate::builder::Builder;
 use crate::db::{Db, Table};
 use crate::error::{Error, Result, Step};
+use crate::session::{Session, SessionError};
 use crate::snapshot::{Layer, Snapshot, SnapshotError};
 
+/// Pieces of a layer that wait for the client, and bytes of one.
+const WAITING: usize = 4;
+const PIECE: usize = 1 << 20;
 /// What was packed before: `<diff id> <packing>` to the blob.
 const PACKED: Table = Table("packed");
 
@@ -108,6 +114,45 @@ async fn adopt_one(
         })
     };
     blocking(work).await
+}
+
+/// Puts a layer's blob into a store of the client's, unless it is there.
+pub(crate) async fn send_layer(
+    session: &Session,
+    store: &str,
+    engine: &Arc<Engine>,
+    layer: &BuiltLayer,
+) -> Result<()> {
+    let failed = |error: SessionError| Error::system("send a layer to the client", &error);
+    let blob = session.write_blob(store, &layer.blob.digest, layer.blob.size);
+    let Some(mut blob) = blob.await.map_err(failed)? else {
+        return Ok(());
+    };
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(WAITING);
+    let (engine, layer) = (Arc::clone(engine), layer.clone());
+    let reading = blocking(move || {
+        let mut source = engine.open_built(&layer)?;
+        loop {
+            let mut piece = vec![0; PIECE];
+            let read = source.read(&mut piece);
+            let count = read.step(|| format!("read layer {}", layer.blob.digest))?;
+            piece.truncate(count);
+            // who takes no more says why
+            if count == 0 || sender.blocking_send(piece.into()).is_err() {
+                return Ok(());
+            }
+        }
+    });
+    let sending = async {
+        while let Some(piece) = pieces.recv().await {
+            blob.write(piece).await.map_err(failed)?;
+        }
+        Ok::<_, Error>(blob)
+    };
+    let (read, sent) = tokio::join!(reading, sending);
+    let blob = sent?;
+    read?;
+    blob.finish().await.map_err(failed)
 }
 
 /// Runs disk work where it may block.

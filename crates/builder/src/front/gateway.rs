@@ -113,14 +113,14 @@ impl Drop for Over {
 }
 
 /// An image with a front end in it.
-struct Found {
-    defaults: ContainerDefaults,
+pub(crate) struct Found {
+    pub(crate) defaults: ContainerDefaults,
     definition: pb::Definition,
-    snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
 }
 
-/// Finds a front end's image.
-async fn find(job: &Arc<Job>, name: &str) -> Result<Found> {
+/// Finds the image of a program that takes part in a build.
+pub(crate) async fn find(job: &Arc<Job>, name: &str) -> Result<Found> {
     let complete: oci::Reference = name
         .parse()
         .map_err(|error: oci::reference::ParseReferenceError| Error::invalid(error.to_string()))?;
@@ -293,7 +293,7 @@ async fn run(
         let said = tokio::time::timeout(LINGER, &mut talk).await;
         said.map_err(|_| Error::invalid("frontend grpc server closed unexpectedly"))
     };
-    let said = cancel.run(both).await?;
+    let said = cancel.run(Box::pin(both)).await?;
     let end = (&mut process.end).await;
     let broken = |error: tokio::task::JoinError| Error::internal(error.to_string());
     ended(&end.map_err(broken)??, &said)

@@ -5,7 +5,7 @@
 
 mod context;
 mod dockerfile;
-mod gateway;
+pub(crate) mod gateway;
 mod read;
 mod resolve;
 mod source;
@@ -19,6 +19,7 @@ use bollard_buildkit_proto::pb;
 
 use crate::error::{Error, Result};
 use crate::job::{Job, Ref};
+use crate::policy::Policies;
 
 pub use read::{read_file, stat_file};
 
@@ -46,6 +47,8 @@ pub struct FrontendRequest {
     pub inputs: BTreeMap<String, pb::Definition>,
     /// What is built where there is no front end.
     pub definition: Option<pb::Definition>,
+    /// What the definition may be made from, beside what the build may.
+    pub policies: Policies,
     /// How many front ends have asked each other until this one was.
     pub depth: u8,
 }
@@ -135,7 +138,7 @@ pub async fn solve_frontend(job: &Arc<Job>, request: FrontendRequest) -> Result<
 fn definition(job: &Arc<Job>, request: &FrontendRequest) -> Result<FrontResult> {
     let definition = request.definition.as_ref().filter(|d| !d.def.is_empty());
     let reference = definition
-        .map(|definition| Ref::new(job, definition.clone()))
+        .map(|definition| Ref::under(job, definition.clone(), &request.policies))
         .transpose()?;
     Ok(FrontResult {
         refs: Refs::Single(reference),

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bollard_buildkit_proto::pb;
-use dockerfile::convert::{ImageRequest, Resolve, ResolveError, ResolvedImage, ResolvedInput};
+use dockerfile::convert::{
+    ImageRequest, Resolve, ResolveError, ResolvedImage, ResolvedInput, Store,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::context;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::source::image;
+use crate::source::{image, oci_layout};
 
 /// Answers on a thread that may wait.
 pub(super) struct Resolver {
@@ -39,7 +41,28 @@ impl Resolver {
     }
 }
 
+/// Finds an image in a layout of the client's.
+async fn look_in(job: &Arc<Job>, request: &ImageRequest, store: &Store) -> Result<ResolvedImage> {
+    let mut wanted = oci_layout::of_identifier(&request.reference, request.platform.clone())?;
+    wanted.session.clone_from(&store.session);
+    wanted.store.clone_from(&store.id);
+    let progress = job.progress.internal(&request.log_name);
+    progress.started();
+    let found = oci_layout::find(job, &job.sessions, &wanted);
+    let found = job.cancel.run(found).await;
+    progress.completed(found.as_ref().map(drop));
+    let found = found?;
+    Ok(ResolvedImage {
+        reference: None,
+        digest: Some(found.digest.to_string()),
+        config: found.config.to_vec(),
+    })
+}
+
 async fn look_up(job: &Arc<Job>, request: &ImageRequest) -> Result<ResolvedImage> {
+    if let Some(store) = &request.store {
+        return look_in(job, request, store).await;
+    }
     let found = image::resolve_config(
         job,
         &image::ConfigRequest {
@@ -51,7 +74,7 @@ async fn look_up(job: &Arc<Job>, request: &ImageRequest) -> Result<ResolvedImage
     )
     .await?;
     Ok(ResolvedImage {
-        reference: None,
+        reference: Some(found.name).filter(|_| !job.policies.is_empty()),
         digest: found.digest.map(|digest| digest.to_string()),
         config: found.config.to_vec(),
     })

@@ -38,6 +38,10 @@ const MAX_LOGS: usize = 8 << 20;
 const LAG: usize = 256;
 /// What a build told: messages behind their lengths.
 const LOGS: &str = "application/vnd.buildkit.status.v0";
+/// How a result was made.
+const STATEMENT: &str = "application/vnd.in-toto+json";
+/// Says what a statement states.
+const PREDICATE: &str = "in-toto.io/predicate-type";
 /// How a build failed (sic: the name that clients know).
 const ERROR: &str = "application/vnd.googeapis.google.rpc.status+proto";
 
@@ -280,9 +284,10 @@ fn seconds(record: &BuildHistoryRecord) -> i64 {
 }
 
 fn descriptors(record: &BuildHistoryRecord) -> impl Iterator<Item = &Descriptor> {
-    [&record.logs, &record.trace, &record.external_error]
-        .into_iter()
-        .flatten()
+    let own = [&record.logs, &record.trace, &record.external_error];
+    let results = record.result.iter().chain(record.results.values());
+    let statements = results.flat_map(|result| &result.attestations);
+    own.into_iter().flatten().chain(statements)
 }
 
 /// A setting without what may be a password in an address (CVE of credentials in provenance:
@@ -323,6 +328,7 @@ impl Entry {
             Ok(response) => {
                 record.exporter_response = response.clone().into_iter().collect();
                 record.result = result_of(response);
+                self.add_statements(&mut record);
             }
             Err(status) => {
                 record.external_error = blobs.keep(ERROR, &status.encode_to_vec());
@@ -333,6 +339,27 @@ impl Entry {
             }
         }
         self.history.add(record);
+    }
+
+    /// Adds how the results were made; that of a build for several platforms for each of them.
+    fn add_statements(&self, record: &mut BuildHistoryRecord) {
+        let all = self.job.statements();
+        let is_one = all.len() == 1;
+        for (platform, statement) in all {
+            let Ok(bytes) = serde_json::to_vec_pretty(&statement.predicate) else {
+                continue;
+            };
+            let Some(mut kept) = self.history.blobs.keep(STATEMENT, &bytes) else {
+                continue;
+            };
+            let predicate = statement.predicate_type;
+            kept.annotations.insert(PREDICATE.to_owned(), predicate);
+            let result = match is_one {
+                true => record.result.get_or_insert_default(),
+                false => record.results.entry(platform).or_default(),
+            };
+            result.attestations.push(kept);
+        }
     }
 }
 

@@ -125,7 +125,7 @@ fn move_to(mount: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
 }
 
 /// Opens a directory of ours, whatever is mounted there.
-pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }

@@ -268,6 +268,17 @@ impl Document {
     }
 }
 
+/// What a manifest names as its configuration, which is a document.
+pub(super) fn config_of(manifest: &[u8]) -> Result<Descriptor> {
+    let wrong = |error| Error::invalid(format!("invalid cache: {error}"));
+    let manifest: oci::image::Manifest = serde_json::from_slice(manifest).map_err(wrong)?;
+    if manifest.config.media_type != MEDIA_TYPE {
+        let kind = &manifest.config.media_type;
+        return Err(Error::invalid(format!("invalid cache: {kind:?} is none")));
+    }
+    Ok(manifest.config)
+}
+
 /// The manifest of a cache: the document as its configuration, and the layers.
 pub(super) fn manifest(config: &Descriptor, layers: &[BuiltLayer]) -> Result<Vec<u8>> {
     let mut seen = std::collections::HashSet::new();

@@ -5,6 +5,7 @@
 //! builds that import it believe in results of his, as with BuildKit.
 
 mod document;
+mod local;
 mod registry;
 
 use std::collections::{BTreeMap, HashSet};
@@ -15,13 +16,15 @@ use oci::{Digest, Reference};
 use serde_json::Value;
 use storage::Packing;
 
-use self::document::Writer;
+use self::document::{Document, Writer};
 use crate::builder::Builder;
 use crate::cache::{ExportRecord, ImportedRecord};
 use crate::error::{Error, Result};
 use crate::export::layers;
 use crate::job::{Job, RemoteCache};
+use crate::progress::VertexProgress;
 use crate::snapshot::Snapshot;
+use crate::source::blobs::{self, BlobSource};
 
 /// How much of a build goes into a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,8 +70,14 @@ pub fn check(cache: &RemoteCache) -> Result<()> {
     match cache.kind.as_str() {
         "registry" => reference(cache).map(drop),
         "inline" => Ok(()),
+        "local" => {
+            let place = ["src", "dest"].map(|name| cache.attrs.get(name));
+            let given = place.iter().flatten().any(|place| !place.is_empty());
+            let missing = || Error::invalid("local cache requires src or dest");
+            given.then_some(()).ok_or_else(missing)
+        }
         other => Err(Error::not_implemented(format!(
-            "{other:?} caches are not supported: use registry or inline"
+            "{other:?} caches are not supported: use registry, inline or local"
         ))),
     }
 }
@@ -87,18 +96,61 @@ pub async fn export(
         // it goes with the image
         return Ok(BTreeMap::new());
     }
-    let progress = job.progress.internal("exporting cache to registry");
+    let progress = job.progress.internal(match cache.kind.as_str() {
+        "local" => "exporting cache to client directory",
+        _ => "exporting cache to registry",
+    });
     progress.started();
     let work = async {
         let bundle = {
             let _preparing = progress.part("preparing build cache for export");
             bundle(job, records, extent(cache)?).await?
         };
-        registry::export(job, cache, bundle, &progress).await
+        match cache.kind.as_str() {
+            "local" => local::export(job, cache, bundle, &progress).await,
+            _ => registry::export(job, cache, bundle, &progress).await,
+        }
     };
     let done = job.cancel.run(work).await;
     progress.completed(done.as_ref().map(drop));
-    done
+    match done {
+        Err(error) if ignores_errors(cache) && !error.is_canceled() => {
+            tracing::warn!(kind = cache.kind, %error, "a cache was not written");
+            Ok(BTreeMap::new())
+        }
+        done => done,
+    }
+}
+
+/// Whether a build succeeds although its cache cannot be written.
+fn ignores_errors(cache: &RemoteCache) -> bool {
+    let value = cache.attrs.get("ignore-error").map(String::as_str);
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// The results that a document names, whose layers come from elsewhere when they are needed.
+async fn records(
+    job: &Arc<Job>,
+    source: Arc<dyn BlobSource>,
+    document: &Document,
+    progress: &VertexProgress,
+) -> Result<Vec<ImportedRecord>> {
+    let builder = job.builder()?;
+    let mut records = Vec::new();
+    for one in document.found() {
+        let mut outputs = Vec::with_capacity(one.outputs.len());
+        for layers in &one.outputs {
+            let (source, about) = (Arc::clone(&source), &one.description);
+            outputs.push(blobs::snapshot(&builder, source, layers, about, progress).await?);
+        }
+        records.push(ImportedRecord {
+            primary: one.primary,
+            keys: one.keys,
+            outputs,
+            description: one.description,
+        });
+    }
+    Ok(records)
 }
 
 /// The cache that goes inside an image; nothing where no step would be found again by it.
@@ -123,19 +175,26 @@ pub(crate) async fn bring(job: &Arc<Job>) {
 
 /// Reads what a cache has. One that cannot be read brings nothing, and the build goes on without it.
 pub async fn import(job: &Arc<Job>, cache: &RemoteCache) -> Vec<ImportedRecord> {
-    let from = cache.attrs.get("ref").map_or("", String::as_str);
+    let attr = |name| cache.attrs.get(name).map_or("", String::as_str);
+    let from = match cache.kind.as_str() {
+        "local" => format!("local:{}", attr("src")),
+        _ => attr("ref").to_owned(),
+    };
     let progress = job
         .progress
         .internal(&format!("importing cache manifest from {from}"));
     progress.started();
     let work = async {
         check(cache)?;
-        registry::import(job, cache, &progress).await
+        match cache.kind.as_str() {
+            "local" => local::import(job, cache, &progress).await,
+            _ => registry::import(job, cache, &progress).await,
+        }
     };
     let found = job.cancel.run(work).await;
     progress.completed(found.as_ref().map(drop));
     found.unwrap_or_else(|error| {
-        tracing::debug!(from, %error, "a cache brings nothing");
+        tracing::debug!(%from, %error, "a cache brings nothing");
         Vec::new()
     })
 }
@@ -233,6 +292,8 @@ mod tests {
                 false,
             ),
             ("inline", &[], true),
+            ("local", &[("dest", "/c")], true),
+            ("local", &[], false),
             ("s3", &[], false),
         ] {
             assert_eq!(check(&cache(kind, attrs)).is_ok(), good, "{kind} {attrs:?}");

@@ -5,6 +5,7 @@
 
 mod auth;
 mod connection;
+mod content;
 mod error;
 mod offer;
 mod registry;
@@ -16,6 +17,7 @@ mod upload;
 
 pub use auth::{Credentials, Token, TokenRequest};
 pub use connection::{Head, Session};
+pub use content::BlobSender;
 pub use error::{SessionError, SessionResult};
 pub use offer::Method;
 pub use registry::{Opened, Sessions};

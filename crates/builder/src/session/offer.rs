@@ -25,6 +25,12 @@ pub enum Method {
     CheckAgent,
     /// A connection to an ssh agent.
     ForwardAgent,
+    /// What a store of the client's says of a blob.
+    ContentInfo,
+    /// A blob of a store of the client's.
+    ContentRead,
+    /// A blob for a store of the client's.
+    ContentWrite,
     /// Whether the client still answers.
     Health,
 }
@@ -44,6 +50,9 @@ impl Method {
             Self::Secret => "/moby.buildkit.secrets.v1.Secrets/GetSecret",
             Self::CheckAgent => "/moby.sshforward.v1.SSH/CheckAgent",
             Self::ForwardAgent => "/moby.sshforward.v1.SSH/ForwardAgent",
+            Self::ContentInfo => "/containerd.services.content.v1.Content/Info",
+            Self::ContentRead => "/containerd.services.content.v1.Content/Read",
+            Self::ContentWrite => "/containerd.services.content.v1.Content/Write",
             Self::Health => "/grpc.health.v1.Health/Check",
         }
     }

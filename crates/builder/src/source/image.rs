@@ -378,7 +378,7 @@ pub(crate) async fn credentials(
 /// When the name is none, there is no such image, or its registry cannot be reached or refuses.
 pub async fn resolve_config(job: &Arc<Job>, request: &ConfigRequest) -> Result<ResolvedConfig> {
     let wanted = Wanted {
-        reference: parse(&request.name)?,
+        reference: meant(job, parse(&request.name)?)?,
         platform: request.platform.clone().unwrap_or_else(Platform::host),
         mode: request.mode,
         limit: None,
@@ -398,6 +398,27 @@ pub async fn resolve_config(job: &Arc<Job>, request: &ConfigRequest) -> Result<R
         digest: (!base.is_local()).then(|| base.digest().clone()),
         config: base.config().clone(),
     })
+}
+
+/// The image that stands in for another by the policies of the build.
+fn meant(job: &Arc<Job>, reference: Reference) -> Result<Reference> {
+    if job.policies.is_empty() {
+        return Ok(reference);
+    }
+    let mut source = pb::SourceOp {
+        identifier: format!("{SCHEME}{reference}"),
+        ..pb::SourceOp::default()
+    };
+    if !job.policies.apply(&mut source)? {
+        return Ok(reference);
+    }
+    match source.identifier.strip_prefix(SCHEME) {
+        Some(name) => parse(name),
+        None => Err(Error::invalid(format!(
+            "{reference} is replaced by {}, which is no image",
+            source.identifier
+        ))),
+    }
 }
 
 /// Brings an image's layers when a step needs them.

@@ -1,11 +1,13 @@
 //! Where files come from: images, contexts, repositories, the web.
 
+pub(crate) mod blobs;
 mod client;
 pub mod filter;
 mod git;
 pub(crate) mod http;
 pub mod image;
 pub mod local;
+pub(crate) mod oci_layout;
 
 pub(crate) use local::LARGEST_ATTR;
 
@@ -31,6 +33,7 @@ fn unknown(source: &pb::SourceOp) -> Error {
 pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<CacheMap> {
     match scheme(source) {
         "docker-image" => image::cache_map(context, source).await,
+        "oci-layout" => oci_layout::cache_map(context, source).await,
         "local" => local::cache_map(context, source).await,
         "http" | "https" => http::cache_map(context, source).await,
         "git" => git::cache_map(context, source).await,
@@ -45,6 +48,7 @@ pub async fn cache_map(context: &OpContext, source: &pb::SourceOp) -> Result<Cac
 pub async fn run(context: &OpContext, source: &pb::SourceOp) -> Result<Vec<Snapshot>> {
     let snapshot = match scheme(source) {
         "docker-image" => image::run(context, source).await?,
+        "oci-layout" => oci_layout::run(context, source).await?,
         "local" => local::run(context)?,
         "http" | "https" => http::run(context, source).await?,
         "git" => git::run(context, source).await?,

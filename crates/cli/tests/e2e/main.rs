@@ -18,7 +18,13 @@ mod bandwidth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod build_caches;
+#[cfg(test)]
+mod build_clients;
+#[cfg(test)]
 mod build_differential;
+#[cfg(test)]
+mod build_export;
 #[cfg(test)]
 mod build_gorae;
 #[cfg(test)]

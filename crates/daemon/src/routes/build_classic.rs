@@ -38,6 +38,7 @@ async fn build(
         tags: query.all("t").to_vec(),
         session: query.get("session").to_owned(),
         quiet: query.bool("q"),
+        trace: query.get("version") == "2",
         credentials: credentials(&headers),
     };
     let remote = query.get("remote");

@@ -17,7 +17,7 @@ use oci::image::Descriptor;
 use oci::{Digest, Platform};
 use storage::{StagedLayer, chain_id};
 
-use self::documents::Planned;
+use self::documents::{Planned, Whole};
 use self::files::Files;
 use super::manifests::manifest_for;
 use super::pull::{ProgressSender, tell};
@@ -92,15 +92,42 @@ impl Engine {
         let mut lease = files.lease;
         for image in planned {
             lease = self
-                .load_image(image, lease, request.quiet, progress)
+                .load_image(&image, lease, request.quiet, progress)
                 .await?;
+            for part in image.whole.iter().flat_map(|whole| &whole.others) {
+                lease = self
+                    .load_part(&image, part, lease, request.quiet, progress)
+                    .await?;
+            }
         }
         Ok(())
     }
 
+    /// Loads an image that goes with another one.
+    async fn load_part(
+        self: &Arc<Self>,
+        lead: &Planned,
+        part: &Planned,
+        lease: Lease,
+        quiet: bool,
+        progress: &ProgressSender,
+    ) -> Result<Lease> {
+        let known = self.images.by_id(&part.config.digest);
+        if known.is_some_and(|known| self.is_complete(&known.record)) {
+            return Ok(lease);
+        }
+        let (record, lease) = self.unpack_image(part, lease, quiet, progress).await?;
+        let record = Record {
+            part_of: Some(lead.config.digest.clone()),
+            ..in_whole(record, lead.whole.as_ref())
+        };
+        self.register_image(record, None, None).await?;
+        Ok(lease)
+    }
+
     async fn load_image(
         self: &Arc<Self>,
-        image: Planned,
+        image: &Planned,
         lease: Lease,
         quiet: bool,
         progress: &ProgressSender,
@@ -112,8 +139,20 @@ impl Engine {
         let known = self.images.by_id(&image.config.digest);
         let (record, lease) = match known {
             // what came from a registry keeps its registry's digests
-            Some(known) if self.is_complete(&known.record) => (known.record.clone(), lease),
-            _ => self.unpack_image(&image, lease, quiet, progress).await?,
+            Some(known) if self.is_complete(&known.record) => {
+                let lone = known.record.index.is_none() && known.record.digests.is_empty();
+                // one that was known alone is known with all beside it from now on
+                if lone && image.whole.is_some() {
+                    self.unpack_image(image, lease, quiet, progress).await?
+                } else {
+                    (known.record.clone(), lease)
+                }
+            }
+            _ => self.unpack_image(image, lease, quiet, progress).await?,
+        };
+        let record = match record.index {
+            Some(_) => record,
+            None => in_whole(record, image.whole.as_ref()),
         };
         let id = record.id.clone();
         for name in &image.names {
@@ -249,6 +288,18 @@ impl Engine {
         self.blocking(work)
             .await
             .map_err(|e| e.context(format!("failed to register layer {digest}")))
+    }
+}
+
+/// A record of an image with the index that it came in.
+fn in_whole(record: Record, whole: Option<&Whole>) -> Record {
+    match whole {
+        Some(whole) => Record {
+            index: Some(whole.digest.clone()),
+            beside: whole.beside.clone(),
+            ..record
+        },
+        None => record,
     }
 }
 

@@ -6,9 +6,14 @@
 
 use std::sync::Arc;
 
+use oci::image::{Descriptor, media_type};
 use oci::{Digest, Platform};
+use storage::BlobStore;
 
-use super::{Image, Images, Tables};
+use super::manifests::{MANIFEST_MAX, descriptor, parse_index};
+use super::{Image, Images, Tables, parse_manifest};
+use crate::engine::Engine;
+use crate::error::{Result, Step};
 
 impl Image {
     fn has_name(&self) -> bool {
@@ -84,4 +89,66 @@ impl Images {
         let mut all = self.all().into_iter();
         all.find(|image| image.record.manifest == *manifest)
     }
+}
+
+/// An index of which everything is here.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    /// What names the index.
+    pub(super) descriptor: Descriptor,
+    /// The images for other platforms.
+    pub(super) others: Vec<Arc<Image>>,
+    /// What it names beside images: manifests of statements, and what those name.
+    pub(super) beside: Vec<Digest>,
+}
+
+impl Engine {
+    /// The index of an image that came here with all that it names: from a build, or out of an archive.
+    pub(super) fn whole_index(&self, image: &Image) -> Result<Option<Whole>> {
+        let record = &image.record;
+        let Some(digest) = &record.index else {
+            return Ok(None);
+        };
+        let content = self.store.content();
+        let bytes = content
+            .read_small(digest, MANIFEST_MAX)
+            .step(|| format!("read the index of image {}", image.id.short()))?;
+        let index = parse_index(&bytes)?;
+        let kind = index.media_type.as_deref().unwrap_or(media_type::OCI_INDEX);
+        let mut whole = Whole {
+            descriptor: descriptor(kind, digest, bytes.len() as u64),
+            others: Vec::new(),
+            beside: Vec::new(),
+        };
+        for entry in &index.manifests {
+            if entry.digest == record.manifest {
+                continue;
+            }
+            if let Some(other) = self.images.with_manifest(&entry.digest) {
+                whole.others.push(other);
+                continue;
+            }
+            match here(content, &entry.digest) {
+                Some(documents) => whole.beside.extend(documents),
+                None => return Ok(None),
+            }
+        }
+        let is_more = !whole.others.is_empty() || !whole.beside.is_empty();
+        Ok(is_more.then_some(whole))
+    }
+}
+
+/// A manifest and what it names, if all of it is in the store.
+pub(super) fn here(content: &BlobStore, manifest: &Digest) -> Option<Vec<Digest>> {
+    let bytes = content.read_small(manifest, MANIFEST_MAX).ok()?;
+    let parsed = parse_manifest(&bytes).ok()?;
+    let blobs = std::iter::once(parsed.config).chain(parsed.layers);
+    let mut all = vec![manifest.clone()];
+    for blob in blobs {
+        if !content.has(&blob.digest) {
+            return None;
+        }
+        all.push(blob.digest);
+    }
+    Some(all)
 }

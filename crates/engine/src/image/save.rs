@@ -16,6 +16,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::blobs::Blobs;
 use super::manifests::{Stored, layer_descriptors};
+use super::parts::Whole;
 use super::store::Lease;
 use super::{Image, familiar};
 use crate::engine::Engine;
@@ -42,6 +43,16 @@ pub struct ImageArchive {
 struct Chosen {
     image: Arc<Image>,
     tags: Vec<Reference>,
+    /// The index that is saved in place of the image's own manifest.
+    whole: Option<Whole>,
+}
+
+impl Chosen {
+    /// The image, and those for other platforms.
+    fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        let others = self.whole.iter().flat_map(|whole| &whole.others);
+        std::iter::once(&self.image).chain(others)
+    }
 }
 
 /// An image in `manifest.json`.
@@ -94,12 +105,11 @@ impl Engine {
         for name in names {
             self.choose(name, platform, &mut chosen)?;
         }
-        let blobs = chosen
-            .iter()
-            .flat_map(|one: &Chosen| one.image.content())
-            .collect();
+        let blobs = chosen.iter().flat_map(Chosen::images);
+        let blobs = blobs.flat_map(|image| image.content()).collect();
         let lease = self.images.leases.take_there(blobs).await;
-        let layers = chosen.iter().flat_map(|one| &one.image.record.layers);
+        let images = chosen.iter().flat_map(Chosen::images);
+        let layers = images.flat_map(|image| &image.record.layers);
         let source = Blobs::of(&self.store, layers);
         let reader = self.store.content().clone();
         let (chosen, documents) = self
@@ -132,8 +142,11 @@ impl Engine {
         if let Some(tagged) = self.all_tags(name) {
             for (image, tag) in tagged {
                 // the platform is checked by name, for the message
-                self.images.for_platform(&tag.familiar(), platform)?;
-                put(chosen, image, Some(tag));
+                let image = match platform {
+                    Some(_) => self.images.for_platform(&tag.familiar(), platform)?,
+                    None => image,
+                };
+                self.put(chosen, image, Some(tag), platform)?;
             }
             return Ok(());
         }
@@ -146,8 +159,32 @@ impl Engine {
             .ok()
             .filter(|reference| reference.digest().is_none())
             .map(Reference::or_latest)
-            .filter(|reference| image.record.tags.contains(&reference.to_string()));
-        put(chosen, image, tag);
+            .filter(|reference| self.images.get(&reference.to_string(), None).is_ok());
+        self.put(chosen, image, tag, platform)
+    }
+
+    fn put(
+        &self,
+        chosen: &mut Vec<Chosen>,
+        image: Arc<Image>,
+        tag: Option<Reference>,
+        platform: Option<&Platform>,
+    ) -> Result<()> {
+        let known = chosen.iter_mut().find(|one| one.image.id == image.id);
+        if let Some(one) = known {
+            let new = tag.filter(|tag| !one.tags.contains(tag));
+            one.tags.extend(new);
+            return Ok(());
+        }
+        let whole = match platform {
+            Some(_) => None,
+            None => self.whole_index(&image)?,
+        };
+        chosen.push(Chosen {
+            image,
+            tags: tag.into_iter().collect(),
+            whole,
+        });
         Ok(())
     }
 
@@ -183,20 +220,6 @@ fn unknown(name: &str, error: Error) -> Error {
     }
 }
 
-fn put(chosen: &mut Vec<Chosen>, image: Arc<Image>, tag: Option<Reference>) {
-    let known = chosen.iter_mut().find(|one| one.image.id == image.id);
-    match known {
-        Some(one) => {
-            let new = tag.filter(|tag| !one.tags.contains(tag));
-            one.tags.extend(new);
-        }
-        None => chosen.push(Chosen {
-            image,
-            tags: tag.into_iter().collect(),
-        }),
-    }
-}
-
 impl Documents {
     fn add(&mut self, content: &BlobStore, one: &Chosen) -> Result<()> {
         let record = &one.image.record;
@@ -206,7 +229,10 @@ impl Documents {
             .extend([record.id.clone(), record.manifest.clone()]);
         self.blobs
             .extend(layers.iter().map(|layer| layer.digest.clone()));
-        let plain = stored.descriptor(&record.manifest);
+        let plain = match &one.whole {
+            Some(whole) => self.add_whole(content, whole)?,
+            None => stored.descriptor(&record.manifest),
+        };
         if one.tags.is_empty() {
             self.index.push(plain.clone());
         }
@@ -236,6 +262,22 @@ impl Documents {
                 .collect(),
         });
         Ok(())
+    }
+
+    /// Adds an index with all that it names but the image itself; older engines, which know no index,
+    /// find only that in the archive's list.
+    fn add_whole(&mut self, content: &BlobStore, whole: &Whole) -> Result<Descriptor> {
+        self.blobs.insert(whole.descriptor.digest.clone());
+        self.blobs.extend(whole.beside.iter().cloned());
+        for other in &whole.others {
+            let stored = Stored::of(content, other)?;
+            let layers = layer_descriptors(&stored.manifest, &other.record.layers)?;
+            let own = [other.record.id.clone(), other.record.manifest.clone()];
+            self.blobs.extend(own);
+            self.blobs
+                .extend(layers.into_iter().map(|layer| layer.digest));
+        }
+        Ok(whole.descriptor.clone())
     }
 
     fn members(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {

@@ -197,7 +197,7 @@ fn judge(meta: &pb::Meta, end: &StepEnd, context: &OpContext) -> Result<()> {
     let why = if end.out_of_memory {
         "cannot allocate memory".to_owned()
     } else {
-        format!("exit code: {}", end.code)
+        format!("exit code: {}{}", end.code, foreign(context))
     };
     let error = Error::new(
         crate::Kind::System,
@@ -206,6 +206,18 @@ fn judge(meta: &pb::Meta, end: &StepEnd, context: &OpContext) -> Result<()> {
     Err(error
         .with_exit_code(end.code)
         .with_output(context.progress.tail()))
+}
+
+/// What to add to the failure of a step that is for another machine than this one: it may be why.
+fn foreign(context: &OpContext) -> String {
+    let wanted = context.vertex.op.platform.as_ref();
+    let platform = wanted.map(|_| crate::source::image::platform_of(wanted));
+    match platform.filter(|platform| !crate::platforms::runs(platform)) {
+        Some(platform) => format!(
+            " (the step is for {platform}, and no emulator for it is registered with this kernel, see binfmt_misc)"
+        ),
+        None => String::new(),
+    }
 }
 
 /// Something that a step's request needs beside its mounts.

@@ -16,6 +16,7 @@ use super::super::manifests::{
     CONFIG_MAX, LAYERS_MAX, MANIFEST_MAX, descriptor, parse_config, parse_index, platform_of,
 };
 use super::super::parse_manifest;
+use super::super::parts::here;
 use super::files::{Files, INDEX, LAYOUT, MANIFEST, Stored};
 use crate::error::{Error, Result, Step};
 
@@ -37,6 +38,18 @@ pub(super) struct Planned {
     pub(super) layers: Vec<Descriptor>,
     /// The manifest as it was in the archive.
     pub(super) manifest: Option<Vec<u8>>,
+    /// The index that it stands in, where the archive has all of that.
+    pub(super) whole: Option<Whole>,
+}
+
+/// An index with all that it names beside the image that was chosen of it.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) digest: Digest,
+    /// The images for other platforms.
+    pub(super) others: Vec<Planned>,
+    /// Manifests of statements, and what those name.
+    pub(super) beside: Vec<Digest>,
 }
 
 /// An image in `manifest.json`.
@@ -90,6 +103,7 @@ impl Reader<'_> {
         for item in &items {
             planned.extend(self.item(item, &manifests)?);
         }
+        self.add_wholes(&mut planned);
         Ok(planned)
     }
 
@@ -126,7 +140,40 @@ impl Reader<'_> {
             parsed,
             layers,
             manifest,
+            whole: None,
         }))
+    }
+
+    /// Gives the images of the list the indexes that the layout has for them. One that cannot be read is
+    /// left: the list says all that is needed.
+    fn add_wholes(&self, planned: &mut Vec<Planned>) {
+        let index = self.files.document(INDEX).map(layout);
+        let Some(Ok(index)) = index else {
+            return;
+        };
+        let indexes = index.manifests.iter();
+        for entry in indexes.filter(|entry| is_index(&entry.media_type)) {
+            let Ok(Some(found)) = self.entry(entry, NESTING_MAX) else {
+                continue;
+            };
+            let Some(whole) = found.whole else {
+                continue;
+            };
+            let mut listed = planned.iter_mut();
+            if let Some(one) = listed.find(|one| one.config.digest == found.config.digest) {
+                one.manifest = found.manifest;
+                one.layers = found.layers;
+                let is_part = |one: &Planned| {
+                    let mut others = whole.others.iter();
+                    one.names.is_empty() && others.any(|o| o.config.digest == one.config.digest)
+                };
+                planned.retain(|one| !is_part(one));
+                let mut listed = planned.iter_mut();
+                if let Some(one) = listed.find(|one| one.config.digest == found.config.digest) {
+                    one.whole = Some(whole);
+                }
+            }
+        }
     }
 
     fn file(&self, name: &str) -> Result<&Stored> {
@@ -223,8 +270,15 @@ impl Reader<'_> {
         let bytes = self.document(entry)?;
         if is_index(&entry.media_type) {
             let list = parse_index(&bytes)?;
-            let chosen = self.choose(&list, nesting)?;
-            return Ok(chosen.map(|image| Planned { names, ..image }));
+            let Some(image) = self.choose(&list, nesting)? else {
+                return Ok(None);
+            };
+            let whole = self.whole(&entry.digest, &list, &image, nesting);
+            return Ok(Some(Planned {
+                names,
+                whole,
+                ..image
+            }));
         }
         let manifest = unambiguous(&bytes)?;
         let config = self.blob(&manifest.config)?;
@@ -247,7 +301,37 @@ impl Reader<'_> {
             parsed,
             layers: manifest.layers,
             manifest: Some(bytes),
+            whole: None,
         }))
+    }
+
+    /// All that an index names beside the image that was chosen of it; none where only one platform is
+    /// wanted, or not all of it is in the archive.
+    fn whole(
+        &self,
+        digest: &Digest,
+        list: &Index,
+        image: &Planned,
+        nesting: usize,
+    ) -> Option<Whole> {
+        let nesting = nesting.checked_sub(1).filter(|_| self.wanted.is_none())?;
+        let mut whole = Whole {
+            digest: digest.clone(),
+            others: Vec::new(),
+            beside: Vec::new(),
+        };
+        for entry in &list.manifests {
+            self.files.blob(&entry.digest)?;
+            if is_attestation(entry) {
+                whole.beside.extend(here(self.content, &entry.digest)?);
+                continue;
+            }
+            let one = self.entry(entry, nesting).ok().flatten()?;
+            if one.config.digest != image.config.digest {
+                whole.others.push(one);
+            }
+        }
+        Some(whole)
     }
 
     /// The entry of a nested index for the platform: the wanted one, or else this machine's, or else
