@@ -32,7 +32,6 @@ const FRONTEND: &[&str] = &[
 
 /// Features of graphs, exporters and caches.
 const LLB: &[&str] = &[
-    "cache.gha",
     "constraints",
     "diffop",
     "exec.cgroup",

@@ -31,7 +31,7 @@ pub const SCHEME: &str = "local://";
 pub(crate) const LARGEST_ATTR: &str = "local.gorae.largest";
 /// How long a client may take to open its session.
 const SESSION: Duration = Duration::from_secs(10);
-/// Entries up to which a few wanted files are copied rather than all others hidden.
+/// Entries up to which a few wanted files are copied rather than all others hidden, however few those are.
 const FEW: usize = 64;
 /// Bytes of them.
 const SMALL: u64 = 4 << 20;
@@ -261,7 +261,9 @@ async fn in_place(
         let own = Made(made.join(format!("{VIEW}{}", crate::id::new())));
         let seen_at = own.0.join(SEEN);
         fs::create_dir_all(&seen_at).step(|| "make a folder for a context")?;
-        let few = index.entries.len() <= FEW && index.size() <= SMALL;
+        // hiding is a file for each that is hidden, copying one for each that is not
+        let hidden = seen.len().saturating_sub(index.entries.len());
+        let few = index.entries.len() <= FEW.max(hidden / 2) && index.size() <= SMALL;
         if few || !show(&path, &own.0, &index, &seen)? {
             pick(&path, &seen_at, &index).step(|| format!("read context {}", path.display()))?;
         }

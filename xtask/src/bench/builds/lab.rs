@@ -134,9 +134,9 @@ impl Builder<'_> {
                 } else {
                     "--layers=true"
                 };
-                // its own default is more than every machine allows
-                let limit = "--ulimit=nofile=1024:1024";
-                let own = ["buildah", "build", "--quiet", limit, layers];
+                // its own defaults are more than every machine allows
+                let (files, processes) = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096");
+                let own = ["buildah", "build", "--quiet", files, processes, layers];
                 peers.subject("buildah", &[&own[..], flags, &[context.as_str()]].concat())
             }
         }
@@ -149,6 +149,18 @@ impl Builder<'_> {
             Self::Client(gorae, client, home) => client_of(gorae, client, home, &["version"]),
             Self::Docker(peers) => peers.subject("docker", &["docker", "version"]),
             Self::Buildah(peers) => peers.subject("buildah", &["buildah", "version"]),
+        }
+    }
+
+    /// The start of the client up to where it would build: Docker's starts its plugin three times.
+    pub(super) fn start_of_build(&self) -> Subject {
+        match self {
+            Self::Gorae(gorae) => gorae.subject(&["build", "--help"]),
+            Self::Client(gorae, client, home) => {
+                client_of(gorae, client, home, &["build", "--help"])
+            }
+            Self::Docker(peers) => peers.subject("docker", &["docker", "build", "--help"]),
+            Self::Buildah(peers) => peers.subject("buildah", &["buildah", "build", "--help"]),
         }
     }
 

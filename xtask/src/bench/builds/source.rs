@@ -163,7 +163,7 @@ fn toolchain(rust: &Path) -> Result<Vec<PathBuf>> {
         let path = entry
             .with_context(|| format!("read {}", lib.display()))?
             .path();
-        if path.extension().is_some_and(|end| end == "so") {
+        if word(&path).contains(".so") {
             all.push(path);
         }
     }
