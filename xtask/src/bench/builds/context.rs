@@ -1,6 +1,6 @@
 //! A context of many files of which one has changed since the last build.
 
-use super::lab::{Lab, files, write};
+use super::lab::{Lab, files, fresh_word, write};
 use crate::bench::report::{Bound, Row, Unit};
 use crate::bench::turns::{self, Turn};
 use anyhow::Result;
@@ -19,10 +19,9 @@ pub(super) fn measure(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let mut turns: Vec<Turn<'_, f64>> = contexts
         .iter()
         .map(|(builder, context)| {
-            let mut round = 0_u32;
             Turn::new(builder.name(), move || {
-                round += 1;
-                write(&context.join("d0/f7"), format!("changed {round}\n"))?;
+                let text = format!("changed {}\n", fresh_word()?);
+                write(&context.join("d0/f7"), text)?;
                 builder.once(context, &["-t", "bench/context"])
             })
         })

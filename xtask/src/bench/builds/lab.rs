@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where `scripts/fetch-docker-buildx` puts Docker's build plugin.
 const PLUGIN: &str = "target/docker-buildx/usr/libexec/docker/cli-plugins/docker-buildx";
@@ -181,6 +182,12 @@ fn client_of(gorae: &Gorae, client: &Path, home: &Path, words: &[&str]) -> Subje
         variables.push(("HOME", word(home)));
     }
     subject
+}
+
+/// Something that no build has seen, for peers keep their cache from run to run.
+pub(super) fn fresh_word() -> Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(now.context("read the clock")?.as_nanos().to_string())
 }
 
 /// Times a command once.

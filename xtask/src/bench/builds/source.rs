@@ -1,6 +1,6 @@
 //! Projects of C and of Rust whose objects lie in a cache mount, after one line of their sources changed.
 
-use super::lab::{Builder, Lab, one, write};
+use super::lab::{Builder, Lab, fresh_word, one, write};
 use crate::bench::peers::Peers;
 use crate::bench::report::{Bound, Figure, Goal, Row, Unit};
 use crate::bench::subject::{Place, Subject, word};
@@ -21,7 +21,7 @@ struct Project {
     /// Writes its sources, all but the one that changes.
     write: fn(&Path) -> Result<()>,
     /// Writes the source that changes.
-    change: fn(&Path, u32) -> Result<()>,
+    change: fn(&Path) -> Result<()>,
     /// Builds it in this folder without a container.
     alone: fn(&Path) -> Result<Subject>,
 }
@@ -67,20 +67,20 @@ fn row(lab: &Lab<'_>, builders: &[Builder<'_>], project: &Project) -> Result<Row
         let name = format!("{}-{}", project.name, builder.name().replace(' ', "-"));
         let context = lab.context(&name)?;
         (project.write)(&context)?;
-        (project.change)(&context, u32::MAX)?;
+        (project.change)(&context)?;
         builder.once(&context, &["-t", "bench/source"])?;
         figures.push(Figure::new(builder.name()));
         contexts.push((builder, context));
     }
     let own = lab.context(&format!("{}-alone", project.name))?;
     (project.write)(&own)?;
-    (project.change)(&own, u32::MAX)?;
+    (project.change)(&own)?;
     one(&(project.alone)(&own)?)?;
-    for round in 0..lab.bench.plan.long_rounds {
-        (project.change)(&own, round)?;
+    for _round in 0..lab.bench.plan.long_rounds {
+        (project.change)(&own)?;
         figures[0].samples.push(one(&(project.alone)(&own)?)?);
         for ((builder, context), figure) in contexts.iter().zip(&mut figures[1..]) {
-            (project.change)(context, round)?;
+            (project.change)(context)?;
             let time = builder.once(context, &["-t", "bench/source"])?;
             figure.samples.push(time);
         }
@@ -201,8 +201,11 @@ fn c(folder: &Path) -> Result<()> {
     write(&folder.join("Dockerfile"), dockerfile)
 }
 
-fn change_c(folder: &Path, round: u32) -> Result<()> {
-    let text = format!("int main(void) {{ return {}; }}\n", round % 1000);
+fn change_c(folder: &Path) -> Result<()> {
+    let text = format!(
+        "char word[] = \"{}\"; int main(void) {{ return word[0]; }}\n",
+        fresh_word()?
+    );
     write(&folder.join("src/main.c"), text)
 }
 
@@ -237,8 +240,9 @@ fn rust(folder: &Path) -> Result<()> {
     write(&folder.join("Dockerfile"), dockerfile)
 }
 
-fn change_rust(folder: &Path, round: u32) -> Result<()> {
-    let text = format!("fn main() {{ println!(\"{{}} {round}\", library::f7::f()); }}\n");
+fn change_rust(folder: &Path) -> Result<()> {
+    let word = fresh_word()?;
+    let text = format!("fn main() {{ println!(\"{{}} {word}\", library::f7::f()); }}\n");
     write(&folder.join("src/main.rs"), text)
 }
 
