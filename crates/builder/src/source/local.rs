@@ -4,12 +4,14 @@
 //! want of it is hidden by an overlay, and nothing is copied. Everybody else's files are kept between
 //! builds, so that only what changed is sent.
 
+mod kept;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci::Digest;
@@ -38,13 +40,31 @@ const SMALL: u64 = 4 << 20;
 /// Folders of one client that are kept for builds at the same time.
 const SLOTS: usize = 16;
 
-/// The folders that are kept or made for builds that go on.
-#[derive(Debug, Default)]
+/// The folders that are kept or made for builds.
+#[derive(Debug)]
 pub struct Locals {
+    folder: PathBuf,
     /// Names of kept folders that a build uses.
     used: Mutex<BTreeSet<String>>,
     /// What the steps of jobs have found, until their snapshots are taken.
     found: Mutex<HashMap<(String, Digest), Snapshot>>,
+}
+
+impl Locals {
+    /// The folders below the builder's root, without what builds of an engine that was killed have left.
+    pub(crate) fn open(root: &Path) -> Self {
+        let folder = root.join("locals");
+        kept::clean(&folder);
+        Self {
+            folder,
+            used: Mutex::default(),
+            found: Mutex::default(),
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A kept folder's name, for as long as a build uses it.
@@ -55,9 +75,7 @@ struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let used = &self.locals.used;
-        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.remove(&self.name);
+        self.locals.used().remove(&self.name);
     }
 }
 
@@ -88,19 +106,6 @@ fn take_away(folder: &Path) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, path = %folder.display(), "a folder of a build stays");
-    }
-}
-
-/// Removes what builds of an engine that was killed have left.
-pub(crate) fn clean(root: &Path) {
-    for entry in fs::read_dir(root.join("locals"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if entry.file_name().to_string_lossy().starts_with(VIEW) {
-            take_away(&entry.path());
-        }
     }
 }
 
@@ -232,7 +237,7 @@ async fn in_place(
     request: Request,
     path: PathBuf,
 ) -> Result<(Digest, Snapshot)> {
-    let made = context.builder.root.join("locals");
+    let made = context.builder.locals.folder.clone();
     let work = move || {
         let folder = File::open(&path).map_err(|error| {
             Error::not_found(format!("open context {}: {error}", path.display()))
@@ -397,10 +402,11 @@ async fn transferred(
 ) -> Result<(Digest, Snapshot)> {
     let locals = Arc::clone(&context.builder.locals);
     let slot = take(&locals, &request.key(session))?;
-    let place = context.builder.root.join("locals").join(&slot.name);
+    let place = locals.folder.join(&slot.name);
     let files = place.join("files");
     fs::create_dir_all(&files).step(|| format!("make folder {}", files.display()))?;
     let target = File::open(&files).step(|| format!("open folder {}", files.display()))?;
+    slot.begin(&request.name)?;
     let name = request.name.clone();
     let progress = context.progress.clone();
     let mut part = progress.part(format!("transferring {name}:"));
@@ -423,6 +429,7 @@ async fn transferred(
         .map_err(|error| Error::system("read the client's files", &error))?;
     part.update(told.load(std::sync::atomic::Ordering::Relaxed), 0);
     drop(part);
+    slot.note(received.index.size())?;
     let digest = digest_of("local", &[&received.index.digest()]);
     let snapshot = Snapshot::of_folder(digest.to_string(), files, Arc::new(slot));
     Ok((digest, snapshot))
@@ -430,7 +437,7 @@ async fn transferred(
 
 /// A place that no other build uses.
 fn take(locals: &Arc<Locals>, key: &str) -> Result<Slot> {
-    let mut used = locals.used.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut used = locals.used();
     let mut names = (0..SLOTS).map(|number| format!("{key}-{number}"));
     let name = names.find(|name| !used.contains(name)).ok_or_else(|| {
         Error::unavailable(format!("{SLOTS} builds of the same folder are going on"))
