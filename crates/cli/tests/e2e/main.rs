@@ -127,6 +127,7 @@ mod pull_chunked;
 mod pull_registries;
 #[cfg(test)]
 mod push;
+mod push_broken;
 #[cfg(test)]
 mod push_forms;
 #[cfg(test)]
@@ -150,6 +151,7 @@ mod stats;
 #[cfg(test)]
 mod store_check;
 #[cfg(test)]
+mod store_leases;
 mod store_limits;
 #[cfg(test)]
 mod store_storms;

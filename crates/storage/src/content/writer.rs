@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::{ContentError, Folders};
 use crate::failpoint::{self, Point};
 use crate::fsutil;
+
+/// After so many bytes the disk begins to write them, so that the flush at the end is short.
+const STRIDE: u64 = 4 << 20;
 
 /// The digest of bytes in memory.
 #[must_use]
@@ -44,6 +48,8 @@ pub struct BlobWriter {
     path: PathBuf,
     hash: Sha256,
     written: u64,
+    /// Where what the disk was told to write ends.
+    begun: u64,
     expected: Option<(Digest, u64)>,
     renamed: bool,
 }
@@ -70,6 +76,7 @@ impl BlobWriter {
             path,
             hash: Sha256::new(),
             written: 0,
+            begun: 0,
             expected,
             renamed: false,
         })
@@ -137,6 +144,16 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Has the disk begin with what has come.
+    fn begin_writeback(&mut self) {
+        let length = self.written - self.begun;
+        if length >= STRIDE {
+            // what fails now fails at the flush, too
+            let _told_later = sys::writeback::begin(self.file.as_fd(), self.begun, length);
+            self.begun = self.written;
+        }
+    }
+
     /// Refuses a stream that is longer than its descriptor says, before it fills the disk.
     fn check_length(&self, more: usize) -> io::Result<()> {
         match &self.expected {
@@ -160,6 +177,7 @@ impl Write for BlobWriter {
         let taken = written?;
         self.hash.update(&bytes[..taken]);
         self.written += taken as u64;
+        self.begin_writeback();
         Ok(taken)
     }
 
