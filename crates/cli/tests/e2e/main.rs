@@ -127,6 +127,7 @@ mod pull_chunked;
 mod pull_registries;
 #[cfg(test)]
 mod push;
+#[cfg(test)]
 mod push_broken;
 #[cfg(test)]
 mod push_forms;
@@ -152,6 +153,7 @@ mod stats;
 mod store_check;
 #[cfg(test)]
 mod store_leases;
+#[cfg(test)]
 mod store_limits;
 #[cfg(test)]
 mod store_storms;
