@@ -56,7 +56,7 @@ struct Feed {
 
 impl Feed {
     fn start(engine: &Engine) -> Self {
-        let mut command = engine.command(Client::Docker, &["load"]);
+        let mut command = engine.command(Client::Docker, ["load"]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut load = command.stderr(Stdio::null()).spawn().unwrap();
         let input = load.stdin.take().unwrap();
