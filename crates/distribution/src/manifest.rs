@@ -266,3 +266,101 @@ fn candidates(wanted: &Platform) -> Vec<Platform> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn descriptor() -> impl Strategy<Value = Value> {
+        let digest = prop_oneof![
+            Just(json!(format!("sha256:{}", "a".repeat(64)))),
+            Just(json!("sha256:../../etc")),
+            Just(json!("")),
+            Just(json!(7)),
+        ];
+        let size = prop_oneof![
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            Just(json!("1")),
+            Just(json!(1e300)),
+        ];
+        let kind = prop_oneof![
+            prop::sample::select(&ACCEPTED[..]).prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        (digest, size, kind).prop_map(
+            |(digest, size, kind)| json!({ "digest": digest, "size": size, "mediaType": kind }),
+        )
+    }
+
+    /// Documents with any of the fields of all kinds, right and wrong.
+    fn documents() -> impl Strategy<Value = Value> {
+        let many = || prop::option::of(prop::collection::vec(descriptor(), 0..4));
+        let version = prop::option::of(prop::sample::select(&[0, 1, 2, 2, 2, 3][..]));
+        let kind = prop::option::of(prop::sample::select(&ACCEPTED[..]));
+        let fields = (
+            version,
+            kind,
+            many(),
+            many(),
+            prop::option::of(descriptor()),
+        );
+        fields.prop_map(|(version, kind, manifests, layers, config)| {
+            let mut document = serde_json::Map::new();
+            let fields = [
+                ("schemaVersion", version.map(Value::from)),
+                ("mediaType", kind.map(Value::from)),
+                ("manifests", manifests.map(Value::from)),
+                ("layers", layers.map(Value::from)),
+                ("config", config),
+            ];
+            for (name, value) in fields {
+                document.extend(value.map(|value| (name.to_owned(), value)));
+            }
+            Value::Object(document)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_document_is_one_kind_or_refused(
+            document in documents(),
+            outer in prop::option::of(prop::sample::select(&ACCEPTED[..])),
+        ) {
+            let bytes = document.to_string();
+            let has = |name: &str| document.get(name).is_some_and(|value| !value.is_null());
+            match Document::parse(bytes.as_bytes(), outer) {
+                Ok(Document::Index(index)) => {
+                    prop_assert!(has("manifests") && !has("layers") && !has("config"));
+                    // whichever is chosen is an entry that is an image
+                    if let Some(entry) = choose(&index, &Platform::host()) {
+                        prop_assert!(is_image(entry));
+                    }
+                }
+                Ok(Document::Manifest(_)) => {
+                    prop_assert!(!has("manifests") && has("layers") && has("config"));
+                }
+                Err(_) => {}
+            }
+        }
+
+        #[test]
+        fn broken_documents_are_refused_in_words(
+            document in documents(),
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let mut bytes = document.to_string().into_bytes();
+            for (at, byte) in cuts {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Err(error) = Document::parse(&bytes, None) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+}

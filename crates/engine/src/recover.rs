@@ -4,7 +4,7 @@
 //! database. What none of them accounts for is removed.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,7 @@ impl Engine {
         let engine = Arc::clone(self);
         self.blocking(move || {
             engine.sweep_cgroups();
+            engine.sweep_engines();
             Ok(())
         })
         .await?;
@@ -257,8 +258,25 @@ impl Engine {
         }
     }
 
+    /// Removes the empty cgroups of engines that are gone, beside this one's own: an engine that has lost its
+    /// database has another id than the one before it.
+    fn sweep_engines(&self) {
+        let own = self.config.cgroup_parent.file_name();
+        let is_stale = |name: &OsStr| Some(name) != own && is_engine(name);
+        let Some(parent) = self.config.cgroup_parent.parent() else {
+            return;
+        };
+        let swept = runtime::cgroup::Hierarchies::detect()
+            .and_then(|hierarchies| runtime::cgroup::sweep_empty(&hierarchies, parent, &is_stale));
+        if let Err(error) = swept {
+            let error = crate::error::chain(&error);
+            tracing::debug!(error, "cgroups of other engines stay");
+        }
+    }
+
     /// Removes the engine's own cgroup when nothing runs in it.
     pub(crate) fn remove_cgroup_parent(&self) {
+        self.sweep_engines();
         let removed = runtime::cgroup::Hierarchies::detect().and_then(|hierarchies| {
             runtime::cgroup::Cgroup::open(&hierarchies, &self.config.cgroup_parent)?.delete()
         });
@@ -327,6 +345,12 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Whether a cgroup bears the name of an engine's own: the beginning of its id.
+fn is_engine(name: &OsStr) -> bool {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    name.len() == 8 && name.as_encoded_bytes().iter().all(is_hex)
 }
 
 fn lost() -> Exit {

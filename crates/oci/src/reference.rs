@@ -298,7 +298,61 @@ fn valid_component(component: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Pieces of which names are made, good ones and bad ones.
+    const PIECES: &[&str] = &[
+        "a",
+        "busybox",
+        "library",
+        "docker.io",
+        "index.docker.io",
+        "localhost",
+        "[::1]",
+        "/",
+        ":",
+        "@",
+        "5000",
+        "sha256:",
+        "sha512:",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ".",
+        "..",
+        "-",
+        "_",
+        "__",
+        "A",
+        "é",
+        "\0",
+        " ",
+        "%2f",
+    ];
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_written_and_read_alike(
+            text in prop_oneof![
+                prop::collection::vec(prop::sample::select(PIECES), 0..12).prop_map(|some| some.concat()),
+                any::<String>(),
+                "([a-z0-9.]{1,9}(:[0-9]{1,5})?/)?[a-z0-9]{1,4}([._-][a-z]{1,3})?(/[a-z]{1,4})?(:[A-Za-z0-9_.-]{1,9})?",
+            ]
+        ) {
+            if let Ok(reference) = text.parse::<Reference>() {
+                for again in [reference.to_string(), reference.familiar()] {
+                    prop_assert_eq!(again.parse::<Reference>(), Ok(reference.clone()), "{}", again);
+                }
+                // a path of the store and of a request is made of it
+                let parts = reference.path().split('/');
+                for part in parts.chain([reference.domain()]).chain(reference.tag()) {
+                    prop_assert!(!part.is_empty() && part != "." && part != "..", "{}", part);
+                    prop_assert!(part.is_ascii() && !part.contains(['/', '\0', '%', ' ', '@']), "{}", part);
+                }
+                prop_assert!(reference.name().len() <= NAME_MAX);
+            }
+        }
+    }
 
     #[track_caller]
     fn check(text: &str, normal: &str, familiar: &str) {

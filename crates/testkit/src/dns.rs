@@ -34,8 +34,8 @@ const INTERNET: u16 = 1;
 const TICK: Duration = Duration::from_millis(20);
 /// The resolver of a container's network.
 const RESOLVER: &str = "127.0.0.11:53";
-/// More than a resolver may take for one query.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// More than a resolver takes for one query, also where it waits for a processor.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One record of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,7 +362,7 @@ fn serve_stream(
     behaviour: &Behaviour,
 ) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let query = receive_framed(stream)?;
     for answer in note_and_answer(log, &query, behaviour, false) {
         send_framed(stream, &answer)?;

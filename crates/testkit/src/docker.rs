@@ -10,8 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long one command of a client may take.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// How long one command of a client may take, where many others run at the same time.
+pub const LIMIT: Duration = Duration::from_secs(120);
+/// How long a pipe is read on after the end of what wrote to it, while nothing comes.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Which client drives the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,7 +305,7 @@ impl Session {
     /// Waits until the output so far, of both streams, has this text.
     ///
     /// # Panics
-    /// When the command ends or half a minute passes without it.
+    /// When the command ends or [`LIMIT`] passes without it.
     #[track_caller]
     pub fn expect(&self, text: &str) {
         let deadline = Instant::now() + LIMIT;
@@ -341,7 +343,7 @@ impl Session {
     /// Ends the input and waits for the end of the command.
     ///
     /// # Panics
-    /// When it does not end in half a minute.
+    /// When it does not end within [`LIMIT`].
     #[track_caller]
     #[must_use]
     pub fn finish(self) -> Outcome {
@@ -496,9 +498,14 @@ impl Stream {
 
     /// All of it; somebody else may keep the pipe open, so not for ever.
     fn rest(&mut self) -> String {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !self.is_done() && Instant::now() < deadline {
+        let mut read = 0;
+        let mut since = Instant::now();
+        while !self.is_done() && since.elapsed() < SILENCE {
             self.wait(Duration::from_millis(20));
+            let length = lock(&self.shared.state).bytes.len();
+            if length > read {
+                (read, since) = (length, Instant::now());
+            }
         }
         if self.is_done() {
             let _panicked = self.reader.take().map(JoinHandle::join);

@@ -28,8 +28,8 @@ use crate::leaks::Marks;
 use crate::namespace::Namespace;
 
 const BRIDGE: &str = "gorae0";
-const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const TAIL: usize = 40;
 
 /// How an engine is started.
@@ -190,7 +190,7 @@ impl Engine {
     /// Runs `docker` to its end. The words are split as by a shell.
     ///
     /// # Panics
-    /// When it cannot be run, or does not end in half a minute.
+    /// When it cannot be run, or does not end in time.
     #[track_caller]
     #[must_use]
     pub fn docker(&self, line: &str) -> Outcome {
@@ -200,7 +200,7 @@ impl Engine {
     /// Runs `gorae` to its end.
     ///
     /// # Panics
-    /// When it cannot be run, or does not end in half a minute.
+    /// When it cannot be run, or does not end in time.
     #[track_caller]
     #[must_use]
     pub fn gorae(&self, line: &str) -> Outcome {
@@ -210,7 +210,7 @@ impl Engine {
     /// Runs a client to its end.
     ///
     /// # Panics
-    /// When it cannot be run, or does not end in half a minute.
+    /// When it cannot be run, or does not end in time.
     #[track_caller]
     #[must_use]
     pub fn run(&self, client: Client, line: &str) -> Outcome {

@@ -10,8 +10,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use crate::namespace::Namespace;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The end of a process and the release of its cgroup are not one instant.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The end of a process and the release of its cgroup are not one instant, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// By what the traces of one engine are known.
 #[derive(Debug)]
@@ -66,9 +66,7 @@ impl Marks<'_> {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        for folder in self.cgroup_folders() {
-            let _still_busy = fs::remove_dir(folder);
-        }
+        self.remove_cgroup_parents();
         self.unmount_layers();
     }
 
@@ -83,10 +81,11 @@ impl Marks<'_> {
         let _not_there = rustix::mount::unmount(self.layers(), flags);
     }
 
-    /// Removes the parent of the cgroups, which the engine does not own.
+    /// Removes the parent of the cgroups, which the engine does not own, and what an engine that was killed
+    /// has left below it.
     pub fn remove_cgroup_parents(&self) {
-        for hierarchy in hierarchies() {
-            let _still_busy = fs::remove_dir(hierarchy.join(self.cgroup));
+        for folder in self.cgroup_folders() {
+            let _still_busy = fs::remove_dir(folder);
         }
     }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::http::{self, Response};
 use crate::image::{Blob, Built, digest_of, index_of};
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Another program may take a port between its choice and its use.
 const PORT_TRIES: usize = 8;
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";

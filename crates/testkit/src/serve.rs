@@ -8,14 +8,16 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::namespace::Namespace;
 
 /// How long a server sleeps at most before it looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);
-/// How long a client waits for a connection or an answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a client waits for a connection or an answer before it tries again or gives up.
+const ATTEMPT: Duration = Duration::from_millis(500);
+/// How long a client tries to reach what is to be reached, on a machine that may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server; it ends when it is dropped, so that it keeps no namespace alive.
 #[derive(Debug)]
@@ -90,20 +92,45 @@ fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// What a TCP server at this address says, from the calling thread's namespace.
+/// What a TCP server at this address says, from the calling thread's namespace. Asks until it is answered, for
+/// half a minute.
 #[must_use]
 pub fn ask_tcp(address: &str) -> Option<String> {
+    patiently(|| ask_tcp_once(address))
+}
+
+/// What a UDP server at this address answers, from the calling thread's namespace. Asks until it is answered,
+/// for half a minute.
+#[must_use]
+pub fn ask_udp(address: &str) -> Option<String> {
+    patiently(|| ask_udp_once(address))
+}
+
+fn patiently(ask: impl Fn() -> Option<String>) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        let answer = ask();
+        if answer.is_some() || begun.elapsed() > PATIENCE {
+            return answer;
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// What a TCP server at this address says at the first attempt: for what is not to be reached.
+#[must_use]
+pub fn ask_tcp_once(address: &str) -> Option<String> {
     let address: SocketAddr = address.parse().ok()?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, ATTEMPT).ok()?;
+    stream.set_read_timeout(Some(ATTEMPT)).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     (!text.is_empty()).then(|| text.trim().to_owned())
 }
 
-/// What a UDP server at this address answers, from the calling thread's namespace.
+/// What a UDP server at this address answers to one datagram: for what is not to be reached.
 #[must_use]
-pub fn ask_udp(address: &str) -> Option<String> {
+pub fn ask_udp_once(address: &str) -> Option<String> {
     let address: SocketAddr = address.parse().ok()?;
     let own: SocketAddr = if address.is_ipv6() {
         "[::]:0".parse().ok()?
@@ -112,7 +139,7 @@ pub fn ask_udp(address: &str) -> Option<String> {
     };
     let socket = UdpSocket::bind(own).ok()?;
     socket.connect(address).ok()?;
-    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    socket.set_read_timeout(Some(ATTEMPT)).ok()?;
     socket.send(b"who am I").ok()?;
     let mut buffer = [0; 256];
     let count = socket.recv(&mut buffer).ok()?;

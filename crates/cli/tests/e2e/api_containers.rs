@@ -176,7 +176,7 @@ fn states(engine: &Engine) {
     crate::bench::eventually("a restart's pause is long", || {
         let told = engine.inspect("again", "{{.RestartCount}} {{.State.Status}}");
         let (count, status) = told.split_once(' ').unwrap();
-        count.parse::<u32>().unwrap() >= 5 && status == "restarting"
+        count.parse::<u32>().unwrap() >= 6 && status == "restarting"
     });
 }
 

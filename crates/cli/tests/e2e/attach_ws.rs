@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testkit::engine::Engine;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{engine, eventually, read_head};
 
 /// A client's end of a WebSocket.
 struct Socket(UnixStream);
@@ -15,22 +15,14 @@ struct Socket(UnixStream);
 fn connect(engine: &Engine, target: &str, headers: &str) -> (Socket, String) {
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let head = format!(
         "GET {target} HTTP/1.1\r\nHost: engine\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    (
-        Socket(stream),
-        String::from_utf8(answer).unwrap().to_ascii_lowercase(),
-    )
+    let answer = read_head(&mut stream);
+    (Socket(stream), answer.to_ascii_lowercase())
 }
 
 fn open(engine: &Engine, name: &str, query: &str) -> Socket {

@@ -1,10 +1,15 @@
 //! What the tests share: engines, and waiting for something to become true.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use testkit::docker::Outcome;
 use testkit::engine::{Engine, EngineOptions};
+
+/// More than anything takes that comes at all: other tests, unoptimized, share the processors.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Docker's default capabilities as `/proc/<pid>/status` shows them.
 pub(crate) const DEFAULT_CAPABILITIES: &str = "00000000a80425fb";
@@ -57,14 +62,41 @@ impl Drop for Checks {
     }
 }
 
-/// Waits until something is true.
+/// Waits until something is true, on a machine that may be busy.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(begun.elapsed() < LIMIT, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Lets this process have as many open files as it may: some tests are thousands of clients.
+pub(crate) fn many_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+}
+
+/// Reads the head of an HTTP answer, its last empty line included.
+pub(crate) fn read_head(stream: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The time as the engine's events take it, in seconds and nanoseconds.
+pub(crate) fn now() -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
 /// The parent of a process: of a container's first one, its shim.

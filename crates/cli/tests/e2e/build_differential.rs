@@ -260,13 +260,25 @@ impl Drop for Dockerd {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
         let mut stays: Vec<String> = Vec::new();
-        for path in self.cgroups() {
-            if let Err(error) = std::fs::remove_dir(&path) {
-                stays.push(format!("{}: {error}", path.display()));
+        // the kernel may hold a moment longer what belonged to the last process
+        let begun = Instant::now();
+        loop {
+            stays.clear();
+            for path in self.cgroups() {
+                if let Err(error) = std::fs::remove_dir(&path) {
+                    stays.push(format!("{}: {error}", path.display()));
+                }
             }
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.own) {
-            stays.push(format!("{}: {error}", self.own.display()));
+            match std::fs::remove_dir_all(&self.own) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    stays.push(format!("{}: {error}", self.own.display()));
+                }
+                _ => {}
+            }
+            if stays.is_empty() || begun.elapsed() > Duration::from_secs(60) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
         if std::thread::panicking() {
             println!("what stays: {stays:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use testkit::dns::{A, ask};
 use testkit::docker::Outcome;
 use testkit::engine::Engine;
-use testkit::serve::{Server, ask_tcp};
+use testkit::serve::{Server, ask_tcp, ask_tcp_once};
 
 use crate::bench::{engine, eventually};
 
@@ -150,7 +150,10 @@ fn several_networks_up_scaled_and_down() {
     engine.docker("ps -aq").prints("");
     engine.docker("network ls -q -f type=custom").prints("");
     assert_eq!(engine.traces(), [""; 0]);
-    assert_eq!(world.within(|| ask_tcp("10.9.1.1:8080")).unwrap(), None);
+    assert_eq!(
+        world.within(|| ask_tcp_once("10.9.1.1:8080")).unwrap(),
+        None
+    );
 }
 
 const LIMITED: &str = r#"
@@ -211,7 +214,7 @@ fn external_networks_links_limits_and_changes() {
         "1"
     );
     compose(&engine, &changed, "restart -t 0").ok();
-    compose(&engine, &changed, "exec -T web ping -c 1 -W 2 db").ok();
+    compose(&engine, &changed, "exec -T web ping -c 1 -W 30 db").ok();
     compose(&engine, &changed, "run --rm --no-deps web true").ok();
     compose(&engine, &changed, "down").ok();
     // an external one is not Compose's to remove

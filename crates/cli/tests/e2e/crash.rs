@@ -6,6 +6,11 @@ use testkit::docker::Client;
 
 use crate::bench::{engine, eventually, kill9, parent_of};
 
+/// Whether a process runs; none has the number 0, which those have that do not run.
+fn exists(pid: &str) -> bool {
+    pid != "0" && std::path::Path::new("/proc").join(pid).exists()
+}
+
 #[test]
 fn containers_run_on_and_no_log_line_is_lost() {
     let mut engine = engine();
@@ -46,10 +51,11 @@ fn what_ended_meanwhile_has_its_exit_code() {
     engine
         .docker("run -d --name killed busybox sleep 1000")
         .ok();
-    let pid = engine.inspect("killed", "{{.State.Pid}}").parse().unwrap();
+    let pid = |name: &str| engine.inspect(name, "{{.State.Pid}}");
+    let running = ["zero", "three", "two", "killed"].map(pid);
     engine.kill9().unwrap();
-    kill9(pid);
-    std::thread::sleep(Duration::from_millis(700));
+    kill9(running[3].parse().unwrap());
+    eventually("all have ended", || !running.iter().any(|pid| exists(pid)));
     engine.restart().unwrap();
     for (name, code) in [("zero", 0), ("three", 3), ("two", 2), ("killed", 137)] {
         assert_eq!(
@@ -117,9 +123,11 @@ fn restart_policies_resume() {
         .docker("run -d --name again --restart always busybox sleep 1000")
         .ok();
     engine.docker("stop -t 0 stopped again").ok();
+    let running = ["always", "unless-stopped", "on-failure", "no"]
+        .map(|policy| engine.inspect(&format!("{policy}-one"), "{{.State.Pid}}"));
     engine.kill9().unwrap();
     std::fs::write(go.join("now"), "").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    eventually("all have ended", || !running.iter().any(|pid| exists(pid)));
     std::fs::remove_file(go.join("now")).unwrap();
     engine.restart().unwrap();
     for policy in ["always", "unless-stopped", "on-failure"] {
@@ -158,7 +166,9 @@ fn published_ports_go_on() {
         .complains(125, "port is already allocated");
     engine.docker("rm late").ok();
     engine.docker("rm -f web").ok();
-    assert!(std::net::TcpStream::connect("127.0.0.1:8080").is_err());
+    eventually("nobody serves any more", || {
+        std::net::TcpStream::connect("127.0.0.1:8080").is_err()
+    });
 }
 
 #[test]
@@ -229,7 +239,7 @@ fn a_stopped_engine_leaves_containers_alone() {
     engine.docker("run -d --name box busybox sleep 1000").ok();
     let pid = engine.inspect("box", "{{.State.Pid}}");
     engine.stop().unwrap();
-    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(exists(&pid));
     assert!(!engine.socket().exists());
     engine.restart().unwrap();
     assert_eq!(engine.inspect("box", "{{.State.Pid}}"), pid);
@@ -247,9 +257,7 @@ fn a_killed_shim_ends_its_container_only() {
     });
     assert_ne!(engine.inspect("box", "{{.State.ExitCode}}"), "0");
     assert_eq!(engine.inspect("other", "{{.State.Running}}"), "true");
-    eventually("the container ends with its shim", || {
-        !std::path::Path::new(&format!("/proc/{pid}")).exists()
-    });
+    eventually("the container ends with its shim", || !exists(&pid));
     engine.docker("start box").ok();
     engine.docker("rm -f box other").ok();
     assert_eq!(engine.traces(), [""; 0]);

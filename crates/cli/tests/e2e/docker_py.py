@@ -21,7 +21,7 @@ def check(function):
 
 
 def eventually(test):
-    for _ in range(200):
+    for _ in range(1200):
         if test():
             return
         time.sleep(0.05)
@@ -134,8 +134,11 @@ def attach_and_input():
     socket = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
     container.start()
     socket._sock.sendall(b"through the socket\n")
-    time.sleep(0.1)
-    frame = socket._sock.recv(4096)
+    frame = b""
+    while len(frame) < 27:
+        piece = socket._sock.recv(4096)
+        assert piece, frame
+        frame += piece
     assert frame[:8] == b"\x01\0\0\0\0\0\0\x13" and frame[8:] == b"through the socket\n", frame
     socket.close()
     container.remove(force=True)
@@ -233,11 +236,11 @@ def networks():
     assert (own["IPAddress"], own["MacAddress"]) == ("10.80.0.7", "02:42:0a:50:00:07"), own
     assert own["DNSNames"][:2] == ["one", "first"], own
     assert own["NetworkID"] == app.id and own["Gateway"] == "10.80.0.254", own
-    assert two.exec_run("ping -c 1 -W 2 first").exit_code == 0
+    assert two.exec_run("ping -c 1 -W 30 first").exit_code == 0
     inner.connect(two, aliases=["second"])
     inner.connect("one", ipv4_address=None)
     fails(403, "already exists in network inner", inner.connect, two)
-    assert one.exec_run("ping -c 1 -W 2 second").exit_code == 0
+    assert one.exec_run("ping -c 1 -W 30 second").exit_code == 0
     inner.reload()
     assert {c.name for c in inner.containers} == {"one", "two"}
     assert [n.name for n in client.networks.list(greedy=True, names=["app"])][0] == "app"
@@ -293,7 +296,7 @@ def events():
     watcher.start()
     time.sleep(0.2)
     client.containers.run("busybox", "true", remove=True)
-    watcher.join(10)
+    watcher.join(60)
     assert not watcher.is_alive(), seen
     assert [a for a in seen if a in ("create", "start", "die", "destroy")] == ["create", "start", "die", "destroy"], seen
     stream.close()

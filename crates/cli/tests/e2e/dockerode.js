@@ -121,7 +121,7 @@ check("logs and attach", async () => {
   typed.on("data", (chunk) => (seen += chunk));
   typed.write("stty size; exit 3\n");
   assert.deepEqual(await terminal.wait(), { StatusCode: 3 });
-  for (let i = 0; i < 100 && !seen.includes("33 99"); i++) await pause(20);
+  for (let i = 0; i < 3000 && !seen.includes("33 99"); i++) await pause(20);
   assert.match(seen, /33 99/);
   for (const container of [told, cat, terminal]) await container.remove();
 });
@@ -155,7 +155,7 @@ check("exec", async () => {
 
 check("files", async () => {
   const box = await start("box", "echo made > /tmp/made; exec sleep 1000");
-  for (let i = 0; i < 100 && !(await box.changes())?.some((one) => one.Path === "/tmp/made"); i++) await pause(20);
+  for (let i = 0; i < 3000 && !(await box.changes())?.some((one) => one.Path === "/tmp/made"); i++) await pause(20);
   const archive = Buffer.concat(await (await box.getArchive({ path: "/tmp/made" })).toArray());
   assert.ok(String(archive).includes("made\0") && String(archive).includes("made\n"));
   const head = await box.infoArchive({ path: "/tmp/made" });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testkit::engine::Engine;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{engine, eventually, read_head};
 
 /// What a request answers: its status and body.
 fn ask(engine: &Engine, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -32,20 +32,15 @@ fn inspect(engine: &Engine, id: &str) -> String {
 fn hijack(engine: &Engine, id: &str, body: &str) -> UnixStream {
     let mut stream = UnixStream::connect(engine.socket()).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let head = format!(
         "POST /v1.51/exec/{id}/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101 UPGRADED"), "{answer:?}");
+    let answer = read_head(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 101 UPGRADED"), "{answer}");
     stream
 }
 
@@ -55,12 +50,12 @@ fn fields_before_during_and_after() {
     engine.docker("run -d --name box busybox sleep 1000").ok();
     let id = create(
         &engine,
-        r#"{"Cmd":["sh","-c","sleep 0.5; exit 3"],"AttachStdout":true,"DetachKeys":"ctrl-a,b","User":"nobody","Privileged":true,"Env":["A=b"],"WorkingDir":"/tmp"}"#,
+        r#"{"Cmd":["sh","-c","until test -e /go; do sleep 0.05; done; exit 3"],"AttachStdout":true,"DetachKeys":"ctrl-a,b","User":"nobody","Privileged":true,"Env":["A=b"],"WorkingDir":"/tmp"}"#,
     );
     let box_id = engine.inspect("box", "{{.Id}}");
     let is_so = |running: bool, code: &str, pid: &str| {
         format!(
-            r#"{{"ID":"{id}","Running":{running},"ExitCode":{code},"ProcessConfig":{{"tty":false,"entrypoint":"sh","arguments":["-c","sleep 0.5; exit 3"],"privileged":true,"user":"nobody"}},"OpenStdin":false,"OpenStderr":false,"OpenStdout":true,"CanRemove":false,"ContainerID":"{box_id}","DetachKeys":"AWI=","Pid":{pid}}}"#
+            r#"{{"ID":"{id}","Running":{running},"ExitCode":{code},"ProcessConfig":{{"tty":false,"entrypoint":"sh","arguments":["-c","until test -e /go; do sleep 0.05; done; exit 3"],"privileged":true,"user":"nobody"}},"OpenStdin":false,"OpenStderr":false,"OpenStdout":true,"CanRemove":false,"ContainerID":"{box_id}","DetachKeys":"AWI=","Pid":{pid}}}"#
         )
     };
     assert_eq!(inspect(&engine, &id), is_so(false, "null", "0"));
@@ -86,10 +81,13 @@ fn fields_before_during_and_after() {
             format!(r#"{{"message":"exec command {id} is already running"}}"#)
         )
     );
+    engine.docker("exec box touch /go").ok();
     eventually("it has ended", || {
         inspect(&engine, &id) == is_so(false, "3", &pid)
     });
-    assert_eq!(engine.inspect("box", "{{.ExecIDs}}"), "[]");
+    eventually("it is forgotten", || {
+        engine.inspect("box", "{{.ExecIDs}}") == "[]"
+    });
     assert_eq!(
         ask(&engine, "POST", &start, r#"{"Detach":true}"#),
         (

@@ -287,7 +287,7 @@ fn init_and_namespaces() {
     let mut bench = bench();
     bench.prints("", "sh -c 'echo $$'", "1");
     bench.prints("--init",
-        "sh -c 'test $$ -ne 1 && echo child; (sleep 0.1 &) ; sleep 0.3; ps | grep -c \"[[]sleep[]]\"; true'",
+        "sh -c 'test $$ -ne 1 && echo child; (sleep 0.1 &) ; sleep 0.3; for i in $(seq 300); do ps | grep -q \"[[]sleep[]]\" || break; sleep 0.1; done; ps | grep -c \"[[]sleep[]]\"; true'",
         "child\n0",
     );
     bench

@@ -1,6 +1,6 @@
 //! Health checks: what is run, when, what its results mean, and what follows from them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::docker::Client;
 use testkit::engine::Engine;
@@ -99,11 +99,10 @@ fn results_and_events() {
 fn limits_of_a_check() {
     let engine = engine();
     let mut checks = Checks::default();
-    checked(
-        &engine,
-        "slow",
-        "--health-cmd 'echo said; sleep 100' --health-timeout 300ms --health-retries 1",
-    );
+    // long enough to say something, and with time in between
+    engine
+        .docker("run -d --name slow --health-interval 2s --health-timeout 2s --health-retries 1 --health-cmd 'echo said; sleep 100' busybox sleep 1000")
+        .ok();
     checked(&engine, "loud", "--health-cmd 'yes | head -c 9000'");
     engine
         .docker("run -d --name none --no-healthcheck busybox sleep 1000")
@@ -126,7 +125,7 @@ fn limits_of_a_check() {
     };
     let slow = last("slow");
     checks.note(
-        slow == "-1 Health check exceeded timeout (300ms): said",
+        slow == "-1 Health check exceeded timeout (2s): said",
         || slow.clone(),
     );
     let loud = last("loud");
@@ -154,9 +153,8 @@ fn limits_of_a_check() {
 #[test]
 fn start_period_and_start_interval() {
     let engine = engine();
-    let begun = Instant::now();
     engine
-        .docker("run -d --name box --health-cmd 'test -e /ready' --health-interval 1h --health-start-period 1m --health-start-interval 100ms --health-retries 1 busybox sleep 1000")
+        .docker("run -d --name box --health-cmd 'test -e /ready' --health-interval 1h --health-start-period 1h --health-start-interval 100ms --health-retries 1 busybox sleep 1000")
         .ok();
     eventually("it has failed some checks", || {
         engine.inspect("box", "{{len .State.Health.Log}}") == "5"
@@ -173,7 +171,6 @@ fn start_period_and_start_interval() {
     assert!(engine.docker("ps").stdout.contains("(health: starting)"));
     engine.docker("exec box touch /ready").ok();
     eventually("it is ready", || status(&engine, "box") == "healthy");
-    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -187,7 +184,9 @@ fn health_outlives_the_engine() {
     eventually("it is unhealthy", || status(&engine, "box") == "unhealthy");
     engine.kill9().unwrap();
     engine.restart().unwrap();
-    assert_eq!(status(&engine, "box"), "unhealthy");
+    eventually("the next engine knows it, too", || {
+        status(&engine, "box") == "unhealthy"
+    });
     engine.docker("exec box touch /ready").ok();
     eventually("it is checked again", || {
         status(&engine, "box") == "healthy"
@@ -196,7 +195,8 @@ fn health_outlives_the_engine() {
 
 #[test]
 fn the_unhealthy_are_restarted_where_they_ask_for_it() {
-    const FLAGS: &str = "--health-cmd 'test ! -e /sick' --health-interval 100ms --health-retries 1";
+    // a check that comes before the program has removed the file makes one restart more
+    const FLAGS: &str = "--health-cmd 'test ! -e /sick' --health-interval 300ms --health-retries 1";
     let engine = engine();
     for (client, name, policy) in [
         (Client::Gorae, "policy", "--restart on-unhealthy"),
@@ -218,7 +218,8 @@ fn the_unhealthy_are_restarted_where_they_ask_for_it() {
         eventually("it is healthy", || status(&engine, name) == "healthy");
         engine.docker(&format!("exec {name} touch /sick")).ok();
         eventually("it was restarted", || {
-            engine.inspect(name, "{{.RestartCount}} {{.State.Status}}") == "1 running"
+            let told = engine.inspect(name, "{{.RestartCount}} {{.State.Status}}");
+            told.ends_with(" running") && !told.starts_with("0 ")
         });
         eventually("it is healthy again", || status(&engine, name) == "healthy");
         let told = events(&engine, name);

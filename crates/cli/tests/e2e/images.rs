@@ -3,7 +3,7 @@
 use testkit::docker::Client;
 use testkit::image::Archive;
 
-use crate::bench::engine;
+use crate::bench::{engine, eventually};
 
 #[test]
 fn tag_list_and_remove() {
@@ -73,10 +73,10 @@ fn a_removed_image_is_gone_from_the_disk() {
     engine.docker("rm -f box").ok();
     engine.docker("image prune -a -f").ok();
     engine.docker("images -aq").prints("");
-    let left: Vec<_> = std::fs::read_dir(engine.root_folder().join("snapshots"))
-        .unwrap()
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    eventually("no layer is left", || {
+        let left = std::fs::read_dir(engine.root_folder().join("snapshots"));
+        left.unwrap().count() == 0
+    });
 }
 
 #[test]
@@ -176,8 +176,10 @@ fn the_image_decides_what_runs() {
             )
             .prints("image nobody /tmp");
         engine.run(client, "run --rm -e FROM=flag -u root -w / --entrypoint sh app -c 'echo $FROM $(id -un) $PWD'").prints("flag root /");
-        engine.run(client, "run -d --name box --entrypoint sh app -c \"trap 'exit 9' INT; while :; do sleep 0.02; done\"").ok();
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        engine.run(client, "run -d --name box --entrypoint sh app -c \"trap 'exit 9' INT; echo ready; while :; do sleep 0.02; done\"").ok();
+        eventually("the trap is set", || {
+            engine.run(client, "logs box").stdout.contains("ready")
+        });
         engine.run(client, "stop box").ok();
         assert_eq!(engine.inspect("box", "{{.State.ExitCode}}"), "9");
         engine.run(client, "rm box").ok();

@@ -162,10 +162,9 @@ fn restart_policies_start_it_again() {
             engine.run(client, "logs thrice").ok(),
             "again\nagain\nagain"
         );
-        assert_eq!(
-            engine.inspect("fine", "{{.State.Status}} {{.RestartCount}}"),
-            "exited 0"
-        );
+        eventually("what went well has ended", || {
+            engine.inspect("fine", "{{.State.Status}} {{.RestartCount}}") == "exited 0"
+        });
         eventually("it comes back", || {
             engine
                 .inspect("ever", "{{.RestartCount}}")

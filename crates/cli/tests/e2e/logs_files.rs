@@ -31,20 +31,20 @@ fn names(engine: &Engine, name: &str) -> Vec<String> {
 fn a_follower_loses_nothing_to_rotation_and_compression() {
     let engine = engine();
     for driver in ["json-file", "local"] {
-        let count = "while [ ! -e /dev/shm/go ]; do usleep 10000; done; i=0; while [ $i -lt 40 ]; do seq $((i*1000+1)) $((i*1000+1000)); i=$((i+1)); usleep 20000; done";
+        let count = "echo 0; while [ ! -e /dev/shm/go ]; do usleep 10000; done; i=0; while [ $i -lt 40 ]; do seq $((i*1000+1)) $((i*1000+1000)); i=$((i+1)); usleep 100000; done";
         engine
             .docker(&format!(
-                "run -d --name box --log-driver {driver} --log-opt max-size=100k --log-opt max-file=4 --log-opt compress=true busybox sh -c '{count}; sleep 1000'"
+                "run -d --name box --log-driver {driver} --log-opt max-size=100k --log-opt max-file=12 --log-opt compress=true busybox sh -c '{count}; sleep 1000'"
             ))
             .ok();
         let follower = engine.session(Client::Docker, "logs -f box");
-        std::thread::sleep(Duration::from_millis(300));
+        follower.expect("0\n");
         engine.docker("exec box touch /dev/shm/go").ok();
         follower.expect("40000");
         engine.docker("kill box").ok();
         let outcome = follower.finish();
         assert!(
-            outcome.stdout == numbers(1..=40_000),
+            outcome.stdout == numbers(0..=40_000),
             "{driver}: {} bytes",
             outcome.stdout.len()
         );

@@ -31,7 +31,7 @@ fn containers_that_share_a_macvlan_network() {
         // the world reaches a container directly
         let said = from(&world, &format!("{two}:80"));
         assert_eq!(said.as_deref(), Some("two sees 10.9.3.2"));
-        run("exec one ping -c 1 -W 2 two").ok();
+        run("exec one ping -c 1 -W 30 two").ok();
         run("rm -f one two").ok();
         run("network rm mac more").ok();
     }

@@ -61,6 +61,13 @@ fn figures() {
     eventually("it is healthy", || {
         engine.inspect("sick", "{{.State.Health.Status}}") == "healthy"
     });
+    // an answer is counted a moment after it is sent
+    eventually("the last request is counted", || {
+        let found = samples(&page(&engine));
+        let name =
+            r#"gorae_http_requests_total{code="404",method="GET",route="/containers/{id}/json"}"#;
+        found.contains_key(name)
+    });
     let text = page(&engine);
     let found = samples(&text);
     let value = |name: &str| *found.get(name).unwrap_or_else(|| panic!("{name}\n{text}"));

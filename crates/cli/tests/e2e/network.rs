@@ -1,12 +1,13 @@
 //! Published ports and reachability, from the host, from loopback, from another host, and between containers.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use testkit::docker::Client;
 use testkit::engine::Engine;
 use testkit::namespace::Namespace;
+use testkit::serve::{Server, ask_udp};
 
 use crate::bench::{engine, eventually};
 
@@ -15,9 +16,9 @@ const SERVE: &str = "sh -c 'echo ready; while :; do echo served | nc -l -p 80 -w
 /// What a TCP server says at once.
 fn fetch(address: &str) -> Option<String> {
     let address: SocketAddr = address.parse().unwrap();
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream
-        .set_read_timeout(Some(Duration::from_secs(2)))
+        .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let mut text = String::new();
     stream.shutdown(std::net::Shutdown::Write).ok()?;
@@ -62,18 +63,13 @@ fn a_published_port_is_reached_from_everywhere() {
         serves_from(&other, "10.9.0.1:8080");
         let ip = engine.inspect("web", "{{.NetworkSettings.IPAddress}}");
         serves(&format!("{ip}:80"));
-        engine
-            .run(
-                client,
-                "run --rm busybox sh -c 'nc -w 2 172.17.0.1 8080 < /dev/null'",
-            )
-            .prints("served");
-        engine
-            .run(
-                client,
-                &format!("run --rm busybox sh -c 'nc -w 2 {ip} 80 < /dev/null'"),
-            )
-            .prints("served");
+        // between two clients nobody listens for a moment
+        for place in ["172.17.0.1 8080".to_owned(), format!("{ip} 80")] {
+            let line = format!("run --rm busybox sh -c 'nc -w 5 {place} < /dev/null'");
+            eventually("another container is served", || {
+                engine.run(client, &line).stdout == "served\n"
+            });
+        }
         engine
             .run(client, "port web")
             .shows("80/tcp -> 0.0.0.0:8080");
@@ -144,23 +140,9 @@ fn addresses_ranges_and_chosen_ports() {
     }
 }
 
-/// Answers datagrams inside the container `dns`, until it is gone.
-fn echo_inside(engine: &Engine) {
-    let pid = engine.inspect("dns", "{{.State.Pid}}").parse().unwrap();
-    let inside = Namespace::of_process(pid).unwrap();
-    let socket = inside
-        .within(|| UdpSocket::bind("0.0.0.0:53").unwrap())
-        .unwrap();
-    // a socket keeps its network alive, so it must not outlive the test
-    socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-            let _gone = socket.send_to(&buffer[..count], from);
-        }
-    });
+/// Answers datagrams inside the container `dns`.
+fn answer_inside(engine: &Engine) -> Server {
+    Server::udp(&engine.inside("dns"), "0.0.0.0:53", "dns").unwrap()
 }
 
 #[test]
@@ -175,27 +157,16 @@ fn udp_is_published_too() {
             )
             .ok();
         engine.run(client, "port dns 53/udp").shows("0.0.0.0:5353");
-        echo_inside(&engine);
-        let ask = |to: &str| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.connect(to).unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_millis(300)))
-                .unwrap();
-            let mut answer = [0; 16];
-            let sent = socket.send(b"question").is_ok();
-            sent && socket
-                .recv(&mut answer)
-                .is_ok_and(|count| &answer[..count] == b"question")
-        };
-        eventually("an answer from the published port", || {
-            ask("127.0.0.1:5353")
-        });
+        let server = answer_inside(&engine);
+        let told = ask_udp("127.0.0.1:5353").unwrap();
+        assert!(told.starts_with("dns sees "), "{told}");
+        // its socket would keep the container's network
+        drop(server);
         engine.run(client, "restart -t 0 dns").ok();
-        echo_inside(&engine);
-        eventually("an answer for another host", || {
-            other.within(|| ask("10.9.0.1:5353")).unwrap()
-        });
+        let server = answer_inside(&engine);
+        let told = other.within(|| ask_udp("10.9.0.1:5353")).unwrap();
+        assert_eq!(told.as_deref(), Some("dns sees 10.9.0.2"));
+        drop(server);
         engine.run(client, "rm -f dns").ok();
     }
 }
@@ -276,7 +247,7 @@ fn addresses_are_given_and_taken_back() {
         let ip = engine.inspect("one", "{{.NetworkSettings.IPAddress}}");
         inside.prints(&format!("{ip}/16\ndefault via 172.17.0.1 dev eth0"));
         engine
-            .run(client, "exec one ping -c 1 -W 2 172.17.0.1")
+            .run(client, "exec one ping -c 1 -W 30 172.17.0.1")
             .ok();
         engine.run(client, "stop -t 0 one").ok();
         assert_eq!(engine.inspect("one", "{{.NetworkSettings.IPAddress}}"), "");

@@ -1,7 +1,7 @@
 //! What an engine finds that others broke, or that an engine left that died, and what it leaves alone.
 
 use testkit::engine::Engine;
-use testkit::serve::{Server, ask_tcp};
+use testkit::serve::{Server, ask_tcp_once};
 
 use crate::bench::{engine, eventually};
 
@@ -115,7 +115,7 @@ fn links_that_share_a_wire_are_checked_as_well() {
     ] {
         one.run(line).unwrap();
         finds_and_mends(&engine, "eth0");
-        engine.docker("exec two ping -c 1 -W 2 10.82.0.9").ok();
+        engine.docker("exec two ping -c 1 -W 30 10.82.0.9").ok();
     }
     for line in ["ip link set PARENT down", "ip link del PARENT"] {
         engine
@@ -123,12 +123,14 @@ fn links_that_share_a_wire_are_checked_as_well() {
             .run(&line.replace("PARENT", &parent))
             .unwrap();
         finds_and_mends(&engine, &parent);
-        engine.docker("exec two ping -c 1 -W 2 10.82.0.9").ok();
+        engine.docker("exec two ping -c 1 -W 30 10.82.0.9").ok();
     }
     engine.docker("rm -f one two").ok();
     engine.docker("network rm lan").ok();
-    let links = engine.network().run("ip -br link").unwrap();
-    assert!(!links.contains(&parent), "{links}");
+    eventually("the link of the network is gone", || {
+        let links = engine.network().run("ip -br link");
+        !links.unwrap().contains(&parent)
+    });
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn a_bridge_is_put_back_once_and_also_when_no_engine_saw_it_go() {
     let _server = Server::tcp(&engine.inside("web"), "0.0.0.0:80", "web").unwrap();
     let restored = |engine: &Engine| engine.log().matches("a bridge was disturbed").count();
     let answers = |engine: &Engine| {
-        let asked = engine.network().within(|| ask_tcp("127.0.0.1:8080"));
+        let asked = engine.network().within(|| ask_tcp_once("127.0.0.1:8080"));
         asked.unwrap().is_some()
     };
     for (number, damage) in ["ip link del brapp", "ip link set brapp down"]
@@ -173,7 +175,7 @@ fn a_bridge_of_the_hosts_own_is_used_and_stays() {
         .docker("network create -o com.docker.network.bridge.name=brown --subnet 10.81.0.0/24 app")
         .ok();
     engine
-        .docker("run --rm --network app busybox ping -c 1 -W 2 10.81.0.1")
+        .docker("run --rm --network app busybox ping -c 1 -W 30 10.81.0.1")
         .ok();
     engine.gorae("system check").ok();
     engine.docker("network rm app").ok();

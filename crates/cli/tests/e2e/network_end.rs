@@ -46,14 +46,14 @@ fn networks_go_with_the_engine_and_come_again() {
         assert!(kept.contains(name), "{name}: {kept}");
     }
     engine.restart().unwrap();
-    engine.docker("exec other ping -c 1 -W 5 other").ok();
+    engine.docker("exec other ping -c 1 -W 30 other").ok();
     engine.docker("rm -f other").ok();
     for _ in 0..2 {
         engine.stop().unwrap();
         nothing_is_left(&engine);
         engine.restart().unwrap();
         engine.docker("start box").ok();
-        engine.docker("exec box ping -c 1 -W 5 box").ok();
+        engine.docker("exec box ping -c 1 -W 30 box").ok();
         engine.docker("run --rm --network shared busybox true").ok();
         assert!(left(&engine).contains("inet gorae"));
         engine.docker("stop -t 0 box").ok();

@@ -10,7 +10,7 @@ use testkit::registry::Registry;
 
 use crate::bench::engine;
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 #[test]
 fn dockerode_drives_everything() {
@@ -128,7 +128,7 @@ fn a_dev_container_of_a_compose_file() {
         &engine,
         &folder,
         "exec",
-        &["sh", "-c", "cat file; ping -c 1 -W 2 db"],
+        &["sh", "-c", "cat file; ping -c 1 -W 30 db"],
     )
     .shows("1 packets received");
 }

@@ -1,14 +1,14 @@
 //! Published ports of both families: from where they are reached, whom the server sees, and who holds them.
 
 use std::net::{TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::docker::Client;
 use testkit::engine::Engine;
 use testkit::namespace::Namespace;
-use testkit::serve::{Server, ask_tcp, ask_udp};
+use testkit::serve::{Server, ask_tcp, ask_tcp_once, ask_udp, ask_udp_once};
 
-use crate::bench::{Checks, engine, eventually, options};
+use crate::bench::{Checks, LIMIT, engine, eventually, options};
 
 /// Notes what does not answer as expected.
 struct Reach {
@@ -24,13 +24,21 @@ impl Reach {
 
     #[track_caller]
     fn tcp(&mut self, who: &Namespace, address: &str, expect: Option<&str>) {
-        let got = who.within(|| ask_tcp(address)).unwrap();
+        let got = who.within(|| match expect {
+            Some(_) => ask_tcp(address),
+            None => ask_tcp_once(address),
+        });
+        let got = got.unwrap();
         self.note(&format!("tcp {address}"), got.as_deref(), expect);
     }
 
     #[track_caller]
     fn udp(&mut self, who: &Namespace, address: &str, expect: Option<&str>) {
-        let got = who.within(|| ask_udp(address)).unwrap();
+        let got = who.within(|| match expect {
+            Some(_) => ask_udp(address),
+            None => ask_udp_once(address),
+        });
+        let got = got.unwrap();
         self.note(&format!("udp {address}"), got.as_deref(), expect);
     }
 
@@ -211,9 +219,7 @@ fn through_relay(engine: &Engine, data: &[u8]) -> Vec<u8> {
             stream.write_all(&all).unwrap();
         });
         let mut stream = std::net::TcpStream::connect("127.0.0.1:8067").unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(data).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut all = Vec::new();
@@ -353,14 +359,11 @@ fn whose_port_it_is_when_it_is_taken() {
 fn a_range_of_500_and_ports_that_are_chosen() {
     let engine = engine();
     let world = engine.network().host(1).unwrap();
-    let begun = Instant::now();
     let wide = place(
         &engine,
         "wide",
         "-p 20000-20499:20000-20499 -p 20000-20499:20000-20499/udp",
     );
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(3), "{took:?}");
     let _first = Server::tcp(&wide, "0.0.0.0:20000", "first").unwrap();
     let _last = Server::tcp(&wide, "0.0.0.0:20499", "last").unwrap();
     let _udp = Server::udp(&wide, "0.0.0.0:20250", "middle").unwrap();
@@ -433,12 +436,8 @@ fn a_connection_outlives_the_engine_and_a_stranger_meets_no_relay_of_the_dead() 
     let (mut server, from) = listener.accept().unwrap();
     assert_eq!(from.ip().to_string(), "10.9.1.2");
     let mut exchange = |client: &mut std::net::TcpStream| {
-        client
-            .set_read_timeout(Some(Duration::from_secs(2)))
-            .unwrap();
-        server
-            .set_read_timeout(Some(Duration::from_secs(2)))
-            .unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        server.set_read_timeout(Some(LIMIT)).unwrap();
         let mut buffer = [0; 4];
         client.write_all(b"ping").unwrap();
         server.read_exact(&mut buffer).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tar::EntryType;
 use testkit::docker::Client;
@@ -10,7 +10,7 @@ use testkit::engine::{Engine, EngineOptions};
 use testkit::image::{Archive, Built, Compression, Format, TestImage, digest_of};
 use testkit::registry::{Registry, RegistryOptions};
 
-use crate::bench::{Checks, engine, options};
+use crate::bench::{Checks, engine, eventually, options};
 
 /// An engine without images, as most pulls want it.
 fn bare() -> Engine {
@@ -306,16 +306,13 @@ fn hostile_layers_are_refused_and_write_nowhere() {
 #[track_caller]
 fn no_partial_layers(engine: &Engine) {
     engine.docker("image prune -a -f").ok();
-    let left: Vec<_> = ["content/blobs/sha256", "content/ingest", "snapshots", "tmp"]
-        .iter()
-        .flat_map(|folder| {
-            std::fs::read_dir(engine.root_folder().join(folder))
-                .into_iter()
-                .flatten()
-        })
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    let is_empty = |folder: &str| {
+        let left = std::fs::read_dir(engine.root_folder().join(folder));
+        left.map_or(0, Iterator::count) == 0
+    };
+    for folder in ["content/blobs/sha256", "content/ingest", "snapshots", "tmp"] {
+        eventually(folder, || is_empty(folder));
+    }
 }
 
 /// A registry that serves one image and lies or tarries as it is told.
@@ -405,12 +402,8 @@ fn lies_about_digest_and_length_are_found_out() {
     ] {
         let liar = Liar::serve(&image, answer);
         for client in Client::BOTH {
-            let begun = Instant::now();
             let outcome = engine.run(client, &format!("pull {}/test/lie:v1", liar.address));
-            let slow = begun.elapsed() > Duration::from_secs(20);
-            checks.note(outcome.code == 1 && !slow, || {
-                format!("{what} after {:?}: {outcome:?}", begun.elapsed())
-            });
+            checks.note(outcome.code == 1, || format!("{what}: {outcome:?}"));
         }
         engine.docker("images -aq").prints("");
     }
@@ -471,9 +464,10 @@ fn a_full_disk_is_told_and_leaves_nothing() {
             .run(client, &format!("pull {name}/test/big:v1"))
             .complains(1, "no space left on device");
         engine.run(client, "images -q").prints("");
-        engine
-            .run(client, &format!("pull {name}/test/small:v1"))
-            .ok();
+        eventually("there is room again", || {
+            let small = engine.run(client, &format!("pull {name}/test/small:v1"));
+            small.code == 0
+        });
         engine
             .run(client, &format!("rmi {name}/test/small:v1"))
             .ok();

@@ -3,6 +3,7 @@
 use testkit::image::TestImage;
 use testkit::registry::Registry;
 
+use crate::bench::eventually;
 use crate::service::{Host, free_port};
 
 /// A registry with `some/thing:1`, which says `from the mirror`.
@@ -30,7 +31,11 @@ fn any_registry_has_mirrors() {
          [[registry.mirror]]\naddress = 'http://{alive_at}'\n"
     );
     host.write("registries.d/quay.toml", &text);
-    docker("pull quay.example/some/thing:1").shows("Status: Downloaded newer image for");
+    // files are read again at once, or a moment later
+    eventually("the file holds", || {
+        let pulled = docker("pull quay.example/some/thing:1");
+        pulled.stdout.contains("Status: Downloaded newer image for")
+    });
     host.logs("a mirror did not give the image");
     docker("run --rm quay.example/some/thing:1 echo from the mirror").prints("from the mirror");
     // what is said last is the registry's own answer
@@ -47,7 +52,7 @@ fn any_registry_has_mirrors() {
     host.write("registries.d/quay.toml", &text);
     let mut asked = String::new();
     // files are read again at once, or a moment later
-    crate::bench::eventually("the new file holds", || {
+    eventually("the new file holds", || {
         drop(docker("rmi quay.example/some/thing:1"));
         let before = alive.log().len();
         let pulled = docker("pull quay.example/some/thing:1");
@@ -69,11 +74,15 @@ fn mistakes_in_files_stop_the_pull_and_are_named() {
     let docker = |line: &str| host.docker(&[("DOCKER_HOST", &address)], line);
     let wrong = host.write("registries.d/a.toml", "[[registry]]\nhots = 'x'\n");
     let expect = format!("{wrong}:2: unknown key \"hots\": known are host, address");
-    docker("pull 127.0.0.1:9/a:1").complains(1, &expect);
+    let told = |expect: &str| {
+        let pulled = docker("pull 127.0.0.1:9/a:1");
+        pulled.code == 1 && pulled.stderr.contains(expect)
+    };
+    eventually(&expect, || told(&expect));
     let dead = free_port();
     let text =
         format!("[[registry]]\nhost = '127.0.0.1:9'\naddress = 'https://127.0.0.1:{dead}'\n");
     host.write("registries.d/a.toml", &text);
-    docker("pull 127.0.0.1:9/a:1")
-        .complains(1, &format!("connection refused (reached as {wrong} says)"));
+    let expect = format!("connection refused (reached as {wrong} says)");
+    eventually(&expect, || told(&expect));
 }

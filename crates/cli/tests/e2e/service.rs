@@ -229,7 +229,7 @@ pub(crate) fn ping(socket: &Path) -> io::Result<Response> {
 /// Sends a request to an engine.
 pub(crate) fn get(socket: &Path, path: &str) -> io::Result<Response> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     http::exchange(&mut stream, "gorae", "GET", path, &[], b"")
 }
 

@@ -2,25 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::engine::{Engine, EngineOptions};
 use testkit::image::{Archive, Compression, TestImage};
 use testkit::registry::Registry;
 
-use crate::bench::options;
-
-/// Everything is slow on a machine that is busy.
-const LIMIT: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn in_time(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < LIMIT, "never: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+use crate::bench::{eventually, options};
 
 /// An engine without images, with these settings.
 fn engine(flags: &[&str], disk: Option<u32>) -> Engine {
@@ -80,7 +68,7 @@ fn a_capped_store_lets_unused_images_go() {
     );
     import(&engine, 4, 3 << 20, "kept:2");
     // one of the nameless ones was enough
-    in_time("room is made", || images(&engine).len() == 3);
+    eventually("room is made", || images(&engine).len() == 3);
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(images(&engine), ["<none>:<none>", "kept:1", "kept:2"]);
     // tags keep images, so beyond the cap nothing can be written
@@ -109,7 +97,7 @@ fn tagged_images_go_when_the_settings_say_so() {
     engine.docker("create --name box one:1 /nothing").ok();
     for seed in 3..6 {
         import(&engine, seed, 3 << 20, &format!("more:{seed}"));
-        in_time("room is made", || {
+        eventually("room is made", || {
             let names = images(&engine);
             names.len() <= 3 && names.contains(&format!("more:{seed}"))
         });
@@ -130,7 +118,7 @@ fn a_disk_keeps_some_room() {
     for seed in 2..8 {
         import(&engine, seed, 4 << 20, "");
     }
-    in_time("room is made", || {
+    eventually("room is made", || {
         let names = images(&engine);
         names.len() <= 3 && names.contains(&"kept:1".to_owned())
     });

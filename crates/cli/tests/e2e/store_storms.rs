@@ -11,11 +11,9 @@ use testkit::http::Response;
 use testkit::image::{Archive, Compression, TestImage};
 use testkit::registry::Registry;
 
-use crate::bench::options;
+use crate::bench::{LIMIT, options};
 
 const ROUNDS: usize = 8;
-/// Everything is slow on a machine that is busy.
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn text(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()

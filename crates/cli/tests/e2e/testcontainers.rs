@@ -10,7 +10,7 @@ use testkit::image::Archive;
 
 use crate::bench::{engine, eventually};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// The images of the reaper that the fetched versions start: for Python, for Node.js 20, for Node.js 18.
 const REAPERS: [&str; 3] = [
     "testcontainers/ryuk:0.8.1",
@@ -95,8 +95,8 @@ fn is_reaped(engine: &Engine, mut command: Command, timeout: &str, at_least: Dur
             .to_owned()
     };
     assert!(!networks().is_empty());
-    session.kill();
     let killed = Instant::now();
+    session.kill();
     eventually("all but the others is gone", || all() == "others");
     assert!(killed.elapsed() >= at_least, "after {:?}", killed.elapsed());
     eventually("their network is gone", || networks().is_empty());

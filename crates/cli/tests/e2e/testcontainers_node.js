@@ -74,7 +74,7 @@ check("log consumers", async () => {
   let all = "";
   const consumer = (stream) => stream.on("data", (line) => (all += line)).on("err", (line) => (all += line));
   await running(web().withLogConsumer(consumer), async () => {
-    for (let i = 0; i < 100 && !all.includes("up on port"); i++) await new Promise((go) => setTimeout(go, 20));
+    for (let i = 0; i < 3000 && !all.includes("up on port"); i++) await new Promise((go) => setTimeout(go, 20));
     assert.match(all, /up on port 80/);
   });
 });

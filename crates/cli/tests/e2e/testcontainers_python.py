@@ -52,7 +52,7 @@ def raises(kind, call):
 
 
 def quick(strategy):
-    return strategy.with_poll_interval(0.1).with_startup_timeout(20)
+    return strategy.with_poll_interval(0.1).with_startup_timeout(100)
 
 
 def web(text="a page", after=0):
@@ -63,7 +63,7 @@ def web(text="a page", after=0):
 
 def page(container):
     url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(80)}/"
-    return urllib.request.urlopen(url, timeout=5).read().decode().strip()
+    return urllib.request.urlopen(url, timeout=60).read().decode().strip()
 
 
 @check
@@ -74,7 +74,7 @@ def log_messages():
         pass
     line = ["sh", "-c", "for i in 1 2 3; do sleep 0.1; echo ready >&2; done; sleep 100"]
     with DockerContainer("busybox").with_command(line) as container:
-        wait_for_logs(container, lambda text: text.count("ready") == 3, timeout=20, interval=0.1)
+        wait_for_logs(container, lambda text: text.count("ready") == 3, timeout=100, interval=0.1)
         out, err = container.get_logs()
         assert out == b"" and err.count(b"ready") == 3, (out, err)
     ended = DockerContainer("busybox").with_command("false")

@@ -56,7 +56,7 @@ async fn bare(client: &Client, operation: &Operation) -> (u16, String) {
     let method = operation.method.parse().unwrap();
     let request = client.request(method, &path);
     // the stream of events never ends, and what matters is how it begins
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(20), request.send());
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(60), request.send());
     match answer.await.unwrap() {
         Ok(answer) => (answer.status(), String::new()),
         Err(api::client::ClientError::Response { status, message }) => (status, message),

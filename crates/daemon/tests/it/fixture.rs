@@ -72,7 +72,7 @@ async fn serve_while(config: &Config, test: impl AsyncFnOnce(&Client)) {
     let socket = config.engine.run.join("gorae.sock");
     let client = Client::new(Endpoint::Unix(socket.clone()));
     let answered = async {
-        let patience = Instant::now() + Duration::from_secs(10);
+        let patience = Instant::now() + Duration::from_secs(60);
         while !socket.exists() {
             assert!(Instant::now() < patience, "the engine does not listen");
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -202,11 +202,11 @@ pub(crate) fn complaint(status: &str, code: &str, message: &str) -> Act {
 pub(crate) fn quick() -> ClientConfig {
     ClientConfig {
         timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            handshake: Duration::from_secs(5),
-            response: Duration::from_millis(600),
-            stall: Duration::from_millis(600),
-            body: Duration::from_secs(2),
+            connect: Duration::from_secs(20),
+            handshake: Duration::from_secs(20),
+            response: Duration::from_secs(2),
+            stall: Duration::from_secs(2),
+            body: Duration::from_secs(5),
             slowest: 1 << 20,
         },
         retry: RetryPolicy {

@@ -227,7 +227,7 @@ async fn names_host_and_step_of_a_hang() {
     let error = blob_failure(&stuck).await;
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(
-        error.message().contains("nothing came within 600ms"),
+        error.message().contains("nothing came within 2s"),
         "{}",
         error.message()
     );
@@ -244,7 +244,7 @@ async fn gives_up_a_trickle() {
         "{}",
         error.message()
     );
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -270,7 +270,7 @@ async fn a_host_that_takes_no_more_is_given_up() {
             .await
             .unwrap_err();
         let taken = begun.elapsed();
-        assert!(taken.as_secs() < 20, "{taken:?}");
+        assert!(taken.as_secs() < 50, "{taken:?}");
         let expect = if close {
             address.as_str()
         } else {

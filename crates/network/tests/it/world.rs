@@ -20,7 +20,7 @@ use sys::netns;
 use crate::lab::{on_a_host, path, run, sysctl, within};
 
 /// Long enough for a packet that comes, and for a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough to believe that a packet does not come.
 pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 /// Where all servers listen.

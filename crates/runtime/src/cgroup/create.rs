@@ -11,6 +11,8 @@ use super::{Cgroup, PROCS, delete, file};
 
 /// Where processes go that stand in the way of v2's rule that a cgroup has either processes or controllers.
 const LEAF: &str = "init";
+/// How often the directories above one are made that somebody removes.
+const TRIES: usize = 5;
 
 /// Makes the directory in every hierarchy, or in none.
 pub(super) fn create(cgroup: &Cgroup) -> Result<(), CgroupError> {
@@ -31,10 +33,7 @@ pub(super) fn create(cgroup: &Cgroup) -> Result<(), CgroupError> {
 fn make(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> {
     match mkdir(dir) {
         Ok(()) => {}
-        Err(Errno::NOENT) => {
-            make_parents(hierarchy, dir)?;
-            mkdir(dir).map_err(|source| failure(dir, source))?;
-        }
+        Err(Errno::NOENT) => make_below(hierarchy, dir)?,
         Err(Errno::EXIST) => replace_leftover(dir)?,
         Err(source) => return Err(failure(dir, source)),
     }
@@ -44,6 +43,19 @@ fn make(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> {
         let _ = delete::delete_tree(dir);
     }
     ready
+}
+
+/// Makes a directory with those above it, which another engine may take for empty ones meanwhile.
+fn make_below(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> {
+    let mut made = Err(Errno::NOENT);
+    for _ in 0..TRIES {
+        make_parents(hierarchy, dir)?;
+        made = mkdir(dir);
+        if made != Err(Errno::NOENT) {
+            break;
+        }
+    }
+    made.map_err(|source| failure(dir, source))
 }
 
 fn prepare(hierarchy: &Hierarchy, dir: &Path) -> Result<(), CgroupError> {

@@ -12,8 +12,11 @@ use super::error::CgroupError;
 use super::hierarchy::Hierarchies;
 
 /// How long dying processes may hold a cgroup: a killed process leaves it only when its memory is torn down.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// On a busy machine that takes its time.
+const PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_micros(500);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Removes the directory from every hierarchy; goes on where one stays.
 pub(super) fn delete(cgroup: &Cgroup) -> Result<(), CgroupError> {
@@ -42,13 +45,26 @@ pub(super) fn sweep(
     stale.filter(|dir| delete_tree(dir).is_err()).collect()
 }
 
+/// Removes what stands in a parent, bears such a name and has neither a process nor a cgroup in it.
+pub(super) fn sweep_empty(
+    hierarchies: &Hierarchies,
+    parent: &Path,
+    is_stale: &dyn Fn(&OsStr) -> bool,
+) {
+    let folders = hierarchies.iter().map(|one| one.root().join(parent));
+    let found = folders.flat_map(|folder| children(&folder));
+    for dir in found.filter(|dir| dir.file_name().is_some_and(is_stale)) {
+        let _in_use = rustix::fs::rmdir(&dir);
+    }
+}
+
 fn delete_by(dir: &Path, deadline: Instant) -> Result<(), Errno> {
     let mut pause = FIRST_PAUSE;
     loop {
         match delete_tree(dir) {
             Err(Errno::BUSY) if Instant::now() < deadline => {
                 sleep(pause);
-                pause *= 2;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             other => return other,
         }

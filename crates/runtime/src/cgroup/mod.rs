@@ -376,6 +376,21 @@ pub fn sweep(
     Ok(delete::sweep(hierarchies, &parent, keep))
 }
 
+/// Removes the cgroups in `parent` that bear such a name and are empty: they have no process and no cgroup in them.
+///
+/// Whoever makes one there meanwhile makes it again.
+///
+/// # Errors
+/// `parent` is no path of a cgroup.
+pub fn sweep_empty(
+    hierarchies: &Hierarchies,
+    parent: &Path,
+    is_stale: &dyn Fn(&OsStr) -> bool,
+) -> Result<(), CgroupError> {
+    delete::sweep_empty(hierarchies, &relative(parent)?, is_stale);
+    Ok(())
+}
+
 /// The names that a process's cgroups bear in `parent`, hierarchy by hierarchy; none where it is elsewhere or gone.
 ///
 /// They may differ: a warm cgroup is renamed in v1 hierarchies, and keeps its first name in v2.

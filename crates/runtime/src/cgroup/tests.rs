@@ -800,6 +800,23 @@ fn sweeping_takes_what_is_empty_and_unknown() {
 }
 
 #[test]
+fn only_what_is_quite_empty_is_taken_for_stale() {
+    let Some(mut real) = Real::new() else { return };
+    let sleeper = Sleeper::new();
+    let cgroup = real.get();
+    let child =
+        |name: &str| Cgroup::create(&cgroup.hierarchies, &cgroup.path().join(name)).unwrap();
+    let (stale, other, busy) = (child("stale"), child("other"), child("stale-busy"));
+    let above = child("stale-above/below");
+    busy.attach(sleeper.pid()).unwrap();
+    let is_stale = |name: &OsStr| name.to_string_lossy().starts_with("stale");
+    sweep_empty(&cgroup.hierarchies, cgroup.path(), &is_stale).unwrap();
+    let stays = |cgroup: &Cgroup| cgroup.dirs.iter().all(|dir| file::exists(dir));
+    assert!(stale.dirs.iter().all(|dir| !file::exists(dir)));
+    assert!(stays(&other) && stays(&busy) && stays(&above));
+}
+
+#[test]
 fn names_of_a_process() {
     let text = "5:pids:/gorae/0a/abc\n4:memory:/gorae/0a/abc/init.scope\n3:cpu:/elsewhere\n0::/gorae/0a/warm-1\nodd\n";
     let names = super::names_in(text, Path::new("gorae/0a"));

@@ -27,7 +27,7 @@ pub(crate) const ALL: AttachOrder = AttachOrder {
     stdout: true,
     stderr: true,
 };
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A plain json-file log.
 pub(crate) fn log_sink(path: &Path, max_size: Option<u64>, max_files: u32) -> LogSink {

@@ -119,7 +119,8 @@ fn a_slow_first_client_loses_nothing() {
 #[test]
 fn a_client_that_does_not_read_cannot_put_off_the_end() {
     let (fixture, client) = Fixture::attached(&["yes"], |order| order.log = LogSink::None);
-    std::thread::sleep(Duration::from_millis(200));
+    // until all that lies in between is full
+    std::thread::sleep(Duration::from_secs(2));
     fixture.kill(9);
     let exit = match fixture.event() {
         shim::Event::Exited(exit) => exit,

@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         1,
         "No public port '81' published for box",
     ),
-    shows("container top box", &["PID", "sleep 0.05"]),
+    shows("container top box", &["PID", "while :; do sleep 0.05"]),
     shows("container top box -eo pid,comm", &["PID", "COMMAND", "sh"]),
     fails("container top idle", 1, "is not running"),
     // exec
@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     ok("container exec -d box touch /made"),
     prints(
-        "container exec box sh -c 'for i in 1 2 3 4 5 6 7 8 9; do test -e /made && break; sleep 0.1; done; ls /made'",
+        "container exec box sh -c 'for i in $(seq 600); do test -e /made && break; sleep 0.1; done; ls /made'",
         "/made",
     ),
     typed(
@@ -141,6 +141,10 @@ pub(super) const CASES: &[Case] = &[
     ok("container restart -t 0 box"),
     ok("container restart --timeout 5 -s INT box"),
     until("container logs -f box", "out"),
+    // its shell has set the trap
+    ok(
+        "container exec box sh -c 'for i in $(seq 600); do grep -q \"SigCgt:.*[1-9a-f]\" /proc/1/status && break; sleep 0.1; done'",
+    ),
     ok("container stop -s INT -t 5 box"),
     prints("container inspect -f {{.State.ExitCode}} box", "4"),
     prints("container wait box", "4"),

@@ -113,7 +113,7 @@ pub(super) const NETWORKS: &[Case] = &[
         "10.92.0.200 1 [other:mate] a b fd92::9",
     ),
     shows(
-        "container exec box ping -c 1 -W 2 mate",
+        "container exec box ping -c 1 -W 30 mate",
         &["1 packets received"],
     ),
     fails("network rm net", 1, "has active endpoints"),

@@ -162,7 +162,7 @@ pub(super) const CASES: &[Case] = &[
     ok("network create --subnet 10.90.0.0/24 --ipv6 --subnet fd90::/64 net"),
     ok("container run -d --name peer --network net --network-alias mate busybox sleep 1000"),
     shows(
-        "container run --rm --network net --ip 10.90.0.77 --ip6 fd90::77 --mac-address 02:42:0a:5a:00:4d --link peer:other busybox sh -c 'ip addr show eth0; ping -c 1 -W 2 mate; ping -c 1 -W 2 other'",
+        "container run --rm --network net --ip 10.90.0.77 --ip6 fd90::77 --mac-address 02:42:0a:5a:00:4d --link peer:other busybox sh -c 'ip addr show eth0; ping -c 1 -W 30 mate; ping -c 1 -W 30 other'",
         &[
             "10.90.0.77/24",
             "fd90::77/64",
