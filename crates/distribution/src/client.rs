@@ -70,6 +70,12 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// The name that it is asked for by.
+    #[must_use]
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// Who is asked: the reference's registry, or a mirror by its address.
     pub(crate) fn domain(&self) -> &str {
         match &self.mirror {

@@ -27,17 +27,20 @@ pub(crate) enum Table {
     Volumes,
     /// Image id to when the image was last used.
     Uses,
+    /// Work that brings content to what it brings.
+    Leases,
     /// Settings that the engine chose once, as its own id.
     Meta,
 }
 
 impl Table {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Containers,
         Self::Images,
         Self::Networks,
         Self::Volumes,
         Self::Uses,
+        Self::Leases,
         Self::Meta,
     ];
 
@@ -48,6 +51,7 @@ impl Table {
             Self::Networks => "networks",
             Self::Volumes => "volumes",
             Self::Uses => "uses",
+            Self::Leases => "leases",
             Self::Meta => "meta",
         })
     }
@@ -220,14 +224,20 @@ impl Db {
 
     /// Stores a value without waiting for the disk, for what could be found out again.
     pub(crate) async fn put_later<T: Serialize>(&self, table: Table, key: &str, value: &T) {
-        let Ok(change) = Change::put(table, key, value) else {
+        let Some(write) = unasked(table, key, value) else {
             return;
         };
-        let write = Write {
-            changes: vec![change],
-            done: None,
-        };
         if self.queue.send(write).await.is_err() {
+            tracing::error!(key, "the database's writer has ended");
+        }
+    }
+
+    /// The same, from a thread that may block.
+    pub(crate) fn put_later_blocking<T: Serialize>(&self, table: Table, key: &str, value: &T) {
+        let Some(write) = unasked(table, key, value) else {
+            return;
+        };
+        if self.queue.blocking_send(write).is_err() {
             tracing::error!(key, "the database's writer has ended");
         }
     }
@@ -271,6 +281,15 @@ impl Saved {
         let failed = |e| Error::internal(format!("write {} of the database: {e}", self.what));
         self.result.await.map_err(|_| gone())?.map_err(failed)
     }
+}
+
+/// A write that nobody waits for.
+fn unasked<T: Serialize>(table: Table, key: &str, value: &T) -> Option<Write> {
+    let change = Change::put(table, key, value).ok()?;
+    Some(Write {
+        changes: vec![change],
+        done: None,
+    })
 }
 
 fn gone() -> Error {

@@ -72,6 +72,7 @@ impl Engine {
         .await?;
         self.restore_layers().await?;
         self.remove_orphans().await?;
+        self.settle_leases().await?;
         self.collect().await;
         self.trim_partials().await;
         Ok(())

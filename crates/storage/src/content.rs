@@ -181,19 +181,33 @@ impl BlobStore {
     ///
     /// The disk does not take them.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
-        let digest = writer::digest_of(bytes);
-        if self
-            .size(&digest)
-            .is_ok_and(|size| size == bytes.len() as u64)
-        {
-            return Ok(digest);
+        let mut all = self.put_all(&[bytes])?;
+        Ok(all.remove(0))
+    }
+
+    /// Stores several documents and returns their digests; they wait for the disk together.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take them; some of them may be there then.
+    pub fn put_all(&self, all: &[&[u8]]) -> Result<Vec<Digest>, ContentError> {
+        let digests: Vec<Digest> = all.iter().map(|bytes| writer::digest_of(bytes)).collect();
+        let mut writers = Vec::new();
+        for (number, (bytes, digest)) in all.iter().zip(&digests).enumerate() {
+            let length = bytes.len() as u64;
+            let known = self.size(digest).is_ok_and(|size| size == length);
+            if known || digests[..number].contains(digest) {
+                continue;
+            }
+            let mut writer = self.writer(Some((digest.clone(), length)))?;
+            let path = writer.path().to_owned();
+            writer
+                .write_all(bytes)
+                .map_err(ContentError::io("write blob", &path))?;
+            writers.push(writer);
         }
-        let mut writer = self.writer(Some((digest, bytes.len() as u64)))?;
-        let path = writer.path().to_owned();
-        writer
-            .write_all(bytes)
-            .map_err(ContentError::io("write blob", &path))?;
-        Ok(writer.commit()?.0)
+        writer::commit_all(writers)?;
+        Ok(digests)
     }
 
     /// Caps what the store may take, of which so much is taken. Writers that would pass the cap fail.

@@ -20,3 +20,4 @@ pub mod spawn;
 pub mod tree;
 pub mod userns;
 pub mod verity;
+pub mod writeback;

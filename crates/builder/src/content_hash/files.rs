@@ -33,9 +33,9 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(stat: &Stat) -> Self {
+    fn of(stat: &Stat, device: Option<u64>) -> Self {
         Self {
-            device: stat.st_dev,
+            device: device.unwrap_or(stat.st_dev),
             inode: stat.st_ino,
             size: stat.st_size,
             modified: (stat.st_mtime, stat.st_mtime_nsec),
@@ -60,6 +60,11 @@ impl FileHashes {
         known.get(identity).copied()
     }
 
+    pub(super) fn len(&self) -> usize {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.len()
+    }
+
     fn keep(&self, identity: Identity, hash: [u8; 32]) {
         if identity.is_fresh() {
             return;
@@ -70,20 +75,30 @@ impl FileHashes {
         }
         known.insert(identity, hash);
     }
+}
 
+/// What is known of the files of one tree.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) hashes: &'a FileHashes,
+    /// The device that the files count as those of, where the tree is but a view of it.
+    pub(super) device: Option<u64>,
+}
+
+impl Known<'_> {
     fn of(&self, file: &FileEntry, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
-        let identity = Identity::of(&file.stat);
-        if let Some(known) = self.get(&identity) {
+        let identity = Identity::of(&file.stat, self.device);
+        if let Some(known) = self.hashes.get(&identity) {
             return Ok(known);
         }
         let hash = hash(file, buffer)?;
-        self.keep(identity, hash);
+        self.hashes.keep(identity, hash);
         Ok(hash)
     }
 }
 
 /// One sum of all entries in their order.
-pub(super) fn sum(known: Option<&FileHashes>, entries: &[Entry]) -> io::Result<[u8; 32]> {
+pub(super) fn sum(known: Option<Known<'_>>, entries: &[Entry]) -> io::Result<[u8; 32]> {
     let hashes = hash_all(known, entries)?;
     let mut sum = Sha256::new();
     for (entry, content) in entries.iter().zip(hashes) {
@@ -95,7 +110,7 @@ pub(super) fn sum(known: Option<&FileHashes>, entries: &[Entry]) -> io::Result<[
     Ok(sum.finalize().into())
 }
 
-fn hash_all(known: Option<&FileHashes>, entries: &[Entry]) -> io::Result<Vec<[u8; 32]>> {
+fn hash_all(known: Option<Known<'_>>, entries: &[Entry]) -> io::Result<Vec<[u8; 32]>> {
     let files = entries.iter().filter(|entry| entry.file.is_some()).count();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.min(THREADS_MAX).min(files / WORTH).max(1);

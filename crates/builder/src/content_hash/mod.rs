@@ -18,7 +18,7 @@ use oci::Digest;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
-use self::files::FileHashes;
+use self::files::{FileHashes, Known};
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::op::Selector;
@@ -73,6 +73,7 @@ impl ContentHashes {
         let tree = Tree {
             root: snapshot.open()?,
             of_client: snapshot.folder().is_some(),
+            shows: snapshot.shows(),
             name: snapshot.id().to_owned(),
         };
         let whole = [Selector {
@@ -95,6 +96,12 @@ impl ContentHashes {
         }
         known.insert(key, digest.clone());
         Ok(digest)
+    }
+
+    /// Files of clients whose contents need not be read again.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.0.files.len()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Digest), Digest>> {
@@ -123,7 +130,10 @@ impl ContentHashes {
             let entries = walk::entries(&found, tree.of_client, &filter).map_err(&step)?;
             // the view of layers numbers its inodes anew with each mount, and image builders give
             // files times of their own: nothing there says that a file is the one of before
-            let known = tree.of_client.then_some(&self.0.files);
+            let known = tree.of_client.then_some(Known {
+                hashes: &self.0.files,
+                device: tree.shows,
+            });
             let hashed = files::sum(known, &entries).map_err(&step)?;
             sum.update(hashed);
         }
@@ -135,6 +145,7 @@ impl ContentHashes {
 struct Tree {
     root: OwnedFd,
     of_client: bool,
+    shows: Option<u64>,
     name: String,
 }
 

@@ -26,6 +26,8 @@ pub struct Index {
     /// A name for the state of the files' content, which the entries cannot tell: it changes with every
     /// change. Empty where nobody keeps count.
     pub generation: String,
+    /// Whether the walk that made it came to more than one file system. It is not kept.
+    pub spans_mounts: bool,
 }
 
 impl Index {
@@ -182,6 +184,7 @@ fn decode_all(bytes: &[u8], boot: &[u8]) -> Option<Index> {
     Some(Index {
         entries,
         generation,
+        spans_mounts: false,
     })
 }
 
@@ -252,6 +255,7 @@ mod tests {
         Index {
             entries: vec![entry("a"), entry("b")],
             generation: "1".to_owned(),
+            spans_mounts: false,
         }
     }
 
@@ -285,6 +289,7 @@ mod tests {
                 ..Entry::default()
             }],
             generation: String::new(),
+            spans_mounts: false,
         };
         assert_eq!(directory(1).digest(), directory(2).digest());
         assert_eq!(index().size(), 6);

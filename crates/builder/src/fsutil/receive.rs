@@ -397,6 +397,7 @@ impl Receiver {
         let index = Index {
             entries: std::mem::take(&mut self.now),
             generation: if known { generation } else { crate::id::new() },
+            spans_mounts: false,
         };
         if !known {
             let saved = index.save(&self.index);

@@ -53,6 +53,8 @@ pub fn walk(
         entries: Vec::new(),
         links: HashMap::new(),
         held_back: Vec::new(),
+        device: None,
+        spans_mounts: false,
     };
     walk.all(folder)
 }
@@ -65,22 +67,24 @@ struct Walk<W> {
     links: HashMap<(u64, u64), String>,
     /// Directories that count only if something in them does, the outermost first.
     held_back: Vec<Entry>,
+    /// The file system of what was found first.
+    device: Option<u64>,
+    spans_mounts: bool,
 }
 
 /// A directory that is being listed.
 struct Level {
     directory: OwnedFd,
     path: String,
-    /// Names still to go, in reverse.
-    names: Vec<CString>,
+    /// Names still to go, in reverse, with their kinds as far as the directory tells them.
+    names: Vec<(CString, FileType)>,
 }
 
 impl Level {
     fn new(directory: OwnedFd, path: String) -> Result<Self, FsutilError> {
         let list = storage::trees::list(directory.as_fd());
-        let list = list.map_err(FsutilError::disk("list", &path))?;
-        let mut names: Vec<CString> = list.into_iter().map(|(name, _)| name).collect();
-        names.sort_unstable_by(|left, right| right.cmp(left));
+        let mut names = list.map_err(FsutilError::disk("list", &path))?;
+        names.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
         Ok(Self {
             directory,
             path,
@@ -101,13 +105,13 @@ impl<W: FnMut(&str, bool) -> Wanted> Walk<W> {
         let root = open(folder, c".").map_err(FsutilError::disk("open", "."))?;
         let mut levels = vec![Level::new(root, String::new())?];
         while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.pop() else {
+            let Some((name, listed)) = level.names.pop() else {
                 let done = &level.path;
                 self.held_back.pop_if(|held| held.path == *done);
                 levels.pop();
                 continue;
             };
-            if let Some(below) = self.visit(level, &name)? {
+            if let Some(below) = self.visit(level, &name, listed)? {
                 if levels.len() >= MAX_DEPTH {
                     return Err(too_much("directories that are nested too deeply"));
                 }
@@ -117,10 +121,16 @@ impl<W: FnMut(&str, bool) -> Wanted> Walk<W> {
         Ok(Index {
             entries: self.entries,
             generation: String::new(),
+            spans_mounts: self.spans_mounts,
         })
     }
 
-    fn visit(&mut self, level: &Level, name: &CString) -> Result<Option<Level>, FsutilError> {
+    fn visit(
+        &mut self,
+        level: &Level,
+        name: &CString,
+        listed: FileType,
+    ) -> Result<Option<Level>, FsutilError> {
         let Ok(text) = name.to_str() else {
             return Err(FsutilError::Path {
                 path: level.join(&name.to_string_lossy()),
@@ -128,6 +138,14 @@ impl<W: FnMut(&str, bool) -> Wanted> Walk<W> {
             });
         };
         let path = level.join(text);
+        // most of a large folder may not be wanted: its names and kinds are enough to tell
+        let mut wanted = Wanted::Yes;
+        if listed != FileType::Unknown {
+            wanted = (self.wanted)(&path, listed == FileType::Directory);
+            if wanted == Wanted::No {
+                return Ok(None);
+            }
+        }
         let stat = rustix::fs::statat(&level.directory, name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = match stat {
             // gone since the directory was listed
@@ -136,11 +154,14 @@ impl<W: FnMut(&str, bool) -> Wanted> Walk<W> {
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let is_dir = kind == FileType::Directory;
-        let wanted = (self.wanted)(&path, is_dir);
+        if kind != listed {
+            wanted = (self.wanted)(&path, is_dir);
+        }
         // a socket has no content that could be sent
         if wanted == Wanted::No || kind == FileType::Socket {
             return Ok(None);
         }
+        self.spans_mounts |= *self.device.get_or_insert(stat.st_dev) != stat.st_dev;
         let opened = is_dir
             .then(|| open(level.directory.as_fd(), name))
             .transpose();

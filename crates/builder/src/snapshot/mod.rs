@@ -40,6 +40,8 @@ enum State {
 struct Folder {
     id: String,
     path: PathBuf,
+    /// The file system whose files a view shows.
+    shows: Option<u64>,
     _guard: Guard,
 }
 
@@ -88,8 +90,30 @@ impl Snapshot {
         Self(Arc::new(State::Folder(Folder {
             id,
             path,
+            shows: None,
             _guard: guard,
         })))
+    }
+
+    /// A view of a folder, as [`Self::of_folder`]: overlayfs has a device number of its own for each
+    /// mount, and `device` is that of the folder whose files it shows.
+    #[must_use]
+    pub fn of_view(id: String, path: PathBuf, device: u64, guard: Guard) -> Self {
+        Self(Arc::new(State::Folder(Folder {
+            id,
+            path,
+            shows: Some(device),
+            _guard: guard,
+        })))
+    }
+
+    /// The device whose files a view shows; none for what is no view.
+    #[must_use]
+    pub fn shows(&self) -> Option<u64> {
+        match &*self.0 {
+            State::Layers { .. } => None,
+            State::Folder(folder) => folder.shows,
+        }
     }
 
     /// The layers, the lowest first; none for a folder.

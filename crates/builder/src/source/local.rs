@@ -8,18 +8,16 @@ mod kept;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci::Digest;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timestamps, Uid};
-use rustix::mount::{MoveMountFlags, UnmountFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::filter::Filter;
+use super::view::{self, Views};
 use crate::error::{Error, Result, Step as _};
 use crate::fsutil::{Index, Look, Wanted, walk};
 use crate::llb::pb;
@@ -33,10 +31,8 @@ pub const SCHEME: &str = "local://";
 pub(crate) const LARGEST_ATTR: &str = "local.gorae.largest";
 /// How long a client may take to open its session.
 const SESSION: Duration = Duration::from_secs(10);
-/// Entries up to which a few wanted files are copied rather than all others hidden, however few those are.
-const FEW: usize = 64;
-/// Bytes of them.
-const SMALL: u64 = 4 << 20;
+/// Where folders are kept, below the builder's root.
+const FOLDER: &str = "locals";
 /// Folders of one client that are kept for builds at the same time.
 const SLOTS: usize = 16;
 
@@ -48,17 +44,21 @@ pub struct Locals {
     used: Mutex<BTreeSet<String>>,
     /// What the steps of jobs have found, until their snapshots are taken.
     found: Mutex<HashMap<(String, Digest), Snapshot>>,
+    /// Folders of this machine of which builds want a part.
+    views: Views,
 }
 
 impl Locals {
     /// The folders below the builder's root, without what builds of an engine that was killed have left.
     pub(crate) fn open(root: &Path) -> Self {
-        let folder = root.join("locals");
+        let folder = root.join(FOLDER);
+        view::clean(&folder);
         kept::clean(&folder);
         Self {
             folder,
             used: Mutex::default(),
             found: Mutex::default(),
+            views: Views::default(),
         }
     }
 
@@ -76,36 +76,6 @@ struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.locals.used().remove(&self.name);
-    }
-}
-
-/// A folder that was made for one build, and what is mounted in it.
-struct Made(PathBuf);
-
-/// Where in such a folder the context is seen without what is hidden.
-const SEEN: &str = "seen";
-/// What hides it.
-const HIDING: &str = "hiding";
-/// How the names of such folders begin.
-const VIEW: &str = "view-";
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        take_away(&self.0);
-    }
-}
-
-/// Removes such a folder and what is mounted in it.
-fn take_away(folder: &Path) {
-    let seen = folder.join(SEEN);
-    if seen.exists() {
-        // it is no mount where the few wanted files were copied
-        let _none = rustix::mount::unmount(&seen, UnmountFlags::DETACH);
-    }
-    if let Err(error) = fs::remove_dir_all(folder)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(%error, path = %folder.display(), "a folder of a build stays");
     }
 }
 
@@ -237,7 +207,8 @@ async fn in_place(
     request: Request,
     path: PathBuf,
 ) -> Result<(Digest, Snapshot)> {
-    let made = context.builder.locals.folder.clone();
+    let place = context.builder.locals.folder.clone();
+    let locals = Arc::clone(&context.builder.locals);
     let work = move || {
         let folder = File::open(&path).map_err(|error| {
             Error::not_found(format!("open context {}: {error}", path.display()))
@@ -263,16 +234,9 @@ async fn in_place(
         })
         .step(|| format!("look through context {}", path.display()))?;
         let digest = named(&path, &index);
-        let own = Made(made.join(format!("{VIEW}{}", crate::id::new())));
-        let seen_at = own.0.join(SEEN);
-        fs::create_dir_all(&seen_at).step(|| "make a folder for a context")?;
-        // hiding is a file for each that is hidden, copying one for each that is not
-        let hidden = seen.len().saturating_sub(index.entries.len());
-        let few = index.entries.len() <= FEW.max(hidden / 2) && index.size() <= SMALL;
-        if few || !show(&path, &own.0, &index, &seen)? {
-            pick(&path, &seen_at, &index).step(|| format!("read context {}", path.display()))?;
-        }
-        let snapshot = Snapshot::of_folder(digest.to_string(), seen_at, Arc::new(own));
+        let snapshot = locals
+            .views
+            .show(&place, &path, &index, &seen, digest.to_string())?;
         Ok((digest, snapshot))
     };
     tokio::task::spawn_blocking(work)
@@ -286,112 +250,6 @@ fn named(path: &Path, index: &Index) -> Digest {
         "local in place",
         &[path.as_os_str().as_bytes(), &index.digest()],
     )
-}
-
-/// Mounts a folder without what is not wanted of it; `false` where the kernel cannot.
-fn show(path: &Path, own: &Path, index: &Index, seen: &[String]) -> Result<bool> {
-    let hiding = own.join(HIDING);
-    fs::create_dir(&hiding).step(|| "make a folder for a context")?;
-    hide(path, &hiding, index, seen)
-        .step(|| format!("hide what is ignored of context {}", path.display()))?;
-    let view = match storage::overlay::mount_view(&[hiding, path.to_owned()]) {
-        Ok(view) => view,
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(error, "a context is copied, for it cannot be shown in part");
-            return Ok(false);
-        }
-    };
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    match rustix::mount::move_mount(&view, "", CWD, own.join(SEEN), flags) {
-        Ok(()) => Ok(true),
-        Err(error) => {
-            // older kernels give a view that is mounted elsewhere
-            tracing::debug!(%error, "a context is copied, for its view cannot be mounted");
-            Ok(false)
-        }
-    }
-}
-
-/// Copies the few files that are wanted.
-fn pick(from: &Path, to: &Path, index: &Index) -> io::Result<()> {
-    for entry in &index.entries {
-        let (source, target) = (from.join(&entry.path), to.join(&entry.path));
-        match entry.kind() {
-            FileType::Directory => fs::create_dir(&target)?,
-            FileType::RegularFile => drop(fs::copy(&source, &target)?),
-            FileType::Symlink => std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?,
-            // what is neither is not part of a context, as clients that send theirs leave it out
-            _ => continue,
-        }
-        like(&source, &target)?;
-    }
-    for entry in index.entries.iter().rev() {
-        if entry.kind() == FileType::Directory {
-            like(&from.join(&entry.path), &to.join(&entry.path))?;
-        }
-    }
-    like(from, to)
-}
-
-/// Gives a file the owner, mode and time of another.
-fn like(source: &Path, target: &Path) -> io::Result<()> {
-    let stat = rustix::fs::statat(CWD, source, AtFlags::SYMLINK_NOFOLLOW)?;
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    rustix::fs::chownat(CWD, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        rustix::fs::chmodat(
-            CWD,
-            target,
-            Mode::from_raw_mode(stat.st_mode),
-            AtFlags::empty(),
-        )?;
-    }
-    let modified = rustix::fs::Timespec {
-        tv_sec: stat.st_mtime,
-        tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
-    };
-    let times = Timestamps {
-        last_access: modified,
-        last_modification: modified,
-    };
-    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
-}
-
-/// Makes a layer of overlayfs that hides all that is not wanted: character devices 0/0
-/// (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
-fn hide(from: &Path, to: &Path, index: &Index, seen: &[String]) -> io::Result<()> {
-    let wanted: BTreeSet<&str> = index.entries.iter().map(|e| e.path.as_str()).collect();
-    let mut folders = BTreeSet::new();
-    for path in seen {
-        if wanted.contains(path.as_str()) {
-            continue;
-        }
-        let above = path.rsplit_once('/').map_or("", |(above, _)| above);
-        if !above.is_empty() && !wanted.contains(above) {
-            // hidden with the folder that it is in
-            continue;
-        }
-        fs::create_dir_all(to.join(above))?;
-        let mut folder = above;
-        while !folder.is_empty() {
-            folders.insert(folder.to_owned());
-            folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-        rustix::fs::mknodat(
-            CWD,
-            to.join(path),
-            FileType::CharacterDevice,
-            Mode::empty(),
-            0,
-        )?;
-    }
-    // a merged folder shows what its topmost layer says of it
-    for folder in folders.iter().rev() {
-        like(&from.join(folder), &to.join(folder))?;
-    }
-    like(from, to)
 }
 
 /// A folder that the client sends, kept for its next build.

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub mod image;
 pub mod local;
 pub(crate) mod oci_layout;
+mod view;
 
 pub(crate) use local::LARGEST_ATTR;
 

@@ -4,8 +4,8 @@ use super::FORMAT;
 use crate::args::{Call, Flag, Operands, Verb};
 use crate::format::{Format, Listing, Row};
 use crate::output::complain;
-use crate::{connect, output};
-use api::check::{Finding, Report};
+use crate::{connect, output, units};
+use api::check::{Finding, Lease, Report};
 
 pub(crate) static VERB: Verb = Verb {
     about: "Compare what the engine remembers with what is there",
@@ -57,9 +57,14 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .query_flag("deep", call.on("deep"))
         .fetch()
         .await?;
-    if report.findings.is_empty() && format.is_table() {
-        output::line("All is well.")?;
-        return Ok(0);
+    if format.is_table() {
+        for lease in &report.leases {
+            output::line(&kept(lease))?;
+        }
+        if report.findings.is_empty() {
+            output::line("All is well.")?;
+            return Ok(0);
+        }
     }
     let rows: Vec<Row> = report.findings.iter().map(row).collect();
     output::raw(format.render(&LISTING, &rows)?.as_bytes())?;
@@ -68,6 +73,21 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         complain("\nHint: Mend this with 'gorae system check --repair'.");
     }
     Ok(u8::from(left != 0))
+}
+
+/// Says what work that was cut off has left for the next try.
+fn kept(lease: &Lease) -> String {
+    let Lease {
+        work,
+        layers,
+        blobs,
+        until,
+        ..
+    } = lease;
+    let size = units::size(lease.size);
+    format!(
+        "Interrupted: {work}; {layers} layers and {blobs} blobs ({size}) are kept for the next try until {until}"
+    )
 }
 
 fn row(finding: &Finding) -> Row {

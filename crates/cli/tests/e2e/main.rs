@@ -130,6 +130,8 @@ mod pull_registries;
 #[cfg(test)]
 mod push;
 #[cfg(test)]
+mod push_broken;
+#[cfg(test)]
 mod push_forms;
 #[cfg(test)]
 mod referrers;
@@ -151,6 +153,8 @@ mod snapshotters;
 mod stats;
 #[cfg(test)]
 mod store_check;
+#[cfg(test)]
+mod store_leases;
 #[cfg(test)]
 mod store_limits;
 #[cfg(test)]

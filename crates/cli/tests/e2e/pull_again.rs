@@ -262,6 +262,58 @@ fn a_pull_goes_on_after_the_engine_was_killed_or_restarted() {
         .ok();
 }
 
+/// The folders of layers that are unpacked, by their inodes.
+fn unpacked(engine: &Engine) -> Vec<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = std::fs::read_dir(engine.root_folder().join("snapshots")).unwrap();
+    let mut inodes: Vec<u64> = folder
+        .flatten()
+        .filter_map(|entry| Some(entry.metadata().ok()?.ino()))
+        .collect();
+    inodes.sort_unstable();
+    inodes
+}
+
+#[test]
+fn layers_of_a_pull_stay_when_the_engine_is_killed() {
+    let mut engine = bare();
+    let (small, bytes) = (noise(100_000, 18), noise(BIG, 19));
+    let big = image(&[&small, &bytes]);
+    let gate = Gate::serve(vec![("v1", big.clone())], HALF);
+    let name = format!("{}/test/big:v1", gate.address);
+    let session = engine.session(Client::Docker, &format!("pull {name}"));
+    eventually(
+        "the smaller layers are there, and half of the other",
+        || arrived(&engine, &big) == HALF as u64 && unpacked(&engine).len() == 2,
+    );
+    let before = unpacked(&engine);
+    engine.kill9().unwrap();
+    session.kill();
+    engine.restart().unwrap();
+    assert_eq!(unpacked(&engine), before);
+    let found = engine.gorae("system check --deep");
+    found.shows(&format!("Interrupted: pull {name}; 2 layers and 0 blobs"));
+    found.shows("All is well.");
+    gate.open();
+    engine.docker(&format!("pull {name}")).ok();
+    let after = unpacked(&engine);
+    assert!(
+        before.iter().all(|layer| after.contains(layer)),
+        "{before:?} {after:?}"
+    );
+    // each layer was asked for once, and the last one from where it ended
+    let asked = gate.asked();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    eventually("the lease has ended", || {
+        engine.gorae("system check").ok() == "All is well."
+    });
+    engine
+        .docker(&format!("run --rm {name} sh -c 'wc -c < /file1'"))
+        .prints(&BIG.to_string());
+    engine.docker(&format!("rmi {name}")).ok();
+    assert!(unpacked(&engine).is_empty());
+}
+
 #[test]
 fn a_cancelled_pull_leaves_what_came_and_prune_removes_it() {
     let engine = bare();

@@ -30,7 +30,8 @@ impl Engine {
     pub async fn system_check(self: &Arc<Self>, request: CheckRequest) -> Result<Report> {
         let mut findings = self.check_networks(request.repair).await?;
         findings.extend(self.check_store(request).await?);
-        Ok(Report { findings })
+        let leases = self.cut_off();
+        Ok(Report { findings, leases })
     }
 
     /// Compares database, blobs, layers, folders and mounts.

@@ -113,13 +113,18 @@ impl Engine {
 
     /// Writes the documents of a release, and reads what their records say.
     fn put_release(&self, release: &BuiltRelease, lease: Lease) -> Result<Stored> {
-        let content = self.store.content();
-        let put = |bytes: &Bytes| content.put_bytes(bytes).step(|| "store a document");
-        let index = release.index.as_ref().map(put).transpose()?;
-        let beside = release.beside.iter().map(put).collect::<Result<Vec<_>>>()?;
-        let mut records = Vec::with_capacity(release.images.len());
-        for image in lead_first(&release.images) {
-            let (id, manifest) = (put(&image.config)?, put(&image.manifest)?);
+        let images = lead_first(&release.images);
+        let documents = images.iter().flat_map(|one| [&one.config, &one.manifest]);
+        let documents = documents.chain(&release.index).chain(&release.beside);
+        let documents: Vec<&[u8]> = documents.map(|bytes| &**bytes).collect();
+        let stored = self.store.content().put_all(&documents);
+        let mut stored = stored.step(|| "store the image's documents")?;
+        let mut rest = stored.split_off(2 * images.len());
+        let beside = rest.split_off(usize::from(release.index.is_some()));
+        let index = rest.pop();
+        let mut records = Vec::with_capacity(images.len());
+        for (image, own) in images.into_iter().zip(stored.chunks_exact(2)) {
+            let (id, manifest) = (own[0].clone(), own[1].clone());
             let config = parse_config(&id, &image.config)?;
             let layers = self.layers_of(&config, &parse_manifest(&image.manifest)?, image)?;
             records.push(Record {

@@ -1,8 +1,8 @@
 //! Collecting: content that no image, no container and no work in progress needs goes.
 //!
 //! What is needed is read from the records of images and containers at each collection, so there is no
-//! count that a crash could leave wrong. Work that is not a record yet holds [leases](super::Leases), which
-//! live in memory: they end with the engine, and what they held is collected at the next start.
+//! count that a crash could leave wrong. Work that is not a record yet holds [leases](super::Leases): those
+//! in memory end with the engine, and those that are [written down](super::lease) stay for the next try.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -47,6 +47,7 @@ impl Engine {
     async fn tidy(self: &Arc<Self>) -> Result<()> {
         let limits = self.settings().store.clone();
         self.trim_partials().await;
+        self.settle_leases().await?;
         if let Some(age) = limits.unused_for {
             self.remove_aged(age, &limits).await?;
         }
@@ -59,12 +60,15 @@ impl Engine {
         }
         let mut size = self.content_size().await?;
         while self.is_too_much(size + self.store.content().coming(), &limits)? {
-            let Some(next) = self.candidates(&limits).into_iter().next() else {
-                tracing::debug!(size, "the store is over its limits, and all of it is used");
-                break;
-            };
-            self.remove_unused(&next.image, "there is not enough space")
-                .await?;
+            // what is no image yet goes first
+            if !self.forget_cut_off() {
+                let Some(next) = self.candidates(&limits).into_iter().next() else {
+                    tracing::debug!(size, "the store is over its limits, and all of it is used");
+                    break;
+                };
+                self.remove_unused(&next.image, "there is not enough space")
+                    .await?;
+            }
             self.collect_and_free().await;
             size = self.content_size().await?;
             self.store.content().set_room(limits.max_size, size);

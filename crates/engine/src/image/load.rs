@@ -3,9 +3,10 @@
 //! The archive is read once, as it comes. What lies in it as files goes into the content store at
 //! once, by its digest; what its names mean is known only from the documents, which may stand at
 //! the end. So names are never paths here: they are keys of a table, and a link leads to another
-//! key or to nothing.
+//! key or to nothing. What looks like a layer is unpacked meanwhile, from the file that it is stored in.
 
 mod documents;
+mod early;
 mod files;
 
 use std::io::Read;
@@ -18,6 +19,7 @@ use oci::{Digest, Platform};
 use storage::{StagedLayer, chain_id};
 
 use self::documents::{Planned, Whole};
+use self::early::Early;
 use self::files::Files;
 use super::manifests::manifest_for;
 use super::pull::{ProgressSender, tell};
@@ -36,6 +38,13 @@ pub struct LoadRequest {
     pub platform: Option<Platform>,
     /// Tell what was loaded, and nothing of the way there.
     pub quiet: bool,
+}
+
+/// What the images of an archive share while they are loaded.
+struct Load<'a> {
+    early: Arc<Early>,
+    quiet: bool,
+    progress: &'a ProgressSender,
 }
 
 /// A layer of an image that is being loaded.
@@ -61,7 +70,14 @@ impl Engine {
     ) -> Result<()> {
         self.make_room().await;
         let lease = self.images.leases.take(Vec::new()).await;
-        let result = self.load_archive(request, source, lease, progress).await;
+        let early = Arc::new(Early::new(self));
+        let load = Load {
+            early: Arc::clone(&early),
+            quiet: request.quiet,
+            progress,
+        };
+        let result = self.load_archive(request, source, lease, &load).await;
+        early.end().await;
         // what is of no image is collected, on both ways
         self.collect().await;
         result
@@ -72,12 +88,14 @@ impl Engine {
         request: &LoadRequest,
         source: impl Read + Send + 'static,
         lease: Lease,
-        progress: &ProgressSender,
+        load: &Load<'_>,
     ) -> Result<()> {
-        let engine = Arc::clone(self);
+        let (engine, early) = (Arc::clone(self), Arc::clone(&load.early));
         let (wanted, content) = (request.platform.clone(), self.store.content().clone());
         let read = move || {
-            let files = Files::read(&engine, source, lease)?;
+            // of an archive for several platforms the layers of one are wanted then
+            let early = wanted.is_none().then_some(&*early);
+            let files = Files::read(&engine, source, lease, early)?;
             let planned = documents::plan(&content, &files, wanted.as_ref())?;
             Ok((files, planned))
         };
@@ -91,13 +109,9 @@ impl Engine {
         }
         let mut lease = files.lease;
         for image in planned {
-            lease = self
-                .load_image(&image, lease, request.quiet, progress)
-                .await?;
+            lease = self.load_image(&image, lease, load).await?;
             for part in image.whole.iter().flat_map(|whole| &whole.others) {
-                lease = self
-                    .load_part(&image, part, lease, request.quiet, progress)
-                    .await?;
+                lease = self.load_part(&image, part, lease, load).await?;
             }
         }
         Ok(())
@@ -109,14 +123,13 @@ impl Engine {
         lead: &Planned,
         part: &Planned,
         lease: Lease,
-        quiet: bool,
-        progress: &ProgressSender,
+        load: &Load<'_>,
     ) -> Result<Lease> {
         let known = self.images.by_id(&part.config.digest);
         if known.is_some_and(|known| self.is_complete(&known.record)) {
             return Ok(lease);
         }
-        let (record, lease) = self.unpack_image(part, lease, quiet, progress).await?;
+        let (record, lease) = self.unpack_image(part, lease, load).await?;
         let record = Record {
             part_of: Some(lead.config.digest.clone()),
             ..in_whole(record, lead.whole.as_ref())
@@ -129,8 +142,7 @@ impl Engine {
         self: &Arc<Self>,
         image: &Planned,
         lease: Lease,
-        quiet: bool,
-        progress: &ProgressSender,
+        load: &Load<'_>,
     ) -> Result<Lease> {
         let chains = unpacks(&image.layers, &image.parsed.rootfs.diff_ids)?;
         let chains = chains.into_iter().map(|layer| layer.chain).collect();
@@ -143,12 +155,12 @@ impl Engine {
                 let lone = known.record.index.is_none() && known.record.digests.is_empty();
                 // one that was known alone is known with all beside it from now on
                 if lone && image.whole.is_some() {
-                    self.unpack_image(image, lease, quiet, progress).await?
+                    self.unpack_image(image, lease, load).await?
                 } else {
                     (known.record.clone(), lease)
                 }
             }
-            _ => self.unpack_image(image, lease, quiet, progress).await?,
+            _ => self.unpack_image(image, lease, load).await?,
         };
         let record = match record.index {
             Some(_) => record,
@@ -159,12 +171,12 @@ impl Engine {
             self.register_image(record.clone(), Some(name), None)
                 .await?;
             let text = format!("Loaded image: {}\n", name.familiar());
-            tell(progress, stream_text(text)).await?;
+            tell(load.progress, stream_text(text)).await?;
         }
         if image.names.is_empty() {
             self.register_image(record, None, None).await?;
             let text = format!("Loaded image ID: {id}\n");
-            tell(progress, stream_text(text)).await?;
+            tell(load.progress, stream_text(text)).await?;
         }
         self.image_event("load", &id.to_string(), &id.to_string());
         Ok(lease)
@@ -185,8 +197,7 @@ impl Engine {
         self: &Arc<Self>,
         image: &Planned,
         mut lease: Lease,
-        quiet: bool,
-        progress: &ProgressSender,
+        load: &Load<'_>,
     ) -> Result<(Record, Lease)> {
         let (engine, id) = (Arc::clone(self), image.config.digest.clone());
         let unpacks = unpacks(&image.layers, &image.parsed.rootfs.diff_ids)?;
@@ -206,6 +217,7 @@ impl Engine {
                 }
                 let digest = storage::digest_of(&manifest);
                 engine.images.leases.extend(&mut lease, digest.clone());
+                engine.note_lease_blocking(&lease, files::WORK);
                 engine
                     .store
                     .content()
@@ -214,7 +226,7 @@ impl Engine {
                 Ok((digest, lease))
             })
             .await?;
-        let layers = self.unpack_layers(&unpacks, quiet, progress).await?;
+        let layers = self.unpack_layers(&unpacks, load).await?;
         let record = Record {
             id,
             manifest: digest,
@@ -234,12 +246,11 @@ impl Engine {
     async fn unpack_layers(
         self: &Arc<Self>,
         unpacks: &[Unpack],
-        quiet: bool,
-        progress: &ProgressSender,
+        load: &Load<'_>,
     ) -> Result<Vec<Layer>> {
         let mut work = Vec::with_capacity(unpacks.len());
         for layer in unpacks {
-            work.push(self.unpack_layer(layer));
+            work.push(self.unpack_layer(layer, &load.early));
         }
         let mut staged = std::pin::pin!(stream::iter(work).buffered(UNPACKS));
         let mut layers = Vec::with_capacity(unpacks.len());
@@ -253,8 +264,8 @@ impl Engine {
                     done.step(|| "add a layer to the store")
                 })
                 .await?;
-                if !quiet {
-                    tell(progress, loaded(layer)).await?;
+                if !load.quiet {
+                    tell(load.progress, loaded(layer)).await?;
                 }
             }
             let size = self.store.layers().size(&layer.chain);
@@ -269,10 +280,17 @@ impl Engine {
         Ok(layers)
     }
 
-    /// Unpacks a layer from its blob, or nothing if it is there.
-    async fn unpack_layer(self: &Arc<Self>, layer: &Unpack) -> Result<Option<StagedLayer>> {
+    /// Unpacks a layer from its blob if that is not done already, or nothing if it is there.
+    async fn unpack_layer(
+        self: &Arc<Self>,
+        layer: &Unpack,
+        early: &Early,
+    ) -> Result<Option<StagedLayer>> {
         if self.store.layers().exists(&layer.chain) {
             return Ok(None);
+        }
+        if let Some(staged) = early.take(&layer.blob.digest, &layer.diff_id).await {
+            return Ok(Some(staged));
         }
         let (store, layer) = (Arc::clone(&self.store), layer.clone());
         let digest = layer.blob.digest.clone();

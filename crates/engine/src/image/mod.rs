@@ -11,6 +11,7 @@ mod commit;
 mod history;
 mod import;
 mod inspect;
+mod lease;
 mod list;
 mod load;
 mod manifests;
@@ -195,7 +196,7 @@ impl Images {
         }
         Ok(Self {
             tables: RwLock::new(tables),
-            leases: Leases::default(),
+            leases: Leases::load(db)?,
             order: tokio::sync::Mutex::default(),
             uses: uses::Uses::load(db)?,
             fetches: pull::Fetches::default(),

@@ -35,6 +35,7 @@ impl Engine {
                 self.delete_image(&image, &mut items).await?;
             }
         }
+        self.forget_cut_off();
         self.collect_and_free().await;
         self.remove_partials(Duration::ZERO, 0).await?;
         let freed = before.saturating_sub(self.content_size().await?);

@@ -239,6 +239,8 @@ impl Engine {
         leased.extend(index.clone());
         // shared with what goes on when this is cancelled
         let lease = Arc::new(self.images.leases.take(leased).await);
+        let work = format!("pull {}", reference.familiar());
+        self.note_lease(&lease, &work).await;
         let result = self.fetch_layers(repository, &plan, &lease, progress).await;
         let (layers, ways) = match result {
             Ok(fetched) => fetched,

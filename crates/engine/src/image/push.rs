@@ -123,7 +123,7 @@ struct Ready {
     layers: Vec<Descriptor>,
     /// Whether its plain layers were packed for this push.
     packed: bool,
-    /// Layers that were sent while they were packed.
+    /// Blobs that were sent while layers were packed.
     sent: HashSet<Digest>,
     _lease: Lease,
 }
@@ -293,6 +293,9 @@ impl Engine {
     ) -> Result<()> {
         self.push_layers(ready, tag, repository, progress).await?;
         let config = &ready.manifest.manifest.config;
+        if ready.sent.contains(&config.digest) {
+            return Ok(());
+        }
         let source = self.source(&[], &config.digest);
         repository
             .push_blob(config, &[], &source)

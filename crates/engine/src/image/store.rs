@@ -2,20 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::Timestamp;
 use oci::{Digest, Reference};
 use storage::failpoint::{self, Point};
 use tokio::sync::Notify;
 
+use super::lease::Rows;
 use super::{Image, Record, Tables};
 use crate::container::lock;
 use crate::db::{Change, Table};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
-/// Digests of blobs and chains that somebody is at work on: what is leased is not collected.
+/// Digests of blobs and chains that somebody is at work on: what is leased is not collected. Leases that
+/// outlive the engine are in the [database](super::lease).
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Held>,
@@ -27,6 +29,8 @@ pub(crate) struct Leases {
 #[derive(Debug, Default)]
 struct Held {
     digests: Mutex<HashMap<Digest, usize>>,
+    /// Those that are in the database.
+    rows: Mutex<Rows>,
     /// Something may have lost its last reason to be there since it was last looked for.
     dirty: AtomicBool,
     /// A lease alone has kept something from going.
@@ -57,6 +61,15 @@ pub(crate) struct Lease {
     held: Arc<Held>,
     digests: Vec<Digest>,
     purpose: Purpose,
+    /// The name of its row in the database, if it has one.
+    pub(super) row: OnceLock<String>,
+}
+
+impl Lease {
+    /// What it holds.
+    pub(super) fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
 }
 
 impl Leases {
@@ -81,6 +94,7 @@ impl Leases {
             held: Arc::clone(&self.held),
             digests,
             purpose,
+            row: OnceLock::new(),
         }
     }
 
@@ -93,7 +107,14 @@ impl Leases {
 
     /// What is leased: a digest may be a blob's or a layer's.
     pub(super) fn leased(&self) -> HashSet<Digest> {
-        lock(&self.held.digests).keys().cloned().collect()
+        let mut leased: HashSet<Digest> = lock(&self.held.digests).keys().cloned().collect();
+        leased.extend(lock(&self.held.rows).kept().cloned());
+        leased
+    }
+
+    /// The leases of the database.
+    pub(super) fn all_rows(&self) -> &Mutex<Rows> {
+        &self.held.rows
     }
 
     /// Notes that something may be of no use from now on. Done before it is so where others can see it,
@@ -137,6 +158,9 @@ impl Leases {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(row) = self.row.get() {
+            lock(&self.held.rows).end(row, &self.digests);
+        }
         let mut held = lock(&self.held.digests);
         if self.purpose == Purpose::Bring || self.held.owing.swap(false, Ordering::SeqCst) {
             self.held.mark();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::{ContentError, Folders};
 use crate::failpoint::{self, Point};
 use crate::fsutil;
+
+/// After so many bytes the disk begins to write them, so that the flush at the end is short.
+const STRIDE: u64 = 4 << 20;
 
 /// The digest of bytes in memory.
 #[must_use]
@@ -44,6 +48,8 @@ pub struct BlobWriter {
     path: PathBuf,
     hash: Sha256,
     written: u64,
+    /// Where what the disk was told to write ends.
+    begun: u64,
     expected: Option<(Digest, u64)>,
     renamed: bool,
 }
@@ -70,6 +76,7 @@ impl BlobWriter {
             path,
             hash: Sha256::new(),
             written: 0,
+            begun: 0,
             expected,
             renamed: false,
         })
@@ -98,23 +105,32 @@ impl BlobWriter {
     /// # Errors
     ///
     /// Another digest or length than expected, or a disk that fails; nothing is left then.
-    pub fn commit(mut self) -> Result<(Digest, u64), ContentError> {
+    pub fn commit(self) -> Result<(Digest, u64), ContentError> {
+        let mut all = commit_all(vec![self])?;
+        Ok(all.remove(0))
+    }
+
+    /// Verifies the content and makes it durable under its temporary name.
+    fn flush_to_disk(&mut self) -> Result<Digest, ContentError> {
         let sum = std::mem::take(&mut self.hash).finalize();
         let actual = Digest::from_sha256(&sum.into());
         self.verify(&actual)?;
-        let target = self.folders.blobs.join(actual.hex());
         self.file
             .sync_data()
             .map_err(ContentError::io("sync blob", &self.path))?;
         failpoint::reach(Point::BlobWritten);
+        Ok(actual)
+    }
+
+    /// Gives what is on the disk its name.
+    fn place(&mut self, digest: &Digest) -> Result<(), ContentError> {
+        let target = self.folders.blobs.join(digest.hex());
         std::fs::rename(&self.path, &target)
             .map_err(ContentError::io("rename blob to", &target))?;
         self.renamed = true;
         self.folders.room.settle(self.written);
         failpoint::reach(Point::BlobPlaced);
-        fsutil::sync_dir(&self.folders.blobs)
-            .map_err(ContentError::io("sync folder", &self.folders.blobs))?;
-        Ok((actual, self.written))
+        Ok(())
     }
 
     fn verify(&self, actual: &Digest) -> Result<(), ContentError> {
@@ -137,6 +153,16 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Has the disk begin with what has come.
+    fn begin_writeback(&mut self) {
+        let length = self.written - self.begun;
+        if length >= STRIDE {
+            // what fails now fails at the flush, too
+            let _told_later = sys::writeback::begin(self.file.as_fd(), self.begun, length);
+            self.begun = self.written;
+        }
+    }
+
     /// Refuses a stream that is longer than its descriptor says, before it fills the disk.
     fn check_length(&self, more: usize) -> io::Result<()> {
         match &self.expected {
@@ -147,6 +173,46 @@ impl BlobWriter {
             _ => Ok(()),
         }
     }
+}
+
+/// Commits several blobs of one store. They wait for the disk together: a journal writes what is asked of it at
+/// the same time in one go.
+///
+/// # Errors
+///
+/// As [`BlobWriter::commit`]; those that have got their places then stay.
+pub(crate) fn commit_all(mut writers: Vec<BlobWriter>) -> Result<Vec<(Digest, u64)>, ContentError> {
+    let broken = |_| {
+        Err(ContentError::io("sync blobs", Path::new("."))(
+            io::Error::other("a thread broke off"),
+        ))
+    };
+    let digests: Vec<Result<Digest, ContentError>> = match writers.as_mut_slice() {
+        [] => return Ok(Vec::new()),
+        [only] => vec![only.flush_to_disk()],
+        [first, others @ ..] => std::thread::scope(|scope| {
+            let others: Vec<_> = others
+                .iter_mut()
+                .map(|writer| scope.spawn(|| writer.flush_to_disk()))
+                .collect();
+            let first = first.flush_to_disk();
+            let others = others
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(broken));
+            std::iter::once(first).chain(others).collect()
+        }),
+    };
+    let mut placed = Vec::with_capacity(writers.len());
+    for (writer, digest) in writers.iter_mut().zip(digests) {
+        let digest = digest?;
+        writer.place(&digest)?;
+        placed.push((digest, writer.written));
+    }
+    if let Some(folders) = writers.first().map(|writer| &writer.folders) {
+        fsutil::sync_dir(&folders.blobs)
+            .map_err(ContentError::io("sync folder", &folders.blobs))?;
+    }
+    Ok(placed)
 }
 
 impl Write for BlobWriter {
@@ -160,6 +226,7 @@ impl Write for BlobWriter {
         let taken = written?;
         self.hash.update(&bytes[..taken]);
         self.written += taken as u64;
+        self.begin_writeback();
         Ok(taken)
     }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Locals, Slot, VIEW, take_away};
+use super::{Locals, Slot};
 use crate::cache::{OtherStore, RecordKind, Usage, Uses};
 use crate::error::{Result, Step as _};
 
@@ -43,12 +43,15 @@ impl Kept {
     }
 }
 
-/// Removes what builds of an engine that was killed have left.
+/// Removes folders of which nothing is known: a build of an engine that was killed has begun them.
 pub(super) fn clean(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_view = entry.file_name().to_string_lossy().starts_with(VIEW);
-        if is_view || Kept::read(&entry.path()).is_err() {
-            take_away(&entry.path());
+        let path = entry.path();
+        if Kept::read(&path).is_err()
+            && let Err(error) = storage::trees::remove(&path)
+        {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, path = %path.display(), "a folder of a build stays");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The files of an archive: documents in memory, all others in the content store by their digests.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
+use std::time::{Duration, Instant};
 
 use oci::Digest;
+use storage::BlobWriter;
 use storage::image_archive::{Archive, Member, MemberKind};
 
 use super::super::store::Lease;
+use super::early::{Coming, Early, START};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Step};
 
@@ -16,6 +19,10 @@ const MEMBERS_MAX: usize = 100_000;
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// Bytes that are copied at once.
 const PIECE: usize = 256 << 10;
+/// How often the growing lease is written down.
+const NOTE: Duration = Duration::from_secs(1);
+/// What the work is called there.
+pub(super) const WORK: &str = "load";
 /// A chain of links that is longer is a circle.
 const LINKS_MAX: usize = 8;
 
@@ -45,11 +52,18 @@ enum File {
 pub(super) struct Files {
     by_name: HashMap<String, File>,
     pub(super) lease: Lease,
+    /// When the lease was written down last.
+    noted: Option<Instant>,
 }
 
 impl Files {
     /// Reads an archive to its end.
-    pub(super) fn read(engine: &Engine, source: impl Read, lease: Lease) -> Result<Self> {
+    pub(super) fn read(
+        engine: &Engine,
+        source: impl Read,
+        lease: Lease,
+        early: Option<&Early>,
+    ) -> Result<Self> {
         let damaged = |e: &(dyn std::error::Error + 'static)| {
             Error::invalid(format!("read the archive: {}", crate::error::chain(e)))
         };
@@ -57,6 +71,7 @@ impl Files {
         let mut files = Self {
             by_name: HashMap::new(),
             lease,
+            noted: None,
         };
         let mut members = 0;
         while let Some(member) = archive.next_member().map_err(|e| damaged(&e))? {
@@ -66,7 +81,7 @@ impl Files {
                     "the archive has more than {MEMBERS_MAX} members"
                 )));
             }
-            files.add(engine, &member, &mut archive)?;
+            files.add(engine, &member, &mut archive, early)?;
         }
         Ok(files)
     }
@@ -76,6 +91,7 @@ impl Files {
         engine: &Engine,
         member: &Member,
         archive: &mut Archive<impl Read>,
+        early: Option<&Early>,
     ) -> Result<()> {
         let Some(name) = plain("", &member.name) else {
             return Err(Error::invalid(format!(
@@ -88,7 +104,10 @@ impl Files {
                 File::Document(document(&name, member.size, archive)?)
             }
             MemberKind::File if is_unused(&name) => return Ok(()),
-            MemberKind::File => File::Stored(self.store(engine, &name, member.size, archive)?),
+            MemberKind::File => {
+                let stored = self.store(engine, (&name, member.size), archive, early)?;
+                File::Stored(stored)
+            }
             MemberKind::Symlink(target) => match plain(folder_of(&name), target) {
                 Some(target) => File::Link(target),
                 // it leads to nothing that is in the archive
@@ -108,9 +127,9 @@ impl Files {
     fn store(
         &mut self,
         engine: &Engine,
-        name: &str,
-        size: u64,
+        (name, size): (&str, u64),
         archive: &mut Archive<impl Read>,
+        early: Option<&Early>,
     ) -> Result<Stored> {
         let step = || format!("store {name:?} of the archive");
         let expected: Option<Digest> = name
@@ -118,7 +137,10 @@ impl Files {
             .and_then(|hex| format!("sha256:{hex}").parse().ok());
         let promise = expected.clone().map(|digest| (digest, size));
         let mut writer = engine.store.content().writer(promise).step(step)?;
-        copy(archive, &mut writer)
+        let begin = |start: &[u8], writer: &BlobWriter| {
+            early?.begin(start, (expected.as_ref(), size), writer)
+        };
+        let coming = copy(archive, &mut writer, begin)
             .map_err(|e| Error::invalid(format!("{}: {}", step(), crate::error::chain(&e))))?;
         let digest = writer.digest();
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
@@ -127,7 +149,10 @@ impl Files {
                 step()
             )));
         }
-        engine.images.leases.extend(&mut self.lease, digest.clone());
+        if let Some(coming) = coming {
+            coming.finish(digest.clone());
+        }
+        self.hold(engine, &digest);
         if engine
             .store
             .content()
@@ -140,6 +165,15 @@ impl Files {
             .commit()
             .map_err(|e| Error::invalid(format!("{}: {}", step(), crate::error::chain(&e))))?;
         Ok(Stored { digest, size })
+    }
+
+    /// Keeps a blob from being collected, also when the engine dies.
+    fn hold(&mut self, engine: &Engine, digest: &Digest) {
+        engine.images.leases.extend(&mut self.lease, digest.clone());
+        if self.noted.is_none_or(|noted| noted.elapsed() > NOTE) {
+            engine.note_lease_blocking(&self.lease, WORK);
+            self.noted = Some(Instant::now());
+        }
     }
 
     /// A document that was kept in memory.
@@ -169,15 +203,36 @@ impl Files {
     }
 }
 
-/// Copies in larger pieces than [`io::copy`]: hashing and writing have a price a call.
-fn copy(source: &mut impl Read, target: &mut impl io::Write) -> io::Result<()> {
+/// Copies in larger pieces than [`io::copy`]: hashing and writing have a price a call. Who follows the
+/// writer is asked for when the beginning is there.
+fn copy<'e>(
+    source: &mut impl Read,
+    target: &mut BlobWriter,
+    begin: impl FnOnce(&[u8], &BlobWriter) -> Option<Coming<'e>>,
+) -> io::Result<Option<Coming<'e>>> {
     let mut piece = vec![0; PIECE];
-    loop {
-        match source.read(&mut piece)? {
-            0 => return Ok(()),
-            count => target.write_all(&piece[..count])?,
+    let mut count = fill(source, &mut piece[..START])?;
+    let coming = begin(&piece[..count], target);
+    while count > 0 {
+        target.write_all(&piece[..count])?;
+        if let Some(coming) = &coming {
+            coming.advance(count);
+        }
+        count = source.read(&mut piece)?;
+    }
+    Ok(coming)
+}
+
+/// Reads until a buffer is full or the source has ended.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
         }
     }
+    Ok(filled)
 }
 
 fn document(name: &str, size: u64, archive: &mut impl Read) -> Result<Vec<u8>> {

@@ -139,6 +139,8 @@ impl BaseImage {
         if self.is_here() {
             return Ok(());
         }
+        let work = format!("build on {}", remote.repository.reference().familiar());
+        engine.note_lease(lease, &work).await;
         let (_, ways) = engine
             .fetch_layers(&remote.repository, &remote.plan, lease, progress)
             .await?;

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use api::image::Progress;
-use distribution::{BlobPipe, Repository, blob_pipe};
+use distribution::{BlobPipe, RegistryError, Repository, Streamed, blob_pipe};
+use oci::Digest;
 use oci::image::{Descriptor, media_type};
 use storage::{BlobWriter, Compression, Packing};
 
@@ -13,7 +14,7 @@ use super::super::blobs::Blobs;
 use super::super::manifests::{Stored, is_plain, layer_descriptors};
 use super::super::pull::{ProgressSender, tell};
 use super::super::store::Lease;
-use super::super::{Image, Layer, Record};
+use super::super::{Image, Layer, Record, registry_error};
 use super::Ready;
 use crate::engine::Engine;
 use crate::error::{Result, Step};
@@ -36,6 +37,20 @@ impl Write for Both {
     }
 }
 
+/// A layer that is packed, and neither durable here nor known to the registry.
+struct Ending {
+    writer: BlobWriter,
+    descriptor: Descriptor,
+    streamed: std::result::Result<Streamed, RegistryError>,
+}
+
+/// What the layers of an image have become so far.
+struct Work {
+    packed: Vec<Descriptor>,
+    sent: HashSet<Digest>,
+    lease: Lease,
+}
+
 /// The media type of a packed layer, of the family that the plain one is of.
 fn packed_type(plain: &str, packing: Packing) -> &'static str {
     match (plain, packing.compression()) {
@@ -54,7 +69,7 @@ impl Engine {
         repository: &Repository,
         progress: &ProgressSender,
     ) -> Result<Ready> {
-        let mut lease = self.images.leases.take(image.content().collect()).await;
+        let lease = self.images.leases.take(image.content().collect()).await;
         let (content, read) = (self.store.content().clone(), Arc::clone(&image));
         let (stored, layers) = self
             .blocking(move || {
@@ -76,43 +91,121 @@ impl Engine {
             });
         }
         let packing = packing.unwrap_or(self.settings().push_compression);
-        let (mut packed, mut sent) = (Vec::new(), HashSet::new());
-        for (layer, descriptor) in image.record.layers.iter().zip(layers) {
-            if !is_plain(&descriptor) {
-                packed.push(descriptor);
+        let config = stored.manifest.config.clone();
+        let source = self.source(&[], &config.digest);
+        let pack = self.pack_all(
+            packing,
+            (&image, stored, layers),
+            lease,
+            repository,
+            progress,
+        );
+        // the registry puts it away meanwhile
+        let (ready, sent) = tokio::join!(pack, repository.push_blob(&config, &[], &source));
+        let mut ready = ready?;
+        sent.map_err(|e| registry_error(&e))?;
+        ready.sent.insert(config.digest);
+        Ok(ready)
+    }
+
+    /// Packs the plain layers, sends each while it is packed, and gives the image what came of it.
+    async fn pack_all(
+        self: &Arc<Self>,
+        packing: Packing,
+        (image, stored, layers): (&Arc<Image>, Stored, Vec<Descriptor>),
+        lease: Lease,
+        repository: &Repository,
+        progress: &ProgressSender,
+    ) -> Result<Ready> {
+        let mut work = Work {
+            packed: Vec::with_capacity(layers.len()),
+            sent: HashSet::new(),
+            lease,
+        };
+        let mut last: Option<Ending> = None;
+        for (layer, plain) in image.record.layers.iter().zip(layers) {
+            if !is_plain(&plain) {
+                work.packed.push(plain);
                 continue;
             }
             tell(progress, Progress::of(layer.diff_id.short(), "Compressing")).await?;
             let (pipe, flow) = blob_pipe();
-            let engine = Arc::clone(self);
-            let layer = layer.clone();
-            let work = move || engine.pack_layer(packing, &layer, &descriptor, lease, pipe);
-            // sent while it is made; what goes wrong with that is tried again as a whole, and told then
-            let (made, streamed) = tokio::join!(self.blocking(work), repository.stream_blob(flow));
-            let (writer, descriptor, extended) = made?;
-            lease = extended;
-            let step = format!("keep the compressed layer {}", descriptor.digest);
-            let keep = self.blocking(move || writer.commit().map(drop).step(|| step));
-            let finish = async {
-                match streamed {
-                    Ok(streamed) => repository.finish_stream(streamed, &descriptor).await,
-                    Err(error) => Err(error),
+            let (engine, layer, lease) = (Arc::clone(self), layer.clone(), work.lease);
+            let pack = move || engine.pack_layer(packing, &layer, &plain, lease, pipe);
+            // sent while it is made, and while the one before is put away; what goes wrong with that is tried
+            // again as a whole, and told then
+            let before = async {
+                match last.take() {
+                    Some(ending) => self.end(ending, repository).await,
+                    None => Ok(None),
                 }
             };
-            let (kept, done) = tokio::join!(keep, finish);
-            kept?;
-            match done {
-                Ok(()) => {
-                    sent.insert(descriptor.digest.clone());
-                }
-                Err(error) => {
-                    tracing::debug!(digest = %descriptor.digest, %error, "a layer was not sent while it was packed");
-                }
-            }
-            packed.push(descriptor);
+            let (made, streamed, ended) =
+                tokio::join!(self.blocking(pack), repository.stream_blob(flow), before);
+            let (writer, descriptor, lease) = made?;
+            work.lease = lease;
+            work.sent.extend(ended?);
+            work.packed.push(descriptor.clone());
+            last = Some(Ending {
+                writer,
+                descriptor,
+                streamed,
+            });
         }
-        let ready = self.keep_packed(&image, stored, packed, lease).await?;
-        Ok(Ready { sent, ..ready })
+        self.finish(image, stored, work, last, repository).await
+    }
+
+    /// Puts the last layer away and notes what the image is now, while the registry does the same.
+    async fn finish(
+        self: &Arc<Self>,
+        image: &Arc<Image>,
+        stored: Stored,
+        work: Work,
+        last: Option<Ending>,
+        repository: &Repository,
+    ) -> Result<Ready> {
+        let (writer, sent) = match last {
+            Some(Ending {
+                writer,
+                descriptor,
+                streamed,
+            }) => (Some(writer), Some((streamed, descriptor))),
+            None => (None, None),
+        };
+        let noted = async {
+            if let Some(writer) = writer {
+                self.keep(writer).await?;
+            }
+            self.keep_packed(image, stored, work.packed, work.lease)
+                .await
+        };
+        let closed = async {
+            match sent {
+                Some((streamed, descriptor)) => close(streamed, &descriptor, repository).await,
+                None => None,
+            }
+        };
+        let (ready, last) = tokio::join!(noted, closed);
+        let mut sent = work.sent;
+        sent.extend(last);
+        Ok(Ready { sent, ..ready? })
+    }
+
+    /// Puts a layer away, here and in the registry; answers its digest if it is there.
+    async fn end(
+        self: &Arc<Self>,
+        ending: Ending,
+        repository: &Repository,
+    ) -> Result<Option<Digest>> {
+        let closed = close(ending.streamed, &ending.descriptor, repository);
+        let (kept, sent) = tokio::join!(self.keep(ending.writer), closed);
+        kept.map(|()| sent)
+    }
+
+    async fn keep(&self, writer: BlobWriter) -> Result<()> {
+        let step = format!("keep the compressed layer {}", writer.digest());
+        self.blocking(move || writer.commit().map(drop).step(|| step))
+            .await
     }
 
     /// Packs a plain layer into a blob of its own, which also goes into a pipe. The blob is to be committed.
@@ -194,4 +287,22 @@ impl Engine {
             _lease: lease,
         })
     }
+}
+
+/// Ends the upload of a layer; answers its digest if the registry has it.
+async fn close(
+    streamed: std::result::Result<Streamed, RegistryError>,
+    descriptor: &Descriptor,
+    repository: &Repository,
+) -> Option<Digest> {
+    let digest = &descriptor.digest;
+    let done = match streamed {
+        Ok(streamed) => repository.finish_stream(streamed, descriptor).await,
+        Err(error) => Err(error),
+    };
+    done.inspect_err(
+        |error| tracing::debug!(%digest, %error, "a layer was not sent while it was packed"),
+    )
+    .ok()
+    .map(|()| digest.clone())
 }
