@@ -137,9 +137,9 @@ impl<'f> File<'f> {
         for number in (1..entries).step_by(2) {
             let item = page.item(number)?;
             spend(left, item.len().max(1))?;
-            match item.first()? {
-                &HERE => give(item.get(1..)?),
-                &ELSEWHERE => {
+            match *item.first()? {
+                HERE => give(item.get(1..)?),
+                ELSEWHERE => {
                     let (bytes, big) = (item, self.big);
                     if let Some(value) = self.long(Page { bytes, big }, left) {
                         give(&value);
@@ -204,7 +204,7 @@ pub(super) mod tests {
         for (number, value) in values.iter().enumerate() {
             let own = file.len() / page;
             let is_long = value.len() > page / 4;
-            let mut items = vec![
+            let mut items = [
                 [&[HERE][..], &word(number)].concat(),
                 [&[HERE][..], value].concat(),
             ];
@@ -282,7 +282,7 @@ pub(super) mod tests {
     #[test]
     fn circles_and_shared_chains_come_to_an_end() {
         let value = vec![7; 100_000];
-        let mut circle = table(&[value.clone()], 512, false);
+        let mut circle = table(std::slice::from_ref(&value), 512, false);
         // the first part of the value leads to itself
         circle[2 * 512 + 16..2 * 512 + 20].copy_from_slice(&2_u32.to_le_bytes());
         circle[2 * 512 + 22..2 * 512 + 24].copy_from_slice(&1_u16.to_le_bytes());
