@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci::Digest;
+use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
 use super::filter::Filter;
@@ -115,6 +116,23 @@ impl Request {
             follow: list("local.followpaths")?,
             largest: attr(LARGEST_ATTR).parse().ok(),
         })
+    }
+
+    /// Refuses files that are larger than is wanted: those of a folder that is read in place are not
+    /// measured on their way.
+    fn check_sizes(&self, index: &Index) -> Result<()> {
+        let Some(largest) = self.largest else {
+            return Ok(());
+        };
+        let files = index.entries.iter();
+        let mut files = files.filter(|entry| entry.kind() == FileType::RegularFile);
+        match files.find(|entry| entry.size > largest) {
+            Some(entry) => Err(Error::invalid(format!(
+                "{} has {} bytes, and may have {largest} at most",
+                entry.path, entry.size
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn filter(&self, folder: impl AsFd) -> Result<Filter> {
@@ -233,6 +251,7 @@ async fn in_place(
             wanted(entry, is_dir)
         })
         .step(|| format!("look through context {}", path.display()))?;
+        request.check_sizes(&index)?;
         let digest = named(&path, &index);
         let snapshot = locals
             .views

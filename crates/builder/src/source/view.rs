@@ -21,6 +21,8 @@ use crate::snapshot::Snapshot;
 
 /// Entries that are copied rather than all others hidden.
 const FEW: usize = 64;
+/// Bytes of them at most.
+const SMALL: u64 = 4 << 20;
 /// So many hidden entries for each that is wanted, and copying the wanted ones is less work.
 const MANY: usize = 16;
 /// Layers that hide are kept for so many folders.
@@ -121,7 +123,8 @@ impl Views {
         };
         let (few, hidden) = (index.entries.len(), seen.len());
         // a view of overlayfs ends where another file system is mounted
-        let copied = few <= FEW || hidden / MANY > few || index.spans_mounts;
+        let is_less = index.size() <= SMALL && (few <= FEW || hidden / MANY > few);
+        let copied = is_less || index.spans_mounts;
         if !copied {
             let hidden = hidden_of(index, seen);
             let hiding = self
