@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::Engine;
 use tokio::sync::watch;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, OtherStore};
 use crate::content_hash::ContentHashes;
 use crate::db::Db;
 use crate::error::{Result, Step};
@@ -21,7 +21,7 @@ use crate::snapshot::Snapshots;
 use crate::solver::Solver;
 use crate::source::http::Web;
 use crate::source::image::Bases;
-use crate::source::local::{self, Locals};
+use crate::source::local::Locals;
 
 /// What the build engine goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,6 @@ impl Builder {
     pub fn open(engine: Arc<Engine>, root: &Path, settings: Settings) -> Result<Arc<Self>> {
         let root = root.join("builder");
         std::fs::create_dir_all(&root).step(|| format!("make folder {}", root.display()))?;
-        local::clean(&root);
         let db = Db::open(&root.join("builder.db"))?;
         let store = Arc::clone(engine.store());
         let snapshots =
@@ -91,6 +90,8 @@ impl Builder {
         let cache = Arc::new(Cache::open(&root, db.clone(), snapshots.clone())?);
         let cache_mounts = CacheMounts::open(&root)?;
         cache.add_store(Arc::new(cache_mounts.clone()));
+        let locals = Arc::new(Locals::open(&root));
+        cache.add_store(Arc::clone(&locals) as Arc<dyn OtherStore>);
         let solver = settings.max_parallelism.map(Solver::new);
         let settings = watch::Sender::new(settings);
         tokio::spawn(Cache::keep_small(
@@ -109,7 +110,7 @@ impl Builder {
             root,
             db,
             sessions: Arc::default(),
-            locals: Arc::default(),
+            locals,
             snapshots,
             cache,
             solver: solver.unwrap_or_default(),

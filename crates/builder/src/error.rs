@@ -82,6 +82,12 @@ impl Error {
         self.change(|inner| inner.message = format!("{step}: {}", inner.message))
     }
 
+    /// The same error with what may help behind it.
+    #[must_use]
+    pub fn hint(self, hint: impl fmt::Display) -> Self {
+        self.change(|inner| inner.message = format!("{}: {hint}", inner.message))
+    }
+
     /// The same error at a vertex, with the places its definition comes from; one that is set stays.
     #[must_use]
     pub fn at(self, vertex: &Digest, sources: &[SourceSpan]) -> Self {

@@ -35,12 +35,22 @@ pub struct JobOptions {
 }
 
 /// A cache that is not ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RemoteCache {
     /// What it is, such as `registry`.
     pub kind: String,
     /// Where it is, and how it is reached.
     pub attrs: BTreeMap<String, String>,
+}
+
+/// Without the values of the attributes, of which some are tokens.
+impl std::fmt::Debug for RemoteCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteCache")
+            .field("kind", &self.kind)
+            .field("attrs", &self.attrs.keys())
+            .finish()
+    }
 }
 
 /// What steps may do beyond the ordinary.

@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod classic;
 pub mod client;
 pub mod content_hash;
+mod content_messages;
 pub mod control;
 pub mod db;
 pub mod error;

@@ -125,6 +125,16 @@ impl Client {
         }
     }
 
+    /// The same client for one registry that need not prove who it is, and may speak plain http.
+    ///
+    /// Nothing is shared with this one: neither connections nor tokens.
+    #[must_use]
+    pub fn trusting(&self, domain: &str) -> Self {
+        let mut config = self.shared.config.clone();
+        config.insecure_registries.push(domain.to_owned());
+        Self::new(config)
+    }
+
     /// The repository of a reference.
     #[must_use]
     pub fn repository(

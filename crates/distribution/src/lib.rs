@@ -14,6 +14,7 @@
 
 mod answer;
 mod artifact;
+mod ask;
 mod auth;
 mod beside;
 mod blob;
@@ -45,6 +46,7 @@ pub mod signature;
 mod tags;
 
 pub use artifact::{Attachment, RemoteDocument, digest_of, digest_of_reader, empty_config};
+pub use ask::Asked;
 pub use blob::BlobStream;
 pub use client::{Client, Repository};
 pub use config::ClientConfig;

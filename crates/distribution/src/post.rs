@@ -1,14 +1,13 @@
 //! A message to an address that a person gave: how others are told of events.
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, Uri};
 
 use crate::answer::printable;
+use crate::ask::message;
 use crate::client::Client;
 use crate::error::RegistryError;
-use crate::exchange::Message;
-use crate::location::Origin;
 
 impl Client {
     /// Posts bytes by http or https, once, and tells the status of the answer.
@@ -26,11 +25,7 @@ impl Client {
             url: printable(address),
             problem: problem.to_owned(),
         };
-        let uri: Uri = address.parse().map_err(|_| invalid("invalid address"))?;
-        if Origin::of(&uri).is_none() {
-            return Err(invalid("it is no http or https address"));
-        }
-        let mut message = Message::new(Method::POST, uri);
+        let mut message = message(Method::POST, address)?;
         for (name, value) in headers {
             let name = HeaderName::try_from(*name).map_err(|_| invalid("invalid header"))?;
             let value = HeaderValue::try_from(*value).map_err(|_| invalid("invalid header"))?;

@@ -45,7 +45,7 @@ pub use event::Subscription;
 pub use image::{
     AttestationRequest, BaseImage, BaseMode, BaseRequest, BuiltImage, BuiltLayer, BuiltPush,
     BuiltRelease, ContentLease, Demand, ImageArchive, ImportRequest, ImportSource, LoadRequest,
-    ProgressSender, PushRequest, PushTold, SignaturePolicy, SignatureRule,
+    ProgressSender, PushRequest, PushTold, RemotePlace, SignaturePolicy, SignatureRule,
 };
 pub use signal::parse as signal_number;
 pub use step::{

@@ -32,6 +32,7 @@ const FRONTEND: &[&str] = &[
 
 /// Features of graphs, exporters and caches.
 const LLB: &[&str] = &[
+    "cache.gha",
     "constraints",
     "diffop",
     "exec.cgroup",

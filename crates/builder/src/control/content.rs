@@ -11,7 +11,6 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Request as HttpRequest, Response as HttpResponse};
-use prost::Message;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Request, Response, Status};
@@ -19,66 +18,10 @@ use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::status::status;
+use crate::content_messages::{
+    Info, InfoRequest, InfoResponse, ListRequest, ListResponse, PIECE, ReadRequest, ReadResponse,
+};
 use crate::history::{Blob, History};
-
-/// Bytes of one message.
-const PIECE: usize = 1 << 20;
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-    #[prost(message, optional, tag = "3")]
-    created_at: Option<Timestamp>,
-    #[prost(message, optional, tag = "4")]
-    updated_at: Option<Timestamp>,
-    #[prost(map = "string, string", tag = "5")]
-    labels: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ListRequest {
-    #[prost(string, repeated, tag = "1")]
-    filters: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ListResponse {
-    #[prost(message, repeated, tag = "1")]
-    info: Vec<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
-}
 
 fn info(blob: &Blob) -> Info {
     let since = blob.created.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -134,7 +77,7 @@ impl Content {
             .map(|(at, piece)| {
                 Ok(ReadResponse {
                     offset: i64::try_from(start + at * PIECE).unwrap_or(i64::MAX),
-                    data: piece.to_vec(),
+                    data: wanted.slice_ref(piece),
                 })
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{BuiltPush, ContentLease};
+use engine::{BuiltPush, ContentLease, RemotePlace};
 use oci::image::Descriptor;
 use oci::{Digest, Reference};
 use storage::Packing;
@@ -144,9 +144,12 @@ async fn push(
         let sessions = &export.job.sessions;
         let auth = source::image::credentials(&builder.sessions, sessions, name).await;
         let request = BuiltPush {
-            reference: name.clone(),
+            place: RemotePlace {
+                reference: name.clone(),
+                auth,
+                insecure: export.options.insecure,
+            },
             by_digest: export.options.push_by_digest,
-            auth,
             layers: release.layers(),
             blobs: blobs.clone(),
             manifests: manifests.clone(),

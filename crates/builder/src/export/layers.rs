@@ -128,7 +128,22 @@ pub(crate) async fn send_layer(
     let Some(mut blob) = blob.await.map_err(failed)? else {
         return Ok(());
     };
-    let (sender, mut pieces) = mpsc::channel::<Bytes>(WAITING);
+    let sent = read_layer(engine, layer, |mut pieces| async move {
+        while let Some(piece) = pieces.recv().await {
+            blob.write(piece).await.map_err(failed)?;
+        }
+        Ok(blob)
+    });
+    sent.await?.finish().await.map_err(failed)
+}
+
+/// Reads the blob of a layer, and gives it in pieces to somebody who may want no more.
+pub(crate) async fn read_layer<T, F: Future<Output = Result<T>>>(
+    engine: &Arc<Engine>,
+    layer: &BuiltLayer,
+    take: impl FnOnce(mpsc::Receiver<Bytes>) -> F,
+) -> Result<T> {
+    let (sender, pieces) = mpsc::channel::<Bytes>(WAITING);
     let (engine, layer) = (Arc::clone(engine), layer.clone());
     let reading = blocking(move || {
         let mut source = engine.open_built(&layer)?;
@@ -143,16 +158,10 @@ pub(crate) async fn send_layer(
             }
         }
     });
-    let sending = async {
-        while let Some(piece) = pieces.recv().await {
-            blob.write(piece).await.map_err(failed)?;
-        }
-        Ok::<_, Error>(blob)
-    };
-    let (read, sent) = tokio::join!(reading, sending);
-    let blob = sent?;
+    let (read, taken) = tokio::join!(reading, take(pieces));
+    let taken = taken?;
     read?;
-    blob.finish().await.map_err(failed)
+    Ok(taken)
 }
 
 /// Runs disk work where it may block.

@@ -14,7 +14,7 @@ pub(crate) mod layers;
 #[cfg(test)]
 mod live;
 pub(crate) mod manifest;
-mod options;
+pub(crate) mod options;
 mod retime;
 mod stream;
 

@@ -8,6 +8,8 @@ use storage::Packing;
 use super::annotations::Annotations;
 use crate::error::{Error, Result};
 
+/// The attribute by which a client takes a registry without TLS, or with a certificate that proves nothing.
+pub(crate) const INSECURE: &str = "registry.insecure";
 /// The levels that the packers take.
 const GZIP_LEVELS: std::ops::RangeInclusive<i32> = 1..=9;
 const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
@@ -31,6 +33,8 @@ pub(super) struct Options {
     pub(super) names: Vec<String>,
     pub(super) push: bool,
     pub(super) push_by_digest: bool,
+    /// Whether registries need not prove who they are.
+    pub(super) insecure: bool,
     pub(super) store: bool,
     pub(super) name_canonical: bool,
     pub(super) dangling_prefix: String,
@@ -82,7 +86,8 @@ impl Options {
                 "attestation-inline" => options.inline_attestations = flag()?,
                 "platform-split" => options.platform_split = Some(flag()?),
                 "attestation-prefix" => options.attestation_prefix.clone_from(value),
-                "registry.insecure" | "unpack" => drop(flag()?),
+                INSECURE => options.insecure = flag()?,
+                "unpack" => drop(flag()?),
                 _ => {}
             }
         }
@@ -108,7 +113,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 /// A word for yes or no, as Go reads it; an attribute without a value is one for yes.
-fn flag(key: &str, value: &str) -> Result<bool> {
+pub(crate) fn flag(key: &str, value: &str) -> Result<bool> {
     match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

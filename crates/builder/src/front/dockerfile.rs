@@ -7,6 +7,7 @@ use dockerfile::convert::{Converted, Options, Outcome, Request};
 use oci::Platform;
 
 use super::context::{self, Loaded};
+use super::gateway::Meant;
 use super::resolve::Resolver;
 use super::{BASE_CONFIG, EPOCH, FrontResult, FrontendRequest, IMAGE_CONFIG, PLATFORMS, Refs};
 use super::{gateway, subrequest, warn};
@@ -23,8 +24,8 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     let wanted =
         Request::from_attrs(&request.attrs).map_err(|error| Error::invalid(error.to_string()))?;
     let loaded = context::load(job, &request).await?;
-    if let Some(line) = other_front_end(&request.attrs, &loaded) {
-        return gateway::forward(job, &line, request).await;
+    if let Some((line, image)) = other_front_end(&request.attrs, &loaded)? {
+        return gateway::forward(job, (&line, &image), request).await;
     }
     let options = options(job, wanted.options, &loaded)?;
     if let Some(asked) = asked {
@@ -51,16 +52,24 @@ pub(super) async fn solve(job: &Arc<Job>, request: FrontendRequest) -> Result<Fr
     result(job, all, multi)
 }
 
-/// The line that names another front end's image, if the file or the client asks for one.
-fn other_front_end(attrs: &BTreeMap<String, String>, loaded: &Loaded) -> Option<String> {
+/// The line that names a front end and the image that runs for it, unless that is the one that is built in.
+fn other_front_end(
+    attrs: &BTreeMap<String, String>,
+    loaded: &Loaded,
+) -> Result<Option<(String, String)>> {
     // asked by a client that has chosen this front end for this file already
     if attrs.get("cmdline").is_some_and(|line| !line.is_empty()) {
-        return None;
+        return Ok(None);
     }
     let given = context::text(attrs, "build-arg:BUILDKIT_SYNTAX").map(str::to_owned);
     let line = || dockerfile::syntax::syntax(&loaded.file.data);
-    let line = given.or_else(|| line().map(|directive| directive.value))?;
-    (!gateway::is_built_in(gateway::image(&line))).then_some(line)
+    let Some(line) = given.or_else(|| line().map(|directive| directive.value)) else {
+        return Ok(None);
+    };
+    Ok(match gateway::meant(attrs, gateway::image(&line))? {
+        Meant::BuiltIn => None,
+        Meant::Image(image) => Some((line, image)),
+    })
 }
 
 fn options(job: &Arc<Job>, options: Options, loaded: &Loaded) -> Result<Options> {

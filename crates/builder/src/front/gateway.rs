@@ -3,7 +3,7 @@
 //! The program is nobody's friend: it sees results of its own build alone, which it names by names that it
 //! was given, its messages are bounded, and it ends with the build.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,47 @@ pub(super) fn is_built_in(image: &str) -> bool {
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
+/// What a front end's name means in a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    BuiltIn,
+    Image(String),
+}
+
+/// Finds what runs for a front end's name: the client may have given another image in its place
+/// (`--build-context docker/dockerfile=docker-image://…`).
+pub(super) fn meant(attrs: &BTreeMap<String, String>, name: &str) -> Result<Meant> {
+    let image = match replaced(attrs, name) {
+        Some((key, value)) => {
+            let image = value.strip_prefix(image::SCHEME);
+            image.ok_or_else(|| {
+                Error::not_implemented(format!(
+                    "the context {key} is {value}: only {}… can take the place of a front end",
+                    image::SCHEME
+                ))
+            })?
+        }
+        None => name,
+    };
+    Ok(match is_built_in(image) {
+        true => Meant::BuiltIn,
+        false => Meant::Image(image.to_owned()),
+    })
+}
+
+/// The named context that is called as an image, with the name that it has.
+fn replaced<'a>(attrs: &'a BTreeMap<String, String>, name: &str) -> Option<(String, &'a str)> {
+    let reference: oci::Reference = name.parse().ok()?;
+    let familiar = reference.familiar();
+    let short = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+    let exact = format!("{short}::{}", oci::Platform::host());
+    let mut keys = [exact, short.to_owned()].into_iter();
+    keys.find_map(|key| {
+        let value = attrs.get(&format!("context:{key}"))?;
+        Some((key, value.as_str()))
+    })
+}
+
 /// The image that a syntax line names.
 pub(super) fn image(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
@@ -62,13 +103,13 @@ pub(super) fn image(line: &str) -> &str {
 /// Asks the front end that a Dockerfile's first line names.
 pub(super) async fn forward(
     job: &Arc<Job>,
-    line: &str,
+    (line, image): (&str, &str),
     mut request: FrontendRequest,
 ) -> Result<FrontResult> {
-    let name = image(line).to_owned();
+    let name = self::image(line).to_owned();
     request.attrs.insert("cmdline".to_owned(), line.to_owned());
-    request.attrs.insert("source".to_owned(), name.clone());
-    solve(job, &name, request).await
+    request.attrs.insert("source".to_owned(), name);
+    solve(job, image, request).await
 }
 
 /// Runs a front end's image.
@@ -82,7 +123,15 @@ pub(super) async fn solve(
             "the front end {image} is not run: {MAX_DEPTH} front ends ask each other already"
         )));
     }
-    let found = find(job, image).await?;
+    let found = find(job, image).await.map_err(|error| {
+        match error.is_canceled() {
+            true => error,
+            // many files name a front end only for what the one that is built in has, too
+            false => error.hint(format!(
+                "the front end {image} cannot be had; docker/dockerfile is built in and needs no image"
+            )),
+        }
+    })?;
     found.check(&request)?;
     let builder = job.builder()?;
     let program = found.program(job, &builder, &request)?;
@@ -366,9 +415,40 @@ fn ended(end: &StepEnd, said: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+
+    #[test]
+    fn another_image_in_the_place_of_a_front_end() {
+        let own = format!("context:other/front:2::{}", oci::Platform::host());
+        let contexts = [
+            ("context:docker/dockerfile", "docker-image://my/front:1"),
+            (
+                "context:docker/dockerfile:1",
+                "docker-image://docker/dockerfile:1.7",
+            ),
+            ("context:other/front:2", "docker-image://my/front:2"),
+            (own.as_str(), "docker-image://my/front:3"),
+            ("context:a/folder", "local:folder"),
+            ("context:base", "docker-image://alpine"),
+        ];
+        let attrs = contexts.iter();
+        let attrs: BTreeMap<_, _> = attrs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let image = |name: &str| Meant::Image(name.to_owned());
+        for (name, expect) in [
+            ("docker/dockerfile", image("my/front:1")),
+            ("docker.io/docker/dockerfile:latest", image("my/front:1")),
+            ("docker/dockerfile:1", Meant::BuiltIn),
+            ("docker/dockerfile:1.4", Meant::BuiltIn),
+            ("other/front:2", image("my/front:3")),
+            ("other/front", image("other/front")),
+        ] {
+            assert_eq!(meant(&attrs, name).unwrap(), expect, "{name}");
+        }
+        let refused = meant(&attrs, "a/folder").unwrap_err();
+        assert!(refused.message().contains("local:folder"), "{refused}");
+    }
 
     #[test]
     fn the_official_front_end_is_built_in() {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::pb;
 
+use self::gateway::Meant;
 use crate::error::{Error, Result};
 use crate::job::{Job, Ref};
 use crate::policy::Policies;
@@ -121,12 +122,11 @@ pub async fn solve_frontend(job: &Arc<Job>, request: FrontendRequest) -> Result<
         "" => definition(job, &request),
         DOCKERFILE => dockerfile::solve(job, request).await,
         GATEWAY => {
-            let image = request.attrs.get("source").cloned();
-            match image {
-                Some(image) if !gateway::is_built_in(&image) => {
-                    gateway::solve(job, &image, request).await
-                }
-                _ => dockerfile::solve(job, request).await,
+            let name = request.attrs.get("source");
+            let meant = name.map(|name| gateway::meant(&request.attrs, name));
+            match meant.transpose()? {
+                Some(Meant::Image(image)) => gateway::solve(job, &image, request).await,
+                Some(Meant::BuiltIn) | None => dockerfile::solve(job, request).await,
             }
         }
         other => Err(Error::not_found(format!(

@@ -57,6 +57,11 @@ pub struct History {
     events: broadcast::Sender<BuildHistoryEvent>,
 }
 
+/// The setting in which clients tell of the caches that they have given to the build besides.
+const IMPORTS: &str = "cache-imports";
+/// What of a cache says which one it is; the rest is how to get there, such as tokens and keys.
+const PLACE: [&str; 4] = ["ref", "scope", "src", "digest"];
+
 /// What begins.
 #[derive(Debug, Default)]
 pub struct Begun {
@@ -122,7 +127,10 @@ impl History {
         let attrs = begun
             .attrs
             .into_iter()
-            .map(|(name, value)| (name, redact(&value)));
+            .map(|(name, value)| match name.as_str() {
+                IMPORTS => (name, places(&value)),
+                _ => (name, redact(&value)),
+            });
         let record = BuildHistoryRecord {
             r#ref: job.id.clone(),
             frontend: begun.frontend,
@@ -290,6 +298,18 @@ fn descriptors(record: &BuildHistoryRecord) -> impl Iterator<Item = &Descriptor>
     own.into_iter().flatten().chain(statements)
 }
 
+/// The caches of a build by their places.
+fn places(value: &str) -> String {
+    let mut caches: Vec<serde_json::Value> = serde_json::from_str(value).unwrap_or_default();
+    for cache in &mut caches {
+        let attrs = cache.get_mut("Attrs");
+        if let Some(attrs) = attrs.and_then(serde_json::Value::as_object_mut) {
+            attrs.retain(|name, _| PLACE.contains(&name.as_str()));
+        }
+    }
+    redact(&serde_json::Value::from(caches).to_string())
+}
+
 /// A setting without what may be a password in an address (CVE of credentials in provenance:
 /// GHSA-gc89-7gcr-jxqc).
 fn redact(value: &str) -> String {
@@ -433,6 +453,25 @@ mod tests {
             ("https://t@e.com", "https://xxxxx@e.com"),
         ] {
             assert_eq!(redact(value), expect);
+        }
+    }
+
+    #[test]
+    fn caches_lose_tokens() {
+        for (value, expect) in [
+            (
+                r#"[{"Type":"gha","Attrs":{"scope":"a","token":"t","url":"http://u/"}}]"#,
+                r#"[{"Attrs":{"scope":"a"},"Type":"gha"}]"#,
+            ),
+            (
+                r#"[{"Type":"s3","Attrs":{"secret_access_key":"s"}}]"#,
+                r#"[{"Attrs":{},"Type":"s3"}]"#,
+            ),
+            (r#"[1,{"Attrs":2},null]"#, r#"[1,{"Attrs":2},null]"#),
+            ("token", "[]"),
+        ] {
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(read(&places(value)), read(expect), "{value}");
         }
     }
 

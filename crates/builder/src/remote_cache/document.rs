@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use engine::BuiltLayer;
 use oci::Digest;
-use oci::image::{Descriptor, media_type};
+use oci::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::ExportRecord;
@@ -268,35 +268,10 @@ impl Document {
     }
 }
 
-/// What a manifest names as its configuration, which is a document.
-pub(super) fn config_of(manifest: &[u8]) -> Result<Descriptor> {
-    let wrong = |error| Error::invalid(format!("invalid cache: {error}"));
-    let manifest: oci::image::Manifest = serde_json::from_slice(manifest).map_err(wrong)?;
-    if manifest.config.media_type != MEDIA_TYPE {
-        let kind = &manifest.config.media_type;
-        return Err(Error::invalid(format!("invalid cache: {kind:?} is none")));
-    }
-    Ok(manifest.config)
-}
-
-/// The manifest of a cache: the document as its configuration, and the layers.
-pub(super) fn manifest(config: &Descriptor, layers: &[BuiltLayer]) -> Result<Vec<u8>> {
-    let mut seen = std::collections::HashSet::new();
-    let layers = layers
-        .iter()
-        .filter(|layer| seen.insert(&layer.blob.digest));
-    let manifest = oci::image::Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        config: config.clone(),
-        layers: layers.map(|layer| layer.blob.clone()).collect(),
-        annotations: std::collections::BTreeMap::new(),
-    };
-    serde_json::to_vec_pretty(&manifest).step(|| "write the manifest of a cache")
-}
-
 #[cfg(test)]
 mod tests {
+    use oci::image::media_type;
+
     use super::*;
 
     fn digest(n: u8) -> Digest {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oci::Digest;
-use oci::image::media_type;
+use oci::image::{Descriptor, media_type};
 
-use super::document::{self, Document};
-use super::{Bundle, records};
+use super::manifest::{self, Place};
+use super::{Bundle, document, records};
 use crate::cache::ImportedRecord;
 use crate::error::{Error, Result, Step as _};
 use crate::export::layers::send_layer;
@@ -54,7 +54,7 @@ pub(super) async fn export(
         _leases,
     } = bundle;
     let config = Stored::of(document::MEDIA_TYPE, Bytes::from(writer.finish()?));
-    let manifest = document::manifest(&config.descriptor, &layers)?;
+    let manifest = manifest::write(&config.descriptor, &layers)?;
     let manifest = Stored::of(media_type::OCI_MANIFEST, Bytes::from(manifest));
     for layer in &layers {
         let part = progress.part(format!("writing layer {}", layer.blob.digest));
@@ -76,6 +76,17 @@ pub(super) async fn export(
     Ok(BTreeMap::from([("cache.manifest".to_owned(), text)]))
 }
 
+impl Place for Layout {
+    async fn manifest(&self, digest: &Digest) -> Result<Bytes> {
+        self.document(digest, MANIFEST_MAX).await
+    }
+
+    async fn blob(&self, blob: &Descriptor, max: u64) -> Result<Bytes> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        self.document(&blob.digest, max).await
+    }
+}
+
 pub(super) async fn import(
     job: &Arc<Job>,
     cache: &RemoteCache,
@@ -91,9 +102,7 @@ pub(super) async fn import(
     let digest: Digest = digest.parse().map_err(wrong)?;
     let store = store(cache, "src", "importer")?;
     let layout = Layout::of_store(&session(job).await?, &store);
-    let bytes = layout.document(&digest, MANIFEST_MAX).await?;
-    let config = document::config_of(&bytes)?;
-    let max = usize::try_from(document::MAX).unwrap_or(usize::MAX);
-    let document = Document::read(&layout.document(&config.digest, max).await?)?;
+    let manifest = layout.manifest(&digest).await?;
+    let document = manifest::read(&layout, manifest).await?;
     records(job, Arc::new(layout), &document, progress).await
 }

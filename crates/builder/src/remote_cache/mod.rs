@@ -1,11 +1,14 @@
-//! Caches that other machines can read: in a registry, inside an image, or in a folder of the client's.
+//! Caches that other machines can read: in a registry, inside an image, in a folder of the client's, or in
+//! the cache service of GitHub's runners.
 //!
 //! What a cache brings is results by the keys that lead to them. Their layers are fetched when a step
 //! needs their files, and have to be what the cache says of them; whoever may write to a cache can make
 //! builds that import it believe in results of his, as with BuildKit.
 
 mod document;
+mod gha;
 mod local;
+mod manifest;
 mod registry;
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,7 +23,7 @@ use self::document::{Document, Writer};
 use crate::builder::Builder;
 use crate::cache::{ExportRecord, ImportedRecord};
 use crate::error::{Error, Result};
-use crate::export::layers;
+use crate::export::{layers, options};
 use crate::job::{Job, RemoteCache};
 use crate::progress::VertexProgress;
 use crate::snapshot::Snapshot;
@@ -53,6 +56,14 @@ fn reference(cache: &RemoteCache) -> Result<Reference> {
     Ok(name.or_latest())
 }
 
+/// Whether the client wants no proof of who the registry is, and takes plain http.
+fn insecure(cache: &RemoteCache) -> Result<bool> {
+    match cache.attrs.get(options::INSECURE) {
+        Some(value) => options::flag(options::INSECURE, value),
+        None => Ok(false),
+    }
+}
+
 fn extent(cache: &RemoteCache) -> Result<Extent> {
     match cache.attrs.get("mode").map(String::as_str) {
         None | Some("" | "min") => Ok(Extent::Min),
@@ -68,7 +79,10 @@ fn extent(cache: &RemoteCache) -> Result<Extent> {
 pub fn check(cache: &RemoteCache) -> Result<()> {
     extent(cache)?;
     match cache.kind.as_str() {
-        "registry" => reference(cache).map(drop),
+        "registry" => {
+            insecure(cache)?;
+            reference(cache).map(drop)
+        }
         "inline" => Ok(()),
         "local" => {
             let place = ["src", "dest"].map(|name| cache.attrs.get(name));
@@ -76,8 +90,9 @@ pub fn check(cache: &RemoteCache) -> Result<()> {
             let missing = || Error::invalid("local cache requires src or dest");
             given.then_some(()).ok_or_else(missing)
         }
+        "gha" => gha::check(cache),
         other => Err(Error::not_implemented(format!(
-            "{other:?} caches are not supported: use registry, inline or local"
+            "{other:?} caches are not supported: use registry, inline, local or gha"
         ))),
     }
 }
@@ -98,6 +113,7 @@ pub async fn export(
     }
     let progress = job.progress.internal(match cache.kind.as_str() {
         "local" => "exporting cache to client directory",
+        "gha" => "exporting cache to GitHub Actions Cache",
         _ => "exporting cache to registry",
     });
     progress.started();
@@ -108,6 +124,7 @@ pub async fn export(
         };
         match cache.kind.as_str() {
             "local" => local::export(job, cache, bundle, &progress).await,
+            "gha" => gha::export(job, cache, bundle, &progress).await,
             _ => registry::export(job, cache, bundle, &progress).await,
         }
     };
@@ -178,6 +195,7 @@ pub async fn import(job: &Arc<Job>, cache: &RemoteCache) -> Vec<ImportedRecord> 
     let attr = |name| cache.attrs.get(name).map_or("", String::as_str);
     let from = match cache.kind.as_str() {
         "local" => format!("local:{}", attr("src")),
+        "gha" => format!("gha:{}", attr("scope")),
         _ => attr("ref").to_owned(),
     };
     let progress = job
@@ -188,6 +206,7 @@ pub async fn import(job: &Arc<Job>, cache: &RemoteCache) -> Vec<ImportedRecord> 
         check(cache)?;
         match cache.kind.as_str() {
             "local" => local::import(job, cache, &progress).await,
+            "gha" => gha::import(job, cache, &progress).await,
             _ => registry::import(job, cache, &progress).await,
         }
     };

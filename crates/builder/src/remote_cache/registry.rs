@@ -4,37 +4,54 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::BuiltPush;
-use oci::image::{Descriptor, Manifest, media_type};
-use serde::Deserialize;
-use serde_json::Value;
+use engine::{BuiltPush, Engine, RemotePlace};
+use oci::Digest;
+use oci::image::{Descriptor, media_type};
 
-use super::document::{self, Document};
-use super::{Bundle, reference};
+use super::manifest::{self, Place};
+use super::{Bundle, document, insecure, reference};
 use crate::cache::ImportedRecord;
 use crate::error::{Error, Result, Step};
-use crate::export::layers::descriptor;
 use crate::export::manifest::Document as Stored;
 use crate::job::{Job, RemoteCache};
 use crate::progress::{Status, VertexProgress};
 use crate::snapshot::Snapshot;
 use crate::source::image::{credentials, snapshot_of};
 
-/// The longest configuration of an image.
-const CONFIG_MAX: u64 = 8 << 20;
-
-/// An image configuration with a cache inside.
-#[derive(Deserialize)]
-struct Inside {
-    #[serde(rename = "moby.buildkit.cache.v0", default)]
-    cache: Option<Value>,
+/// A repository of a registry.
+struct Registry {
+    engine: Arc<Engine>,
+    place: RemotePlace,
 }
 
-/// An index, of which BuildKit's older caches are some.
-#[derive(Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
+impl Registry {
+    /// The repository of a cache, which is asked as the client's attributes say.
+    async fn open(job: &Arc<Job>, cache: &RemoteCache) -> Result<Self> {
+        let builder = job.builder()?;
+        let reference = reference(cache)?;
+        Ok(Self {
+            engine: Arc::clone(&builder.engine),
+            place: RemotePlace {
+                auth: credentials(&builder.sessions, &job.sessions, &reference).await,
+                insecure: insecure(cache)?,
+                reference,
+            },
+        })
+    }
+}
+
+impl Place for Registry {
+    async fn manifest(&self, digest: &Digest) -> Result<Bytes> {
+        let place = RemotePlace {
+            reference: self.place.reference.with_digest(digest.clone()),
+            ..self.place.clone()
+        };
+        Ok(self.engine.remote_document(&place).await?.1)
+    }
+
+    async fn blob(&self, blob: &Descriptor, max: u64) -> Result<Bytes> {
+        Ok(self.engine.remote_blob(&self.place, blob, max).await?)
+    }
 }
 
 pub(super) async fn export(
@@ -43,21 +60,19 @@ pub(super) async fn export(
     bundle: Bundle,
     progress: &VertexProgress,
 ) -> Result<BTreeMap<String, String>> {
-    let builder = job.builder()?;
-    let name = reference(cache)?;
+    let Registry { engine, place } = Registry::open(job, cache).await?;
+    let name = place.reference.clone();
     let Bundle {
         writer,
         layers,
         _leases,
     } = bundle;
     let config = Stored::of(document::MEDIA_TYPE, Bytes::from(writer.finish()?));
-    let manifest = document::manifest(&config.descriptor, &layers)?;
+    let manifest = manifest::write(&config.descriptor, &layers)?;
     let manifest = Stored::of(media_type::OCI_MANIFEST, Bytes::from(manifest));
-    let auth = credentials(&builder.sessions, &job.sessions, &name).await;
     let push = BuiltPush {
-        reference: name.clone(),
+        place,
         by_digest: false,
-        auth,
         layers,
         blobs: vec![config.bytes],
         manifests: vec![(media_type::OCI_MANIFEST.to_owned(), manifest.bytes)],
@@ -77,7 +92,7 @@ pub(super) async fn export(
         manifest.descriptor.digest
     );
     let _writing = progress.part(part);
-    let pushed = builder.engine.image_push_built(&push, &told).await;
+    let pushed = engine.image_push_built(&push, &told).await;
     pushed.map_err(|error| Error::from(error).context(format!("error writing cache to {name}")))?;
     let text = serde_json::to_string(&manifest.descriptor).step(|| "write a descriptor")?;
     Ok(BTreeMap::from([("cache.manifest".to_owned(), text)]))
@@ -89,34 +104,16 @@ pub(super) async fn import(
     progress: &VertexProgress,
 ) -> Result<Vec<ImportedRecord>> {
     let builder = job.builder()?;
-    let engine = &builder.engine;
-    let mut name = reference(cache)?;
-    let auth = credentials(&builder.sessions, &job.sessions, &name).await;
-    let (mut found, mut bytes) = engine.remote_document(&name, auth.as_ref()).await?;
-    if is_index(&found) {
-        let entry = choose(&bytes)?;
-        name = name.with_digest(entry.digest);
-        (found, bytes) = engine.remote_document(&name, auth.as_ref()).await?;
-    }
-    let wrong = |error| Error::invalid(format!("invalid cache {}: {error}", found.digest));
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(wrong)?;
-    let config = &manifest.config;
-    let document = if config.media_type == document::MEDIA_TYPE {
-        let fetched = engine.remote_blob(&name, auth.as_ref(), config, document::MAX);
-        Document::read(&fetched.await?)?
-    } else {
-        let fetched = engine.remote_blob(&name, auth.as_ref(), config, CONFIG_MAX);
-        let inside: Inside = serde_json::from_slice(&fetched.await?).map_err(wrong)?;
-        match inside.cache {
-            Some(cache) => Document::of(cache)?,
-            None => return Err(Error::not_found(format!("no cache in image {name}"))),
-        }
-    };
+    let registry = Registry::open(job, cache).await?;
+    let (_, manifest) = registry.engine.remote_document(&registry.place).await?;
+    let found = manifest::read(&registry, manifest).await;
+    let document = found.map_err(|e| e.context(registry.place.reference.to_string()))?;
     let mut records = Vec::new();
     for one in document.found() {
         let mut outputs = Vec::with_capacity(one.outputs.len());
         for layers in &one.outputs {
-            let base = engine.remote_layers(&name, auth.as_ref(), layers).await?;
+            let base = registry.engine.remote_layers(&registry.place, layers);
+            let base = base.await?;
             let all = base.layers();
             let snapshots = &builder.snapshots;
             outputs.push(match all.is_empty() {
@@ -132,23 +129,4 @@ pub(super) async fn import(
         });
     }
     Ok(records)
-}
-
-fn is_index(found: &Descriptor) -> bool {
-    [media_type::OCI_INDEX, media_type::DOCKER_LIST].contains(&found.media_type.as_str())
-}
-
-/// The image of an index that is for this machine: its cache is the one that fits.
-fn choose(bytes: &[u8]) -> Result<Descriptor> {
-    let wrong = |error| Error::invalid(format!("invalid index of a cache: {error}"));
-    let index: Index = serde_json::from_slice(bytes).map_err(wrong)?;
-    let host = oci::Platform::host();
-    let fits = |entry: &&Descriptor| {
-        let platform = entry.platform.as_ref();
-        platform.is_some_and(|platform| host.accepts(platform))
-    };
-    let found = index.manifests.iter().find(fits).cloned();
-    let none = || Error::not_found(format!("no cache for {host} in the index"));
-    let found = found.ok_or_else(none)?;
-    Ok(descriptor(&found.media_type, &found.digest, found.size))
 }

@@ -4,12 +4,10 @@
 
 use std::collections::HashMap;
 
-use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::uri::PathAndQuery;
 use oci::Digest;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
@@ -18,92 +16,13 @@ use tonic_prost::ProstCodec;
 
 use super::sync::MAX_MESSAGE;
 use super::{Method, Session, SessionError, SessionResult};
+use crate::content_messages::{
+    Action, InfoRequest, InfoResponse, PIECE, ReadRequest, ReadResponse, WriteRequest,
+    WriteResponse,
+};
 
 /// Which of the client's stores is meant.
 const STORE: &str = "buildkit-attachable-store-id";
-/// Bytes of one message; gRPC clients take 4 MiB at most unless told otherwise.
-const PIECE: usize = 1 << 20;
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "bytes", tag = "2")]
-    data: Bytes,
-}
-
-/// What a message of a transfer to the client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
-#[repr(i32)]
-enum Action {
-    Stat = 0,
-    Write = 1,
-    Commit = 2,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(enumeration = "Action", tag = "1")]
-    action: i32,
-    #[prost(string, tag = "2")]
-    reference: String,
-    #[prost(int64, tag = "3")]
-    total: i64,
-    #[prost(string, tag = "4")]
-    expected: String,
-    #[prost(int64, tag = "5")]
-    offset: i64,
-    #[prost(bytes = "bytes", tag = "6")]
-    data: Bytes,
-    #[prost(map = "string, string", tag = "7")]
-    labels: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteResponse {
-    #[prost(enumeration = "Action", tag = "1")]
-    action: i32,
-    #[prost(message, optional, tag = "2")]
-    started_at: Option<Timestamp>,
-    #[prost(message, optional, tag = "3")]
-    updated_at: Option<Timestamp>,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(int64, tag = "5")]
-    total: i64,
-    #[prost(string, tag = "6")]
-    digest: String,
-}
 
 fn head(head: &mut MetadataMap, store: &str) {
     if let Ok(store) = MetadataValue::<Ascii>::try_from(store) {

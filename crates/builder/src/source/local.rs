@@ -4,11 +4,13 @@
 //! want of it is hidden by an overlay, and nothing is copied. Everybody else's files are kept between
 //! builds, so that only what changed is sent.
 
+mod kept;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci::Digest;
@@ -34,15 +36,35 @@ const FOLDER: &str = "locals";
 /// Folders of one client that are kept for builds at the same time.
 const SLOTS: usize = 16;
 
-/// The folders that are kept or made for builds that go on.
-#[derive(Debug, Default)]
+/// The folders that are kept or made for builds.
+#[derive(Debug)]
 pub struct Locals {
+    folder: PathBuf,
     /// Names of kept folders that a build uses.
     used: Mutex<BTreeSet<String>>,
     /// What the steps of jobs have found, until their snapshots are taken.
     found: Mutex<HashMap<(String, Digest), Snapshot>>,
     /// Folders of this machine of which builds want a part.
     views: Views,
+}
+
+impl Locals {
+    /// The folders below the builder's root, without what builds of an engine that was killed have left.
+    pub(crate) fn open(root: &Path) -> Self {
+        let folder = root.join(FOLDER);
+        view::clean(&folder);
+        kept::clean(&folder);
+        Self {
+            folder,
+            used: Mutex::default(),
+            found: Mutex::default(),
+            views: Views::default(),
+        }
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A kept folder's name, for as long as a build uses it.
@@ -53,15 +75,8 @@ struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let used = &self.locals.used;
-        let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.remove(&self.name);
+        self.locals.used().remove(&self.name);
     }
-}
-
-/// Removes what builds of an engine that was killed have left.
-pub(crate) fn clean(root: &Path) {
-    view::clean(&root.join(FOLDER));
 }
 
 /// What an operation wants of which folder.
@@ -192,7 +207,7 @@ async fn in_place(
     request: Request,
     path: PathBuf,
 ) -> Result<(Digest, Snapshot)> {
-    let place = context.builder.root.join(FOLDER);
+    let place = context.builder.locals.folder.clone();
     let locals = Arc::clone(&context.builder.locals);
     let work = move || {
         let folder = File::open(&path).map_err(|error| {
@@ -245,10 +260,11 @@ async fn transferred(
 ) -> Result<(Digest, Snapshot)> {
     let locals = Arc::clone(&context.builder.locals);
     let slot = take(&locals, &request.key(session))?;
-    let place = context.builder.root.join(FOLDER).join(&slot.name);
+    let place = locals.folder.join(&slot.name);
     let files = place.join("files");
     fs::create_dir_all(&files).step(|| format!("make folder {}", files.display()))?;
     let target = File::open(&files).step(|| format!("open folder {}", files.display()))?;
+    slot.begin(&request.name)?;
     let name = request.name.clone();
     let progress = context.progress.clone();
     let mut part = progress.part(format!("transferring {name}:"));
@@ -271,6 +287,7 @@ async fn transferred(
         .map_err(|error| Error::system("read the client's files", &error))?;
     part.update(told.load(std::sync::atomic::Ordering::Relaxed), 0);
     drop(part);
+    slot.note(received.index.size())?;
     let digest = digest_of("local", &[&received.index.digest()]);
     let snapshot = Snapshot::of_folder(digest.to_string(), files, Arc::new(slot));
     Ok((digest, snapshot))
@@ -278,7 +295,7 @@ async fn transferred(
 
 /// A place that no other build uses.
 fn take(locals: &Arc<Locals>, key: &str) -> Result<Slot> {
-    let mut used = locals.used.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut used = locals.used();
     let mut names = (0..SLOTS).map(|number| format!("{key}-{number}"));
     let name = names.find(|name| !used.contains(name)).ok_or_else(|| {
         Error::unavailable(format!("{SLOTS} builds of the same folder are going on"))

@@ -213,25 +213,86 @@ pub(crate) fn caches(call: &Call, flag: &str) -> anyhow::Result<Vec<Exporter>> {
         if cache.kind.is_empty() {
             bail!(Failure::message("type required form> \"type=...\""));
         }
-        with_github(&mut cache);
-        caches.push(cache);
+        // without a runner there is no such cache, and the build goes on without it, as with buildx
+        if cache.kind != "gha" || with_github(&mut cache, &|name| std::env::var(name).ok()) {
+            caches.push(cache);
+        }
     }
     Ok(caches)
 }
 
-/// GitHub's cache is reached by what its runner puts into the environment.
-fn with_github(cache: &mut Exporter) {
-    if cache.kind != "gha" {
-        return;
-    }
+/// GitHub's cache is reached by what its runner puts into the environment; tells whether it can be.
+fn with_github(cache: &mut Exporter, variable: &dyn Fn(&str) -> Option<String>) -> bool {
+    let truth = |text: String| matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    let second = match cache.attributes.get("version") {
+        Some(version) => version == "2",
+        None => variable("ACTIONS_CACHE_SERVICE_V2").is_some_and(truth),
+    };
     for (name, variables) in [
         ("token", &["ACTIONS_RUNTIME_TOKEN"][..]),
-        ("url_v2", &["ACTIONS_RESULTS_URL"]),
+        (
+            "url_v2",
+            if second {
+                &["ACTIONS_RESULTS_URL"]
+            } else {
+                &[]
+            },
+        ),
         ("url", &["ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL"]),
     ] {
-        let found = variables.iter().find_map(|name| std::env::var(name).ok());
-        if let Some(value) = found {
+        let mut values = variables.iter().filter_map(|name| variable(name));
+        if let Some(value) = values.find(|value| !value.is_empty()) {
             cache.attributes.entry(name.to_owned()).or_insert(value);
+        }
+    }
+    let has = |name: &str| cache.attributes.get(name).is_some_and(|v| !v.is_empty());
+    has("token") && (has("url") || has("url_v2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_runner_of_github_says() {
+        let runner = [
+            ("ACTIONS_RUNTIME_TOKEN", "t"),
+            ("ACTIONS_CACHE_URL", "first"),
+            ("ACTIONS_RESULTS_URL", "second"),
+        ];
+        let second = [&runner[..], &[("ACTIONS_CACHE_SERVICE_V2", "True")]].concat();
+        for (given, environment, expect) in [
+            (&[][..], &[][..], None),
+            (&[], &runner, Some(&["t", "first", ""])),
+            (&[], &second, Some(&["t", "first", "second"])),
+            (&[("version", "1")], &second, Some(&["t", "first", ""])),
+            (
+                &[("version", "2")],
+                &runner,
+                Some(&["t", "first", "second"]),
+            ),
+            (&[("url", "own")], &runner[..1], Some(&["t", "own", ""])),
+            (&[("url", "own")], &[], None),
+            (&[("token", "own")], &runner, Some(&["own", "first", ""])),
+            (&[], &runner[..1], None),
+        ] {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let mut cache = Exporter {
+                kind: "gha".to_owned(),
+                attributes: given.iter().map(owned).collect(),
+            };
+            let variable = |name: &str| {
+                let found = environment.iter().find(|(own, _)| *own == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let reached = with_github(&mut cache, &variable);
+            let found = ["token", "url", "url_v2"]
+                .map(|name| cache.attributes.get(name).map_or("", String::as_str));
+            assert_eq!(
+                reached.then_some(&found),
+                expect,
+                "{given:?} {environment:?}"
+            );
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use testkit::docker::{Outcome, docker_cli};
 use testkit::engine::Engine;
+use testkit::registry::{Registry, RegistryOptions};
 
 use crate::bench::{context, engine};
 
@@ -51,6 +52,50 @@ fn a_folder_of_the_client_is_a_cache() {
     assert_ne!(build(&engine, &to, &folder).code, 0);
     let to = format!("{to},ignore-error=true");
     build(&engine, &to, &folder).ok();
+}
+
+#[test]
+fn registries_that_prove_nothing() {
+    let engine = engine();
+    // an address that is not loopback, where everything is trusted
+    let _other = engine.network().neighbour().unwrap();
+    let dockerfile = "FROM busybox\nRUN echo once >/made\n";
+    let folder = context(&engine, "insecure", &[("Dockerfile", dockerfile)]);
+    for tls_names in [Vec::new(), vec!["10.9.0.1".to_owned()]] {
+        let registry = Registry::start_with(&RegistryOptions {
+            tls_names,
+            listen: [10, 9, 0, 1].into(),
+            ..RegistryOptions::default()
+        });
+        let registry = registry.unwrap();
+        let name = registry.name();
+        let cache = format!("type=registry,ref={name}/cache:1");
+        let output = format!("--output type=registry,name={name}/image:1");
+        let to = format!("--cache-to {cache},mode=max");
+        let trusting = "registry.insecure=true";
+        for strict in [&output, &to, &format!("{to},registry.insecure=false")] {
+            let told = build(&engine, strict, &folder);
+            assert_ne!(told.code, 0, "{strict}: {told:?}");
+        }
+        build(&engine, &format!("{output},{trusting}"), &folder).ok();
+        build(&engine, &format!("{to},{trusting}"), &folder).ok();
+        engine.docker("buildx prune --force --all").ok();
+        // who is not trusted brings nothing; the layers come from the registry that is
+        let from = format!("--cache-from {cache}");
+        let told = build(&engine, &from, &folder);
+        told.ok();
+        assert!(!told.stderr.contains("CACHED"), "{told:?}");
+        engine.docker("buildx prune --force --all").ok();
+        let told = build(&engine, &format!("{from},{trusting} -t made:1"), &folder);
+        told.ok();
+        assert!(told.stderr.contains("CACHED"), "{told:?}");
+        engine.docker("run --rm made:1 cat /made").prints("once");
+        // one build's trust is not another's
+        let told = build(&engine, &output, &folder);
+        assert_ne!(told.code, 0, "{told:?}");
+        engine.docker("image rm -f made:1").ok();
+        engine.docker("buildx prune --force --all").ok();
+    }
 }
 
 #[test]

@@ -105,6 +105,58 @@ fn dockerfiles_without_an_end_or_with_lines_of_ten_megabytes() {
     is_well(&engine);
 }
 
+/// The most memory that the engine has had, MiB.
+fn peak(engine: &Engine) -> u64 {
+    let status = format!("/proc/{}/status", engine.pid().unwrap());
+    let status = fs::read_to_string(status).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn dockerfiles_of_very_many_small_things() {
+    let engine = engine();
+    for (name, begin, piece, count, told) in [
+        (
+            "instructions",
+            "",
+            "ENV A=\n",
+            2_000_000,
+            "more than 50000 instructions",
+        ),
+        (
+            "unknown",
+            "",
+            "a\n",
+            4_000_000,
+            "more than 50000 instructions",
+        ),
+        (
+            "words",
+            "EXPOSE 1",
+            " \\\n1",
+            3_000_000,
+            "longer than 1048576 bytes",
+        ),
+    ] {
+        let text = format!("FROM busybox\n{begin}{}", piece.repeat(count));
+        let folder = context(&engine, name, &text);
+        for client in Client::BOTH {
+            refused(&build(&engine, client, "", &folder), told);
+        }
+        let folder = folder.display();
+        let mut classic = engine.command(Client::Docker, ["build", &folder.to_string()]);
+        let classic = classic.env("DOCKER_BUILDKIT", "0").output().unwrap();
+        let said = String::from_utf8_lossy(&classic.stderr).into_owned();
+        assert!(!classic.status.success() && said.contains(told), "{said}");
+    }
+    // a file of 16 MiB and what is read of it, not a multiple for each of its instructions
+    let peak = peak(&engine);
+    assert!(peak < 400, "{peak} MiB");
+    is_well(&engine);
+}
+
 /// An answer that goes on until nobody wants it any more, and how much was sent.
 fn endless_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use testkit::docker::Outcome;
+use serde_json::Value;
+use testkit::docker::{Client, Outcome};
 use testkit::engine::Engine;
 
 use crate::bench::{context, engine, eventually};
@@ -93,6 +94,27 @@ fn what_fails_is_shown_where_it_stands() {
     assert_eq!(past.stdout.trim(), "Error", "{past:?}");
 }
 
+#[test]
+fn a_front_end_that_cannot_be_had() {
+    let engine = engine();
+    let dockerfile = "# syntax=127.0.0.1:9/no/front:1\nFROM busybox\n";
+    let folder = context(&engine, "front", &[("Dockerfile", dockerfile)]);
+    let official = "# syntax=docker/dockerfile:1\nFROM busybox\n";
+    let replaced = context(&engine, "replaced", &[("Dockerfile", official)]);
+    build(&engine, "", &replaced).ok();
+    let other = "--build-context docker/dockerfile:1=docker-image://127.0.0.1:9/no/front:1";
+    for (flags, folder) in [("", &folder), (other, &replaced)] {
+        let line = format!("build --progress plain {flags} {}", folder.display());
+        for client in Client::BOTH {
+            let told = engine.run(client, &line);
+            assert_ne!(told.code, 0, "{told:?}");
+            for part in ["127.0.0.1:9/no/front:1", "docker/dockerfile is built in"] {
+                assert!(told.stderr.contains(part), "{part}: {told:?}");
+            }
+        }
+    }
+}
+
 /// How much of a context a build said that it got, in bytes.
 /// The most that was sent of a folder; the file of ignored patterns comes under the same name.
 fn transferred(told: &Outcome) -> f64 {
@@ -142,6 +164,35 @@ fn only_what_changed_of_a_context_is_sent() {
         .docker("run --rm many:2 head -c 8 /both")
         .prints("changed");
     engine.docker("run --rm many:2 ls /src/9").fails(1);
+    contexts_are_a_part_of_the_cache(&engine, &folder);
+}
+
+/// What was kept of a context is shown and removed as everything else that was kept.
+fn contexts_are_a_part_of_the_cache(engine: &Engine, folder: &Path) {
+    let kept = || {
+        let used = engine.docker("buildx du --verbose --filter type=source.local");
+        used.ok();
+        used.stdout.matches("local source for context").count()
+    };
+    assert!(kept() >= 1);
+    let listed = engine
+        .api("GET", "/system/df?type=build-cache", "")
+        .unwrap();
+    let listed: Value = serde_json::from_slice(&listed.body).unwrap();
+    let all = listed["BuildCache"].as_array().unwrap();
+    let sizes = all.iter().filter(|one| one["Type"] == "source.local");
+    let most = sizes.filter_map(|one| one["Size"].as_u64()).max();
+    assert!(most > Some(4_000_000), "{listed}");
+    engine
+        .docker("buildx prune --force --filter type=source.local")
+        .ok();
+    assert_eq!(kept(), 0);
+    let locals = engine.root_folder().join("builder/locals");
+    assert_eq!(fs::read_dir(locals).unwrap().count(), 0);
+    // all of it is sent anew
+    let third = build(engine, "-t many:3", folder);
+    third.ok();
+    assert!(transferred(&third) > 3e6, "{third:?}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod build_differential;
 #[cfg(test)]
 mod build_export;
 #[cfg(test)]
+mod build_gha;
+#[cfg(test)]
 mod build_gorae;
 #[cfg(test)]
 mod build_hostile;

@@ -7,6 +7,8 @@ mod heredoc;
 mod node;
 mod words;
 
+use std::collections::VecDeque;
+
 use crate::span::Span;
 
 pub use directive::{Directive, directive, syntax};
@@ -20,6 +22,14 @@ pub(crate) use words::{fields, is_blank};
 pub const MAX_FILE: usize = 16 << 20;
 /// A line may be this long.
 pub const MAX_LINE: usize = 65_535;
+/// An instruction with all lines that continue it may be this long; here-documents do not count.
+pub const MAX_INSTRUCTION: usize = 1 << 20;
+/// A file may have so many instructions. Each takes a few hundred bytes, however short it is.
+pub const MAX_INSTRUCTIONS: usize = 50_000;
+/// The instructions of a file may have so many words and here-documents together.
+pub const MAX_WORDS: usize = 500_000;
+/// So many comments right before an instruction are read, the last of them.
+const MAX_COMMENTS: usize = 1000;
 
 /// Why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +43,15 @@ pub enum SyntaxError {
     /// A line is too long.
     #[error("dockerfile line greater than max allowed size of {MAX_LINE}")]
     LineTooLong,
+    /// A line with those that continue it is too long.
+    #[error("an instruction of the Dockerfile is longer than {MAX_INSTRUCTION} bytes")]
+    InstructionTooLong,
+    /// There are too many instructions.
+    #[error("the Dockerfile has more than {MAX_INSTRUCTIONS} instructions")]
+    TooManyInstructions,
+    /// There are too many words.
+    #[error("the instructions of the Dockerfile have more than {MAX_WORDS} words")]
+    TooManyWords,
     /// There are comments in it only.
     #[error("file with no instructions")]
     NoInstructions,
@@ -97,8 +116,10 @@ struct Reader<'a> {
     lines: std::iter::Peekable<std::str::SplitInclusive<'a, char>>,
     line: u32,
     directives: Directives,
-    comments: Vec<String>,
+    comments: VecDeque<String>,
     nodes: Vec<Node>,
+    /// Words and here-documents of all nodes.
+    words: usize,
     empty_continuations: Vec<Span>,
 }
 
@@ -108,8 +129,9 @@ impl<'a> Reader<'a> {
             lines: text.split_inclusive('\n').peekable(),
             line: 0,
             directives: Directives::default(),
-            comments: Vec::new(),
+            comments: VecDeque::new(),
             nodes: Vec::new(),
+            words: 0,
             empty_continuations: Vec::new(),
         }
     }
@@ -163,7 +185,10 @@ impl<'a> Reader<'a> {
             if comment.is_empty() {
                 self.comments.clear();
             } else if !is_directive {
-                self.comments.push(comment.to_owned());
+                if self.comments.len() == MAX_COMMENTS {
+                    self.comments.pop_front();
+                }
+                self.comments.push_back(comment.to_owned());
             }
             return Ok(None);
         }
@@ -188,6 +213,9 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let (part, more) = continuation(next, escape);
+            if line.len() + part.len() > MAX_INSTRUCTION {
+                return Err(self.misread(SyntaxError::InstructionTooLong, self.line));
+            }
             line.push_str(part);
             open = more;
         }
@@ -199,18 +227,32 @@ impl<'a> Reader<'a> {
 
     fn instruction(&mut self, line: &str, start: u32) -> Result<(), Misread> {
         let escape = self.directives.escape;
-        let comments = std::mem::take(&mut self.comments);
+        let comments = std::mem::take(&mut self.comments).into();
+        if self.nodes.len() == MAX_INSTRUCTIONS {
+            return Err(self.misread(SyntaxError::TooManyInstructions, start));
+        }
         let mut node = Node::parse(line, escape, comments).map_err(|e| self.misread(e, start))?;
         if node.takes_heredocs() && line.contains("<<") {
             let found = heredoc::in_line(line).map_err(|e| self.misread(e, start))?;
+            self.count(found.len(), start)?;
             for mut heredoc in found {
                 self.fill(&mut heredoc, start)?;
                 node.heredocs.push(heredoc);
             }
         }
         node.span = Span::new(start, self.line);
+        self.count(node.args.len() + node.flags.len(), start)?;
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// Counts words.
+    fn count(&mut self, words: usize, start: u32) -> Result<(), Misread> {
+        self.words += words;
+        match self.words > MAX_WORDS {
+            true => Err(self.misread(SyntaxError::TooManyWords, start)),
+            false => Ok(()),
+        }
     }
 
     /// Reads a here-document's lines up to the one that ends it.

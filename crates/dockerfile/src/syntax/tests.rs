@@ -76,6 +76,33 @@ fn joins_lines() {
     assert_eq!(doc.nodes[2].span, Span::line(6));
 }
 
+/// What a file is refused for.
+fn refused(text: &str) -> SyntaxError {
+    Document::parse(text.as_bytes()).unwrap_err().error
+}
+
+#[test]
+fn many_small_things_are_refused() {
+    let many = |piece: &str, count: usize| format!("FROM a\n{}", piece.repeat(count));
+    let enough = many("A b\n", MAX_INSTRUCTIONS - 1);
+    assert_eq!(parse(&enough).nodes.len(), MAX_INSTRUCTIONS);
+    for text in [many("A b\n", MAX_INSTRUCTIONS), many("a\n", 2_000_000)] {
+        assert_eq!(refused(&text), SyntaxError::TooManyInstructions);
+    }
+    let line = format!("EXPOSE {}\n", "1 ".repeat(30_000));
+    assert_eq!(refused(&many(&line, 20)), SyntaxError::TooManyWords);
+    let line = format!("RUN {}\n", "<<A ".repeat(16_000));
+    let heredocs = format!("{line}{}", "A\n".repeat(16_000));
+    assert_eq!(refused(&many(&heredocs, 40)), SyntaxError::TooManyWords);
+    let long = format!("FROM a\nRUN {}", "1 \\\n".repeat(MAX_INSTRUCTION));
+    assert_eq!(refused(&long), SyntaxError::InstructionTooLong);
+    // of comments the last ones count
+    let comments: String = (0..10_000).map(|n| format!("# {n}\n")).collect();
+    let node = &parse(&format!("{comments}FROM a\n")).nodes[0];
+    assert_eq!(node.comments.len(), MAX_COMMENTS);
+    assert_eq!(node.comments.last().map(String::as_str), Some("9999"));
+}
+
 #[test]
 fn reads_heredocs() {
     let doc = parse("RUN <<A cat <<-'B' 3<<\"C D\"\n1\n$x\nA\n\t2\n\tB\n3\nC D\nUSER x\n");

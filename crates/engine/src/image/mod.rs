@@ -47,7 +47,7 @@ pub(crate) use collect::Needed;
 pub use import::{ImportRequest, ImportSource};
 pub(crate) use inspect::health;
 pub use load::LoadRequest;
-pub use pull::{BaseImage, BaseMode, BaseRequest, ProgressSender};
+pub use pull::{BaseImage, BaseMode, BaseRequest, ProgressSender, RemotePlace};
 pub(crate) use pull::{credentials, registry_error};
 pub use push::{BuiltPush, PushRequest, PushTold};
 pub use save::ImageArchive;

@@ -31,6 +31,7 @@ use super::{Layer, Record};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result, Step};
 pub use base::{BaseImage, BaseMode, BaseRequest};
+pub use base_layers::RemotePlace;
 pub(crate) use layer::Fetches;
 use layer::Way;
 use plan::{Planned, plan};

@@ -5,6 +5,7 @@
 //! Everything that it reads is hostile, so all of it is bounded.
 
 mod apk;
+mod bdb;
 mod cargo;
 mod dpkg;
 mod elf;

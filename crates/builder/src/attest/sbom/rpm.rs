@@ -1,9 +1,8 @@
-//! Packages of Red Hat, SUSE and their kin: rpm's database, which is one of `SQLite` or rpm's own `ndb`.
-//!
-//! The database of Berkeley DB that rpm 4.15 and older made is not read.
+//! Packages of Red Hat, SUSE and their kin: rpm's database, which is one of `SQLite`, rpm's own `ndb`, or
+//! Berkeley DB, as rpm 4.15 and older made it.
 
 use super::root::Root;
-use super::{Distribution, Package, ndb, sqlite};
+use super::{Distribution, Package, bdb, ndb, sqlite};
 
 const SQLITE: [&str; 2] = [
     "var/lib/rpm/rpmdb.sqlite",
@@ -13,6 +12,7 @@ const NDB: [&str; 2] = [
     "var/lib/rpm/Packages.db",
     "usr/lib/sysimage/rpm/Packages.db",
 ];
+const BDB: [&str; 2] = ["var/lib/rpm/Packages", "usr/lib/sysimage/rpm/Packages"];
 const MAX: u64 = 512 << 20;
 /// Entries of a header at most.
 const ENTRIES_MAX: usize = 65_536;
@@ -34,8 +34,14 @@ pub(super) fn find(root: &Root, distribution: &Distribution, add: &mut dyn FnMut
                 .for_each(&mut *add);
         });
     }
-    if let Some((path, bytes)) = first(root, &NDB) {
-        ndb::blobs(&bytes, &mut |header| {
+    for (places, blobs) in [
+        (NDB, ndb::blobs as fn(&[u8], &mut dyn FnMut(&[u8]))),
+        (BDB, bdb::blobs),
+    ] {
+        let Some((path, bytes)) = first(root, &places) else {
+            continue;
+        };
+        blobs(&bytes, &mut |header| {
             package(header, path, distribution)
                 .into_iter()
                 .for_each(&mut *add);

@@ -231,12 +231,20 @@ fn packages_of_distributions() {
 }
 
 #[test]
-fn rpms_of_both_databases() {
+fn rpms_of_all_databases() {
     for (place, file) in [
         ("var/lib/rpm/rpmdb.sqlite", sqlite_file(&rpm_header("bash"))),
         (
             "usr/lib/sysimage/rpm/Packages.db",
             ndb_file(&rpm_header("bash")),
+        ),
+        (
+            "var/lib/rpm/Packages",
+            bdb::tests::table(&[vec![0; 4], rpm_header("bash")], 4096, false),
+        ),
+        (
+            "usr/lib/sysimage/rpm/Packages",
+            bdb::tests::table(&[rpm_header("bash")], 512, true),
         ),
     ] {
         let tree = Tree::new();

@@ -1,5 +1,6 @@
 //! Front ends that are images: what they may ask, and what becomes of those that do wrong.
 
+mod escape;
 mod program;
 
 use std::collections::BTreeMap;
@@ -165,6 +166,18 @@ fn a_front_end_builds() {
             read(&made, "/told"),
             format!("hello|{IMAGE} and more|2|true")
         );
+        // in the place of another one, as the client says
+        let line = "docker/dockerfile:1";
+        let replaced = format!("# syntax={line}\nwhatever it may be\n");
+        let context = folder(&[("recipe", &recipe), ("Dockerfile", &replaced)]);
+        let place = format!("context:{line}");
+        let replaced = FrontendRequest {
+            inputs: BTreeMap::from([("context".to_owned(), context)]),
+            attrs: BTreeMap::from([(place, format!("docker-image://{IMAGE}"))]),
+            ..asked.clone()
+        };
+        let (made, _) = solved(fixture, replaced).await;
+        assert_eq!(read(&made, "/told"), format!("hello|{line}|2|true"));
         // by a build argument, which goes before the line
         let given = format!("{IMAGE} given");
         let asked = FrontendRequest {
@@ -257,6 +270,52 @@ fn front_ends_get_nothing_of_other_builds() {
         }
         let returned = [options[0], options[1], options[2], ("return", "1")];
         ask(fixture, request(&returned)).await.unwrap_err();
+    });
+}
+
+/// The names in a folder and below.
+fn below(folder: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        found.push(entry.path().display().to_string());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(below(&entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn front_ends_change_nothing_outside() {
+    if !can_run() {
+        return;
+    }
+    with_builder(async |fixture| {
+        image(fixture).await;
+        let outside = fixture.folder.join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("file"), "not for builds").unwrap();
+        let path = outside.to_str().unwrap();
+        let asked = request(&[("mode", "escape"), ("outside", path)]);
+        let (made, _) = solved(fixture, asked).await;
+        assert_eq!(read(&made, "/done"), "tried");
+        assert_eq!(below(&outside), [format!("{path}/file")]);
+        let content = std::fs::read_to_string(outside.join("file")).unwrap();
+        assert_eq!(content, "not for builds");
+        let names = std::fs::read_dir(&fixture.folder).unwrap().flatten();
+        let mut names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["outside", "root", "run"]);
+        let all = below(&fixture.folder.join("run"));
+        assert!(!all.iter().any(|path| path.contains("escaped")), "{all:?}");
+        for place in [
+            "/escaped",
+            "/var/escaped",
+            "/var/tmp/escaped",
+            "/tmp/escaped",
+        ] {
+            assert!(!std::path::Path::new(place).exists(), "{place}");
+        }
     });
 }
 

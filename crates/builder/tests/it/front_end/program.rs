@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tonic::transport::{Channel, Endpoint};
 
-type Client = LlbBridgeClient<Channel>;
+pub(super) type Client = LlbBridgeClient<Channel>;
 
 /// What a client of the build set.
 fn options() -> HashMap<String, String> {
@@ -49,6 +49,7 @@ fn program() {
         let result = match mode {
             "containers" => containers(&mut client).await,
             "hostile" => hostile(&mut client, &options).await,
+            "escape" => super::escape::escape(&mut client, &options).await,
             "deep" => deep(&mut client, options.clone()).await,
             "refuses" => Err("this recipe is wrong".to_owned()),
             _ => build(&mut client, &options).await,
@@ -90,7 +91,7 @@ async fn connect() -> Client {
     client
 }
 
-fn definition(ops: Vec<pb::Op>) -> pb::Definition {
+pub(super) fn definition(ops: Vec<pb::Op>) -> pb::Definition {
     let mut def: Vec<Vec<u8>> = Vec::new();
     for mut op in ops {
         // each stands on the one before
@@ -129,7 +130,7 @@ fn source(identifier: String) -> pb::Op {
     }
 }
 
-fn mkfile(path: &str, data: &str, onto: bool) -> pb::Op {
+pub(super) fn mkfile(path: &str, data: &str, onto: bool) -> pb::Op {
     let action = pb::file_action::Action::Mkfile(pb::FileActionMkFile {
         path: path.to_owned(),
         mode: 0o644,
@@ -150,7 +151,7 @@ fn mkfile(path: &str, data: &str, onto: bool) -> pb::Op {
     }
 }
 
-async fn solve(
+pub(super) async fn solve(
     client: &mut Client,
     definition: pb::Definition,
 ) -> Result<gateway::Result, tonic::Status> {
@@ -164,14 +165,18 @@ async fn solve(
     Ok(solved.into_inner().result.unwrap())
 }
 
-fn reference(result: &gateway::Result) -> String {
+pub(super) fn reference(result: &gateway::Result) -> String {
     match &result.result {
         Some(gateway::result::Result::Ref(found)) => found.id.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-async fn read(client: &mut Client, id: &str, path: &str) -> Result<String, tonic::Status> {
+pub(super) async fn read(
+    client: &mut Client,
+    id: &str,
+    path: &str,
+) -> Result<String, tonic::Status> {
     let request = gateway::ReadFileRequest {
         r#ref: id.to_owned(),
         file_path: path.to_owned(),
@@ -325,17 +330,26 @@ async fn deep(
 }
 
 /// A call for processes.
-struct Talk {
+pub(super) struct Talk {
+    container: String,
     sender: tokio::sync::mpsc::Sender<gateway::ExecMessage>,
-    answers: tonic::Streaming<gateway::ExecMessage>,
+    pub(super) answers: tonic::Streaming<gateway::ExecMessage>,
 }
 
 impl Talk {
     async fn open(client: &mut Client) -> Self {
+        Self::of(client, "box").await
+    }
+
+    pub(super) async fn of(client: &mut Client, container: &str) -> Self {
         let (sender, messages) = tokio::sync::mpsc::channel(16);
         let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
         let answers = client.exec_process(messages).await.unwrap().into_inner();
-        Self { sender, answers }
+        Self {
+            container: container.to_owned(),
+            sender,
+            answers,
+        }
     }
 
     async fn send(&self, id: &str, input: Input) {
@@ -346,9 +360,9 @@ impl Talk {
         self.sender.send(message).await.unwrap();
     }
 
-    async fn start(&self, id: &str, command: &str, tty: bool) {
+    pub(super) async fn start(&self, id: &str, command: &str, tty: bool) {
         let init = gateway::InitMessage {
-            container_id: "box".to_owned(),
+            container_id: self.container.clone(),
             meta: Some(pb::Meta {
                 args: ["/bin/sh", "-c", command].map(str::to_owned).to_vec(),
                 env: vec!["PATH=/bin".to_owned()],

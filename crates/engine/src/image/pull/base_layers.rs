@@ -15,22 +15,36 @@ use super::plan::plan;
 use crate::engine::Engine;
 use crate::error::Result;
 
+/// A name in a registry, and how the registry is reached.
+#[derive(Clone, Debug)]
+pub struct RemotePlace {
+    /// The name.
+    pub reference: Reference,
+    /// Who asks.
+    pub auth: Option<AuthConfig>,
+    /// Whether the registry need not prove who it is, and may speak plain http.
+    pub insecure: bool,
+}
+
 impl Engine {
-    fn remote(&self, reference: &Reference, auth: Option<&AuthConfig>) -> Repository {
-        self.registries()
-            .repository(reference, auth.map(credentials))
+    /// The repository of a name.
+    pub(in crate::image) fn remote(&self, place: &RemotePlace) -> Repository {
+        let RemotePlace {
+            reference, auth, ..
+        } = place;
+        let mut client = self.registries();
+        if place.insecure {
+            client = client.trusting(reference.domain());
+        }
+        client.repository(reference, auth.as_ref().map(credentials))
     }
 
     /// Reads what a name means in its registry: a manifest or an index.
     ///
     /// # Errors
     /// When the registry cannot be reached, refuses, or has nothing by that name.
-    pub async fn remote_document(
-        &self,
-        reference: &Reference,
-        auth: Option<&AuthConfig>,
-    ) -> Result<(Descriptor, Bytes)> {
-        let found = self.remote(reference, auth).document().await;
+    pub async fn remote_document(&self, place: &RemotePlace) -> Result<(Descriptor, Bytes)> {
+        let found = self.remote(place).document().await;
         let found = found.map_err(|e| registry_error(&e))?;
         Ok((found.descriptor, found.bytes))
     }
@@ -41,12 +55,11 @@ impl Engine {
     /// When it is longer, or the registry cannot be reached, refuses, or sends something else.
     pub async fn remote_blob(
         &self,
-        reference: &Reference,
-        auth: Option<&AuthConfig>,
+        place: &RemotePlace,
         blob: &Descriptor,
         max: u64,
     ) -> Result<Bytes> {
-        let repository = self.remote(reference, auth);
+        let repository = self.remote(place);
         let found = repository.fetch_small(blob, "blob", max).await;
         found.map_err(|e| registry_error(&e))
     }
@@ -58,8 +71,7 @@ impl Engine {
     /// When one of them is packed in an unknown way.
     pub async fn remote_layers(
         self: &Arc<Self>,
-        reference: &Reference,
-        auth: Option<&AuthConfig>,
+        place: &RemotePlace,
         layers: &[(Descriptor, Digest)],
     ) -> Result<BaseImage> {
         let (blobs, diff_ids): (Vec<Descriptor>, Vec<Digest>) = layers.iter().cloned().unzip();
@@ -76,7 +88,7 @@ impl Engine {
             .flat_map(|layer| [layer.descriptor.digest.clone(), layer.chain.clone()]);
         let lease = self.images.leases.take(leased.collect()).await;
         let layers: Vec<BuiltLayer> = plan.iter().map(BuiltLayer::of_plan).collect();
-        let repository = self.remote(reference, auth);
+        let repository = self.remote(place);
         let digest = storage::digest_of(&[]);
         let base = Base {
             manifest: super::super::manifests::descriptor("", &digest, 0),

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use api::registry::AuthConfig;
 use bytes::Bytes;
 use distribution::{BlobSource, Repository};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -11,7 +10,7 @@ use oci::image::Descriptor;
 use oci::{Digest, Reference};
 
 use super::super::built::BuiltLayer;
-use super::super::{Layer, credentials, registry_error};
+use super::super::{Layer, RemotePlace, registry_error};
 use super::{TELL, UPLOADS, is_foreign};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -20,12 +19,10 @@ use crate::image::blobs::Blobs;
 /// What of a build goes to a registry.
 #[derive(Clone, Debug)]
 pub struct BuiltPush {
-    /// Where it goes.
-    pub reference: Reference,
+    /// Where it goes, and who pushes.
+    pub place: RemotePlace,
     /// Whether it gets no tag.
     pub by_digest: bool,
-    /// Who pushes.
-    pub auth: Option<AuthConfig>,
     /// The layers of all images.
     pub layers: Vec<BuiltLayer>,
     /// Other blobs, such as configurations.
@@ -47,15 +44,17 @@ impl Engine {
         push: &BuiltPush,
         told: PushTold<'_>,
     ) -> Result<Digest> {
-        let reference = push.reference.clone().or_latest();
-        let auth = push.auth.as_ref().map(credentials);
-        let repository = self.registries().repository(&reference, auth);
+        let place = RemotePlace {
+            reference: push.place.reference.clone().or_latest(),
+            ..push.place.clone()
+        };
+        let (reference, repository) = (&place.reference, self.remote(&place));
         let mut seen = HashSet::new();
         let layers = push.layers.iter();
         let layers = layers.filter(|layer| seen.insert(&layer.blob.digest));
         let mut uploads = Vec::new();
         for layer in layers.filter(|layer| !is_foreign(&layer.blob)) {
-            uploads.push(self.push_built_layer(layer, &reference, &repository, told));
+            uploads.push(self.push_built_layer(layer, reference, &repository, told));
         }
         stream::iter(uploads)
             .buffer_unordered(UPLOADS)
