@@ -20,7 +20,8 @@ pub struct Asked {
 pub(crate) fn message(method: Method, address: &str) -> Result<Message, RegistryError> {
     let invalid = |problem: &str| RegistryError::Protocol {
         method: method_name(&method),
-        url: printable(address),
+        // a service signs the addresses that it gives by their queries
+        url: printable(address.split('?').next().unwrap_or_default()),
         problem: problem.to_owned(),
     };
     let uri: Uri = address.parse().map_err(|_| invalid("invalid address"))?;

@@ -12,6 +12,8 @@ use crate::namespace::Namespace;
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// The end of a process and the release of its cgroup are not one instant, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what was killed may hold its cgroups.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// By what the traces of one engine are known.
 #[derive(Debug)]
@@ -84,8 +86,18 @@ impl Marks<'_> {
     /// Removes the parent of the cgroups, which the engine does not own, and what an engine that was killed
     /// has left below it.
     pub fn remove_cgroup_parents(&self) {
-        for folder in self.cgroup_folders() {
-            let _still_busy = fs::remove_dir(folder);
+        let begun = Instant::now();
+        loop {
+            let folders = self.cgroup_folders();
+            for folder in &folders {
+                let _still_busy = fs::remove_dir(folder);
+            }
+            // who was killed holds them a moment longer
+            let stay = folders.iter().any(|folder| folder.exists());
+            if !stay || begun.elapsed() > FAREWELL {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -1,6 +1,8 @@
 //! A crate depends only on strictly lower floors, and some third-party crates stay behind a fence.
 
-use crate::workspace::{Package, none, packages};
+use std::collections::BTreeSet;
+
+use crate::workspace::{Package, none, packages, root};
 
 /// What a crate may see of ours.
 #[derive(Clone, Copy, Debug)]
@@ -176,6 +178,35 @@ fn fences_hold() {
         }
     }
     none("some crates stay behind a fence", &broken);
+}
+
+/// The names in backticks.
+fn quoted(cell: &str) -> BTreeSet<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_page_tells_the_fences() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let (_, page) = page.split_once("### Fences").unwrap();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| `"));
+    let mut told: Vec<(&str, BTreeSet<&str>)> = Vec::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let places = quoted(cells[2]);
+        // `unsafe` is no crate
+        let names = quoted(cells[1])
+            .into_iter()
+            .filter(|name| *name != "unsafe");
+        told.extend(names.map(|name| (name, places.clone())));
+    }
+    told.sort();
+    let held = FENCES
+        .iter()
+        .map(|(name, places, _)| (*name, places.iter().copied().collect()));
+    let mut held: Vec<(&str, BTreeSet<&str>)> = held.collect();
+    held.sort();
+    assert_eq!(told, held);
 }
 
 #[test]

@@ -59,7 +59,7 @@ async fn run(call: &Call) -> anyhow::Result<u8> {
         .await?;
     if format.is_table() {
         for lease in &report.leases {
-            output::line(&kept(lease))?;
+            output::line(kept(lease))?;
         }
         if report.findings.is_empty() {
             output::line("All is well.")?;

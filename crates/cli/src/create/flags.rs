@@ -292,7 +292,11 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Username or UID (format: <name|uid>[:<group|gid>])",
     )
     .short('u'),
-    Flag::one("userns", "string", "User namespace to use"),
+    Flag::one(
+        "userns",
+        "string",
+        "User namespace to use (\"auto\", \"host\")",
+    ),
     Flag::one("uts", "string", "UTS namespace to use"),
     Flag::many("volume", "list", "Bind mount a volume").short('v'),
     Flag::one(

@@ -1,11 +1,12 @@
 //! What the tests share: engines, and waiting for something to become true.
 
+use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use testkit::docker::Outcome;
+use testkit::docker::{Client, Outcome};
 use testkit::engine::{Engine, EngineOptions};
 
 /// More than anything takes that comes at all: other tests, unoptimized, share the processors.
@@ -97,6 +98,59 @@ pub(crate) fn read_head(stream: &mut impl Read) -> String {
 pub(crate) fn now() -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap();
     format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
+/// What the engine has told so far of what these filters choose, each in this format.
+pub(crate) fn told(engine: &Engine, filters: &[&str], format: &str) -> Vec<String> {
+    // the engine goes on to tell until that second has come
+    let until = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
+    let until = until.to_string();
+    let mut words = vec!["events", "--since", "1", "--until", &until];
+    words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+    words.extend(["--format", format]);
+    let output = engine.command(Client::Docker, words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| line.replace(" <no value>", ""));
+    lines.map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// A context of a build with these files, below the engine's home, which goes with the engine.
+pub(crate) fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = engine.home().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for (path, content) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+/// Whether a file has this text in it.
+pub(crate) fn holds(path: &Path, text: &str) -> bool {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = text.as_bytes();
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// The files below a folder that have this text in them.
+pub(crate) fn found_below(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // what is written meanwhile may be gone
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_file() && holds(&entry.path(), text) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 /// The parent of a process: of a container's first one, its shim.

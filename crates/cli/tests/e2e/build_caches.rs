@@ -1,23 +1,13 @@
 //! Folders of clients as caches, as image layouts, and what builds may be made from.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use testkit::docker::{Outcome, docker_cli};
 use testkit::engine::Engine;
 use testkit::registry::{Registry, RegistryOptions};
 
-use crate::bench::engine;
-
-/// A context below the engine's home, which goes with the engine.
-fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.home().join(name);
-    fs::create_dir_all(&folder).unwrap();
-    for (path, content) in files {
-        fs::write(folder.join(path), content).unwrap();
-    }
-    folder
-}
+use crate::bench::{context, engine};
 
 fn build(engine: &Engine, flags: &str, context: &Path) -> Outcome {
     let line = format!(

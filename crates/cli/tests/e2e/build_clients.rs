@@ -1,28 +1,16 @@
 //! Clients that build: bake, Compose, docker-py, the docker CLI without BuildKit, and buildx's other commands.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use testkit::docker::{Client, Outcome};
-use testkit::engine::Engine;
 
-use crate::bench::engine;
+use crate::bench::{context, engine};
 
 const DOCKERFILE: &str = "FROM busybox AS base\nARG WHO=nobody\nRUN echo \"made for $WHO\" >/who\n\
                           FROM base AS app\nCMD cat /who\n\
                           FROM base AS tool\nARG KIND\nRUN echo \"$KIND\" >/kind\nCMD cat /kind\n";
-
-/// A context below the engine's home, which goes with the engine.
-fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.home().join(name);
-    for (path, content) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    folder
-}
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()

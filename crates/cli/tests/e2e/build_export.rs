@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use testkit::docker::Outcome;
 use testkit::engine::Engine;
 use testkit::registry::Registry;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{context, engine, eventually};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const FILES: &[(&str, &str)] = &[
@@ -22,15 +22,6 @@ const FILES: &[(&str, &str)] = &[
     ("f-amd64", "amd64\n"),
     ("f-arm64", "arm64\n"),
 ];
-
-fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.home().join(name);
-    fs::create_dir_all(&folder).unwrap();
-    for (path, content) in files {
-        fs::write(folder.join(path), content).unwrap();
-    }
-    folder
-}
 
 fn build(engine: &Engine, flags: &str, context: &Path) -> Outcome {
     engine.docker(&format!(

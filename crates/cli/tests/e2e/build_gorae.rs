@@ -6,18 +6,7 @@ use std::path::{Path, PathBuf};
 use testkit::docker::{Client, Outcome};
 use testkit::engine::Engine;
 
-use crate::bench::engine;
-
-/// A context below the engine's home, which goes with the engine.
-fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.home().join(name);
-    for (path, content) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    folder
-}
+use crate::bench::{context, engine, found_below, holds};
 
 fn build(engine: &Engine, client: Client, flags: &str, context: &Path) -> Outcome {
     let line = format!("build --progress plain {flags} {}", context.display());
@@ -171,32 +160,6 @@ fn a_secret_is_seen_by_its_step_alone() {
         Vec::<PathBuf>::new()
     );
     assert!(!engine.log().contains(SECRET));
-}
-
-fn holds(path: &Path, text: &str) -> bool {
-    let bytes = fs::read(path).unwrap_or_default();
-    bytes
-        .windows(text.len())
-        .any(|window| window == text.as_bytes())
-}
-
-fn found_below(folder: &Path, text: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            // what is written meanwhile may be gone
-            let Ok(kind) = entry.file_type() else {
-                continue;
-            };
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if kind.is_file() && holds(&entry.path(), text) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[test]

@@ -14,17 +14,14 @@ use testkit::docker::{Client, Outcome};
 use testkit::engine::Engine;
 use testkit::image::{Archive, TestImage};
 
-use crate::bench::{engine, eventually, options};
+use crate::bench::{engine, eventually, found_below, holds, options};
 
 /// What a build may take where everything else runs at the same time.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// A context below the engine's home, which goes with the engine.
+/// A context with nothing but this.
 fn context(engine: &Engine, name: &str, dockerfile: &str) -> PathBuf {
-    let folder = engine.home().join(name);
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
-    folder
+    crate::bench::context(engine, name, &[("Dockerfile", dockerfile)])
 }
 
 fn build(engine: &Engine, client: Client, flags: &str, context: &Path) -> Outcome {
@@ -336,32 +333,6 @@ fn a_step_that_two_clients_wait_for_goes_on_without_the_first() {
     second.finish_within(LIMIT).ok();
     engine.docker("run --rm both cat /runs").prints("run");
     assert_eq!(engine.traces(), Vec::<String>::new());
-}
-
-/// Whether a pipe of bytes has a word in it.
-fn holds(path: &Path, text: &str) -> bool {
-    let bytes = fs::read(path).unwrap_or_default();
-    let text = text.as_bytes();
-    bytes.windows(text.len()).any(|window| window == text)
-}
-
-fn found_below(folder: &Path, text: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            // what is written meanwhile may be gone
-            let Ok(kind) = entry.file_type() else {
-                continue;
-            };
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if kind.is_file() && holds(&entry.path(), text) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[test]

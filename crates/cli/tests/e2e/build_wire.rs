@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,19 +12,8 @@ use serde_json::Value;
 use testkit::docker::{Client, Outcome};
 use testkit::engine::Engine;
 
-use crate::bench::{engine, eventually};
+use crate::bench::{context, engine, eventually};
 use crate::service::free_port;
-
-/// A context below the engine's home, which goes with the engine.
-fn context(engine: &Engine, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let folder = engine.home().join(name);
-    for (path, content) in files {
-        let path = folder.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    folder
-}
 
 fn build(engine: &Engine, flags: &str, context: &Path) -> Outcome {
     let line = format!(

@@ -8,6 +8,7 @@ use testkit::namespace::Namespace;
 use testkit::serve::{Server, ask_tcp, ask_tcp_once, ask_udp, ask_udp_once};
 
 use crate::bench::{engine, eventually, now, options};
+use crate::networks::place;
 
 /// What a host firewall does at each reload: everybody's rules go, and its own come, closed for what
 /// comes in but for one port.
@@ -43,13 +44,6 @@ fn udp(who: &Namespace, address: &str) -> Option<String> {
 fn is_shut(who: &Namespace, address: &str) -> bool {
     let asked = who.within(|| (ask_tcp_once(address), ask_udp_once(address)));
     asked.unwrap() == (None, None)
-}
-
-fn place(engine: &Engine, name: &str, flags: &str) -> Namespace {
-    engine
-        .docker(&format!("run -d --name {name} {flags} busybox sleep 1000"))
-        .ok();
-    engine.inside(name)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use testkit::docker::Client;
 use testkit::engine::Engine;
 
-use crate::bench::{Checks, engine, eventually};
+use crate::bench::{Checks, engine, eventually, told};
 
 fn status(engine: &Engine, name: &str) -> String {
     engine.inspect(name, "{{.State.Health.Status}}")
@@ -19,24 +19,9 @@ fn checked(engine: &Engine, name: &str, flags: &str) {
 
 /// The events of a container so far, each as its action and one attribute.
 fn events(engine: &Engine, name: &str) -> Vec<String> {
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let words = [
-        "events",
-        "--since",
-        "1",
-        "--until",
-        &(now + 1).to_string(),
-        "--filter",
-        &format!("container={name}"),
-        "--format",
-        "{{.Action}} {{.Actor.Attributes.exitCode}}",
-    ];
-    let output = engine.command(Client::Docker, words).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| line.replace(" <no value>", "").trim_end().to_owned())
-        .collect()
+    let filter = format!("container={name}");
+    let format = "{{.Action}} {{.Actor.Attributes.exitCode}}";
+    told(engine, &[&filter], format)
 }
 
 #[test]

@@ -8,30 +8,13 @@ use std::time::{Duration, Instant};
 use testkit::docker::Client;
 use testkit::engine::Engine;
 
-use crate::bench::{LIMIT, engine, eventually, read_head};
+use crate::bench::{LIMIT, engine, eventually, read_head, told};
 
 /// The actions of a container's events so far, with the signal or exit code.
 fn events(engine: &Engine, name: &str) -> Vec<String> {
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let words = [
-        "events",
-        "--since",
-        "1",
-        "--until",
-        &(now + 1).to_string(),
-        "--filter",
-        &format!("container={name}"),
-        "--filter",
-        "type=container",
-        "--format",
-        "{{.Action}} {{.Actor.Attributes.signal}} {{.Actor.Attributes.exitCode}}",
-    ];
-    let output = engine.command(Client::Docker, words).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| line.replace(" <no value>", ""))
-        .collect()
+    let filter = format!("container={name}");
+    let format = "{{.Action}} {{.Actor.Attributes.signal}} {{.Actor.Attributes.exitCode}}";
+    told(engine, &[&filter, "type=container"], format)
 }
 
 #[test]
@@ -106,21 +89,13 @@ fn pid_1_that_ignores_the_signal_is_explained() {
         "{}",
         engine.log()
     );
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let words = [
-        "events",
-        "--since",
-        "1",
-        "--until",
-        &(now + 1).to_string(),
-        "--filter",
-        "event=stop",
-        "--format",
-        "{{.Actor.Attributes.hint}}",
-    ];
-    let output = engine.command(Client::Docker, words).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("has no handler for SIGTERM"));
+    let hints = told(&engine, &["event=stop"], "{{.Actor.Attributes.hint}}");
+    assert!(
+        hints
+            .iter()
+            .any(|hint| hint.contains("has no handler for SIGTERM")),
+        "{hints:?}"
+    );
     // who asks for no patience is told nothing, and with --init there is nothing to tell
     engine.docker("run -d --name box busybox sleep 1000").ok();
     assert_eq!(engine.gorae("stop -t 0 box").stderr, "");

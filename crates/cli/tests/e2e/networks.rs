@@ -34,6 +34,12 @@ pub(crate) fn address(engine: &Engine, container: &str, network: &str) -> String
     engine.inspect(container, &format)
 }
 
+/// A container that sleeps, and the network that it is in.
+pub(crate) fn place(engine: &Engine, name: &str, flags: &str) -> Namespace {
+    sleeper(engine, &format!("--name {name} {flags}"));
+    engine.inside(name)
+}
+
 pub(crate) fn sleeper(engine: &Engine, flags: &str) {
     engine
         .docker(&format!("run -d {flags} busybox sleep 1000"))

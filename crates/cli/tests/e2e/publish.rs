@@ -9,6 +9,7 @@ use testkit::namespace::Namespace;
 use testkit::serve::{Server, ask_tcp, ask_tcp_once, ask_udp, ask_udp_once};
 
 use crate::bench::{Checks, LIMIT, engine, eventually, options};
+use crate::networks::place;
 
 /// Notes what does not answer as expected.
 struct Reach {
@@ -57,13 +58,6 @@ impl Reach {
             format!("line {line}: {what}: {got:?}, not {expect:?}")
         });
     }
-}
-
-fn place(engine: &Engine, name: &str, flags: &str) -> Namespace {
-    engine
-        .docker(&format!("run -d --name {name} {flags} busybox sleep 1000"))
-        .ok();
-    engine.inside(name)
 }
 
 #[test]
