@@ -446,6 +446,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::mem_forget,
+        reason = "an engine that is killed lets go of nothing"
+    )]
     fn what_a_dead_engine_left_is_removed() {
         let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
         let (place, path) = (scratch.path().join("place"), scratch.path().join("path"));
