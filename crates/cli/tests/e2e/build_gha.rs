@@ -27,12 +27,15 @@ fn token() -> String {
     format!("{head}.{claims}.{SIGNATURE}")
 }
 
+/// The key of an entry, its bytes, and the blocks of which it is to be made.
+type Coming = (String, Vec<u8>, HashMap<String, Vec<u8>>);
+
 #[derive(Default)]
 struct Store {
     /// Complete entries, the last one last.
     entries: Vec<(String, Vec<u8>)>,
     /// Entries that are still coming.
-    coming: Vec<(String, Vec<u8>, HashMap<String, Vec<u8>>)>,
+    coming: Vec<Coming>,
     wrong: Vec<String>,
     /// Requests that are still to be sent away.
     busy: usize,
