@@ -25,6 +25,8 @@ pub(crate) struct Source {
     file: Arc<File>,
     decoder: Option<Box<GzDecoder<BufReader<At>>>>,
     at: u64,
+    /// Where it ends for its reader, whatever is written behind that.
+    end: Option<u64>,
     id: (u64, u64),
     /// When it was last written, in nanoseconds since 1970.
     pub(crate) modified: i64,
@@ -62,6 +64,7 @@ impl Source {
         let mut source = Self {
             decoder: None,
             at: 0,
+            end: None,
             id: (metadata.dev(), metadata.ino()),
             modified: metadata
                 .mtime()
@@ -96,11 +99,20 @@ impl Source {
         match &mut self.decoder {
             Some(decoder) => decoder.read(buffer),
             None => {
-                let count = self.file.read_at(buffer, self.at)?;
+                let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.at));
+                let most =
+                    usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+                let count = self.file.read_at(&mut buffer[..most], self.at)?;
                 self.at += count as u64;
                 Ok(count)
             }
         }
+    }
+
+    /// Has the file end, for its reader, where it ends now.
+    pub(crate) fn end_here(&mut self) -> io::Result<()> {
+        self.end = Some(self.length()?);
+        Ok(())
     }
 
     /// Goes to a place, by reading up to it where the file is compressed.
@@ -117,7 +129,8 @@ impl Source {
 
     /// How long the file is now, where it is not compressed.
     pub(crate) fn length(&self) -> io::Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len())
+        let length = self.file.metadata()?.len();
+        Ok(self.end.map_or(length, |end| end.min(length)))
     }
 
     /// What the file is known by, once it has a record.

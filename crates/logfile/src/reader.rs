@@ -38,6 +38,8 @@ pub struct Reader {
     /// Whether the rest of a line that is too long is left out.
     skipping: bool,
     missed: bool,
+    /// Whether what is written from now on is not read.
+    finite: bool,
 }
 
 impl Reader {
@@ -58,7 +60,17 @@ impl Reader {
             scratch: Vec::new(),
             skipping: false,
             missed: false,
+            finite: false,
         })
+    }
+
+    /// Has the log end where it ends now: a container may write faster than anybody reads.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub fn end_here(&mut self) -> io::Result<()> {
+        self.finite = true;
+        self.sources.back_mut().map_or(Ok(()), Source::end_here)
     }
 
     /// Goes to the last so many records.
@@ -257,6 +269,9 @@ impl Reader {
     /// Looks whether another file is written now, and opens those that came since; says whether
     /// there is something more to read.
     fn notice_rotation(&mut self) -> io::Result<bool> {
+        if self.finite {
+            return Ok(false);
+        }
         let Some(current) = chain::current(&self.path) else {
             return Ok(false);
         };

@@ -80,6 +80,9 @@ impl LogReader {
             None
         };
         let mut reader = Reader::open(path, format).step(step)?;
+        if !options.follow {
+            reader.end_here().step(step)?;
+        }
         if let Some(lines) = options.tail {
             reader.keep_last(lines).step(step)?;
         }

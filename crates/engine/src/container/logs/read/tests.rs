@@ -208,3 +208,23 @@ async fn a_run_is_followed_to_its_end_and_no_further() {
         assert_eq!(read.await.unwrap().lines().count(), lines);
     }
 }
+
+#[tokio::test]
+async fn what_is_not_followed_ends_where_it_ended() {
+    let log = Log::new();
+    log.write(0, 100);
+    let last = Logs {
+        tail: Some(2),
+        ..Logs::default()
+    };
+    let (whole, last) = (log.open(&Logs::default()), log.open(&last));
+    log.write(100, 200);
+    // neither what is appended nor what a rotation brings
+    let rotated = log.path().with_extension("log.1");
+    std::fs::rename(log.path(), rotated).unwrap();
+    log.write(200, 300);
+    let whole = all(whole).await;
+    assert_eq!(whole.lines().count(), 100);
+    assert!(whole.ends_with("line 99\n"));
+    assert_eq!(all(last).await, "line 98\nline 99\n");
+}
