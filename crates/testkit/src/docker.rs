@@ -115,6 +115,13 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+/// The end of what a command wrote, which may have been without an end.
+fn end_of(text: &str) -> &str {
+    const SHOWN: usize = 16 << 10;
+    let start = text.len().saturating_sub(SHOWN);
+    &text[text.ceil_char_boundary(start)..]
+}
+
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -123,6 +130,7 @@ impl fmt::Debug for Outcome {
             stdout,
             stderr,
         } = self;
+        let (stdout, stderr) = (end_of(stdout), end_of(stderr));
         write!(
             f,
             "$ {command}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n--- exit code {code}"
