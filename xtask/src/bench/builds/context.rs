@@ -2,8 +2,10 @@
 
 use super::lab::{Lab, files, fresh_word, write};
 use crate::bench::report::{Bound, Row, Unit};
+use crate::bench::subject::output;
 use crate::bench::turns::{self, Turn};
 use anyhow::Result;
+use std::process::Command;
 
 pub(super) fn measure(lab: &Lab<'_>) -> Result<Vec<Row>> {
     let count = if lab.bench.plan.quick { 5_000 } else { 50_000 };
@@ -16,6 +18,8 @@ pub(super) fn measure(lab: &Lab<'_>) -> Result<Vec<Row>> {
         builder.once(&context, &["-t", "bench/context"])?;
         contexts.push((builder, context));
     }
+    // contexts of this size have lain on the disk for long; whoever flushes anything would wait for them here
+    output(&mut Command::new("sync"))?;
     let mut turns: Vec<Turn<'_, f64>> = contexts
         .iter()
         .map(|(builder, context)| {
